@@ -1,0 +1,61 @@
+# CascadeBench: prepare -> inspect -> train -> predict -> evaluate -> aggregate -> report.
+#   snakemake --cores 2                                   the embedded study into reports/tiny.html
+#   snakemake --cores 2 --config study=blood_cells        another study of config/studies/, or a path to a file
+#   snakemake --profile profiles/slurm --config study=coco_1x
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation import EVALUATION_REVISION
+from cascadebench.study import load_study
+
+STUDY_NAME = str(config.get("study", "tiny"))
+try:
+    STUDY = load_study(STUDY_NAME)
+except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+EXECUTION = STUDY.file.execution
+# Rules call the Python that runs Snakemake, whether or not its environment was activated.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+)
+
+
+wildcard_constraints:
+    run="|".join(STUDY.run_ids),
+
+
+localrules:
+    all,
+    freeze,
+    aggregate,
+    report,
+
+
+rule all:
+    default_target: True
+    input:
+        f"reports/{STUDY.name}.html",
+
+
+include: "workflows/rules/prepare.smk"
+include: "workflows/rules/inspect.smk"
+include: "workflows/rules/train.smk"
+include: "workflows/rules/predict.smk"
+include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/report.smk"
+
+
+# A failed run leaves the others going; the report of what is there, with the failure in it, is written either way.
+onerror:
+    shell(
+        "python -m cascadebench aggregate {STUDY_NAME:q} && python -m cascadebench report {STUDY_NAME:q}"
+    )

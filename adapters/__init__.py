@@ -1,0 +1,1 @@
+"""One adapter per framework, all keeping the contract of :mod:`adapters.contract`."""

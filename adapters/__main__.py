@@ -1,0 +1,225 @@
+"""``python -m adapters FRAMEWORK inspect|train|predict --run run.yaml --out DIR``.
+
+Everything that the adapters have in common: arguments, seeds, devices, files, and what happens when something fails.
+"""
+
+import argparse
+import importlib
+import os
+import platform
+import resource
+import sys
+import time
+import traceback
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from adapters.contract import Adapter, Prediction
+from adapters.cost import count_cost
+from adapters.distributed import launch_processes, start_process_group, stop_process_group
+from adapters.training_session import TrainingSession, seed_everything
+from cascadebench.datasets.prepared import load_split, trainable
+from cascadebench.errors import InputError
+from cascadebench.evaluation.detections import write_detections, write_proposals
+from cascadebench.files import read_json, sha256_of, write_json
+from cascadebench.run import Run, read_run
+from cascadebench.study import Execution
+from cascadebench.training_order import training_order
+from cascadebench.variant import load_framework_card
+
+
+def load_adapter(framework: str) -> Adapter:
+    """Import the adapter of a framework; raises InputError if there is none or its framework is not installed."""
+    load_framework_card(framework, "framework")
+    try:
+        return importlib.import_module(f"adapters.{framework}.adapter").ADAPTER
+    except ModuleNotFoundError as error:
+        raise InputError(f"{framework}: {error}; `cascadebench doctor` says what is missing") from error
+
+
+def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
+    """Build the model with initial weights from the run's seed, and the backbone's file of weights if wanted."""
+    seed_everything(run.seed)
+    model = adapter.build_model(run)
+    if with_weights and run.backbone.weights:
+        adapter.load_backbone_weights(model, run)
+    return model
+
+
+def inspect(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Write ``controls.json`` and ``cost.json``; needs neither images nor weights."""
+    model = initial_model(adapter, run, with_weights=False)
+    controls = [asdict(control) for control in adapter.controls(run)]
+    write_json(arguments.out / "cost.json", count_cost(adapter, model, run))
+    write_json(arguments.out / "controls.json", {"run": run.id, "versions": adapter.versions(), "controls": controls})
+
+
+def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Train or resume; write ``trained.json`` last."""
+    execution = Execution(
+        cpu_threads=arguments.threads,
+        loader_workers=arguments.workers,
+        checkpoint_interval=arguments.checkpoint_interval,
+        log_interval=arguments.log_interval,
+    )
+    session = TrainingSession(run, arguments.out, arguments.device, execution)
+    if run.protocol.schedule.batch_size % session.world_size:
+        batch_size = run.protocol.schedule.batch_size
+        raise InputError(f"batch_size {batch_size} cannot be divided among {session.world_size} processes")
+    records = trainable(load_split(arguments.data, "train"))
+    order = training_order(records, run.protocol, run.seed)
+    if session.start < session.iterations:
+        if session.start:
+            print(f"resuming at iteration {session.start}", flush=True)
+        model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
+        adapter.train(run, model, records, order, session)
+    if session.rank == 0:
+        summary = session.finish() | {
+            "run": run.id,
+            "checkpoint_sha256": sha256_of(session.checkpoint),
+            "training_order_sha256": order.digest(),
+            "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
+        }
+        write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments.device))
+
+
+def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Detect on the validation images; write ``detections.parquet``, ``proposals.parquet`` and ``predicted.json``."""
+    split = load_split(arguments.data, "val")
+    model = initial_model(adapter, run, with_weights=False)
+    checkpoint = arguments.out / "checkpoints" / "last.pt"
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: no such file; the run must be trained first")
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if state["iteration"] != run.protocol.schedule.iterations:
+        raise InputError(
+            f"{checkpoint}: trained for {state['iteration']} of {run.protocol.schedule.iterations} iterations"
+        )
+    model.load_state_dict(state["model"])
+    model.to(arguments.device).eval()
+    started = time.perf_counter()
+    predictions = list(adapter.predict(run, model, split.records))
+    seconds = time.perf_counter() - started
+    category_ids = np.array(split.category_ids)
+    write_detections(arguments.out / "detections.parquet", detection_columns(predictions, category_ids))
+    write_proposals(arguments.out / "proposals.parquet", proposal_columns(predictions))
+    write_json(
+        arguments.out / "predicted.json",
+        {"run": run.id, "images": len(predictions), "seconds_per_image": round(seconds / len(predictions), 4)}
+        | circumstances(adapter, arguments.device),
+    )
+
+
+def _corner_and_size(boxes: np.ndarray) -> dict[str, np.ndarray]:
+    """From x1, y1, x2, y2 rows to the columns x, y, w, h."""
+    return dict(zip("xywh", np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).T, strict=True))
+
+
+def detection_columns(predictions: list[Prediction], category_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of ``detections.parquet``: test stage by test stage, image by image, score descending."""
+    labels = list(predictions[0].test_stages)
+    rows = [(p.image_id, label, p.test_stages[label]) for label in labels for p in predictions]
+    counts = [len(found.scores) for _, _, found in rows]
+    return {
+        "image_id": np.repeat(np.array([image_id for image_id, _, _ in rows], dtype=np.int64), counts),
+        "test_stage": np.repeat(np.array([label for _, label, _ in rows], dtype=object), counts),
+        "category_id": category_ids[np.concatenate([found.labels for _, _, found in rows])],
+        "score": np.concatenate([found.scores for _, _, found in rows]),
+    } | _corner_and_size(np.concatenate([found.boxes for _, _, found in rows]))
+
+
+def proposal_columns(predictions: list[Prediction]) -> dict[str, np.ndarray]:
+    """Columns of ``proposals.parquet``: image by image, score descending."""
+    counts = [len(p.proposals.scores) for p in predictions]
+    return {
+        "image_id": np.repeat(np.array([p.image_id for p in predictions], dtype=np.int64), counts),
+        "score": np.concatenate([p.proposals.scores for p in predictions]),
+    } | _corner_and_size(np.concatenate([p.proposals.boxes for p in predictions]))
+
+
+def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
+    """Device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
+    if device.type == "cuda":
+        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        name, peak = (
+            f"CPU, {torch.get_num_threads()} thread(s)",
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        )
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "device": name,
+        "peak_memory_mb": round(peak),
+        "hardware": {"machine": platform.machine(), "system": platform.system()},
+        "versions": versions | adapter.versions(),
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Read the command line; a wrong one exits with code 2."""
+    parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
+    parser.add_argument("framework")
+    parser.add_argument("command", choices=["inspect", "train", "predict"])
+    parser.add_argument("--run", type=Path, required=True, help="the run, run.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--data", type=Path, help="prepared dataset; default: results/datasets/<name of the dataset>")
+    parser.add_argument(
+        "--gpus", type=int, default=0, help="GPUs; 0: the CPU; above 1 training starts a process on each"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 gives the same bytes on every run")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
+    parser.add_argument("--checkpoint-interval", type=int, default=1000)
+    parser.add_argument("--log-interval", type=int, default=20)
+    return parser.parse_args(argv)
+
+
+def prepare_torch(arguments: argparse.Namespace) -> None:
+    """Threads, determinism, and the device of this process as ``arguments.device``."""
+    torch.set_num_threads(arguments.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    if arguments.gpus > torch.cuda.device_count():
+        raise InputError(
+            f"--gpus {arguments.gpus}: torch sees {torch.cuda.device_count()}; `cascadebench doctor` says more"
+        )
+    arguments.device = start_process_group("cuda" if arguments.gpus else "cpu")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 for a failure (noted in ``failed.json``), 2 for wrong input."""
+    arguments = parse(argv)
+    if arguments.command == "train" and arguments.gpus > 1 and "WORLD_SIZE" not in os.environ:
+        launch_processes(arguments.gpus, sys.argv[1:] if argv is None else argv)
+    failure = arguments.out / "failed.json"
+    try:
+        run = read_run(arguments.run)
+        if run.framework != arguments.framework:
+            raise InputError(f"{arguments.run}: framework: is {run.framework!r}, asked for {arguments.framework!r}")
+        arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
+        prepare_torch(arguments)
+        adapter = load_adapter(arguments.framework)
+        {"inspect": inspect, "train": train, "predict": predict}[arguments.command](adapter, run, arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        traceback.print_exc()
+        lines = traceback.format_exc().splitlines()[-12:]
+        message = f"{type(error).__name__}: {error}"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_json(failure, {"command": arguments.command, "message": message, "time": now, "log": lines})
+        return 1
+    finally:
+        stop_process_group()
+    failure.unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

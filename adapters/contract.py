@@ -1,0 +1,106 @@
+"""The contract between the pipeline and a framework's adapter.
+
+An adapter is a module ``adapters/<framework>/adapter.py`` with an object ``ADAPTER`` that keeps :class:`Adapter`. The
+command line (``python -m adapters``) does everything else: reading the run, writing the files, logging, checkpoints.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from adapters.training_session import TrainingSession
+from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.run import Run
+from cascadebench.training_order import TrainingOrder
+
+
+@dataclass(frozen=True)
+class Control:
+    """One effective value, read back from a built object.
+
+    Attributes
+    ----------
+    name : str
+        Common name, e.g. ``rpn.nms_iou``; the same in every framework.
+    value : bool, int, float, str, None or a list of them
+        As the object holds it, in the common unit.
+    read_from : str
+        The attribute it was read from, as code.
+    """
+
+    name: str
+    value: Any
+    read_from: str
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Detections of one test stage on one image.
+
+    Attributes
+    ----------
+    boxes : ndarray, float32 [N, 4]
+        x1, y1, x2, y2 in pixels of the original image.
+    scores : ndarray, float32 [N]
+        In [0, 1].
+    labels : ndarray, int64 [N]
+        Position of the category in the dataset card, from 0.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Everything that one pass over one image gives.
+
+    Attributes
+    ----------
+    image_id : int
+        Image id of the annotation file.
+    proposals : Detections
+        RPN proposals; scores are objectness in [0, 1], labels are all 0.
+    test_stages : dict of str to Detections
+        By label of the test stage (:class:`cascadebench.test_stages.TestStage`).
+    """
+
+    image_id: int
+    proposals: Detections
+    test_stages: dict[str, Detections]
+
+
+class Adapter(Protocol):
+    """What a framework's adapter does. Models live on the CPU until they are moved."""
+
+    def versions(self) -> dict[str, str]:
+        """Name and version of every package of the framework, and what serves its operators."""
+
+    def build_model(self, run: Run) -> nn.Module:
+        """Build the detector of a run with random initial weights; the caller has seeded torch."""
+
+    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
+        """Fill the backbone from the run's file of weights; every tensor must find its place."""
+
+    def build_optimizer(self, model: nn.Module, run: Run) -> Any:
+        """Build the framework's optimizer object for the model."""
+
+    def controls(self, run: Run) -> list[Control]:
+        """Build everything that training and testing use and read the effective values back. No image is needed."""
+
+    def trace_parts(
+        self, model: nn.Module, run: Run, width: int, height: int, rois: int
+    ) -> list[tuple[nn.Module, tuple]]:
+        """Modules and example inputs whose operations add up to one inference, for counting FLOPs."""
+
+    def train(
+        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
+    ) -> None:
+        """Train with the framework's own engine from ``session.start`` to the end of the schedule."""
+
+    def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
+        """Detect on every record, one forward pass each, on the model's device."""

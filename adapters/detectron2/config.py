@@ -1,0 +1,221 @@
+"""The Detectron2 configuration, built from the protocol: one base for all variants.
+
+It is a tree of Detectron2's LazyCall nodes. A variant's module (``variants/<name>.py``) gets the tree and changes what
+its card declares. Detectron2's own configuration files are not used, because they differ from each other in more than
+the detector.
+"""
+
+import importlib
+from typing import Any
+
+import torch.nn.functional as F
+from detectron2.config import LazyCall, instantiate
+from detectron2.layers import CNNBlockBase, ShapeSpec
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.backbone import FPN, BasicStem, ResNet
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, FastRCNNOutputLayers
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from adapters.detectron2.stages import ControlledROIHeads
+from cascadebench.errors import InputError
+from cascadebench.run import Run
+
+STRIDES = (4, 8, 16, 32, 64)
+RESIDUAL_STAGES = ["res2", "res3", "res4", "res5"]
+PYRAMID_LEVELS = ["p2", "p3", "p4", "p5", "p6"]
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that always normalises with its stored statistics; scale and shift learn.
+
+    Detectron2 has batch norm that learns everything or nothing; this is between the two.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise a float [N, C, H, W] map; training mode makes no difference."""
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+NORMS = {"trained": "BN", "fixed_statistics": FixedStatisticsBatchNorm2d, "frozen": "FrozenBN"}
+
+
+class DivisibleFPN(FPN):
+    """A feature pyramid that asks for images padded to a multiple of the protocol's divisor, not of its last stride."""
+
+    def __init__(self, size_divisor: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        if size_divisor % self._size_divisibility:
+            raise InputError(
+                f"protocol: input.size_divisor: {size_divisor}; detectron2's FPN needs a multiple of "
+                f"{self._size_divisibility}"
+            )
+        self._size_divisibility = size_divisor
+
+
+def build_detector(run: Run) -> GeneralizedRCNN:
+    """Build the detector of a run and draw its initial weights from torch's current random state.
+
+    Raises
+    ------
+    InputError
+        If the protocol asks for a size divisor that the feature pyramid cannot serve.
+    """
+    return instantiate(detector_node(run))
+
+
+def detector_node(run: Run) -> DictConfig:
+    """Return the detector's whole configuration: the base, changed by the run's variant."""
+    node = base_node(run)
+    importlib.import_module(f"adapters.detectron2.variants.{run.variant.name}").configure(node, run)
+    return node
+
+
+def base_node(run: Run) -> DictConfig:
+    """Faster R-CNN FPN with one class-agnostic head: what all variants have in common."""
+    return LazyCall(GeneralizedRCNN)(
+        backbone=pyramid_node(run),
+        proposal_generator=proposal_network_node(run),
+        roi_heads=roi_heads_node(run),
+        pixel_mean=list(run.backbone.pixel_mean),
+        pixel_std=list(run.backbone.pixel_std),
+        input_format=run.backbone.channel_order.upper(),
+    )
+
+
+def residual_stages(depth: int, base_channels: int, stride_in_1x1: bool, norm: Any) -> list[list[CNNBlockBase]]:
+    """Build the four residual stages of a ResNet whose first has `base_channels` (times four in bottleneck blocks)."""
+    block, expansion = (BasicBlock, 1) if depth < 50 else (BottleneckBlock, 4)
+    stages, in_channels = [], base_channels
+    for number, blocks in enumerate(BLOCKS[depth]):
+        width = base_channels * 2**number
+        bottleneck = {"bottleneck_channels": width, "stride_in_1x1": stride_in_1x1} if depth >= 50 else {}
+        stages.append(
+            ResNet.make_stage(
+                block,
+                blocks,
+                stride_per_block=[1 if number == 0 else 2] + [1] * (blocks - 1),
+                in_channels=in_channels,
+                out_channels=width * expansion,
+                norm=norm,
+                **bottleneck,
+            )
+        )
+        in_channels = width * expansion
+    return stages
+
+
+def pyramid_node(run: Run) -> DictConfig:
+    """Feature pyramid p2 to p6 over a residual network whose frozen part and batch norm follow the protocol."""
+    backbone, training = run.backbone, run.protocol.backbone
+    norm = NORMS[training.batch_norm]
+    return LazyCall(DivisibleFPN)(
+        bottom_up=LazyCall(ResNet)(
+            stem=LazyCall(BasicStem)(in_channels=3, out_channels=backbone.base_channels, norm=norm),
+            stages=LazyCall(residual_stages)(
+                depth=backbone.depth,
+                base_channels=backbone.base_channels,
+                stride_in_1x1=backbone.stride_in_1x1,
+                norm=norm,
+            ),
+            out_features=RESIDUAL_STAGES,
+            # Detectron2 counts as the protocol does: 1 is the stem, 2 the stem and res2.
+            freeze_at=training.frozen_stages,
+        ),
+        in_features=RESIDUAL_STAGES,
+        out_channels=run.protocol.neck.channels,
+        top_block=LazyCall(LastLevelMaxPool)(),
+        size_divisor=run.protocol.input.size_divisor,
+    )
+
+
+def proposal_network_node(run: Run) -> DictConfig:
+    """RPN over all five levels, L1 regression loss."""
+    rpn = run.protocol.rpn
+    return LazyCall(RPN)(
+        in_features=PYRAMID_LEVELS,
+        head=LazyCall(StandardRPNHead)(
+            in_channels=run.protocol.neck.channels, num_anchors=len(rpn.anchors.aspect_ratios)
+        ),
+        anchor_generator=LazyCall(DefaultAnchorGenerator)(
+            sizes=[[rpn.anchors.scale * stride] for stride in STRIDES],
+            aspect_ratios=list(rpn.anchors.aspect_ratios),
+            strides=list(STRIDES),
+            offset=0.0,
+        ),
+        anchor_matcher=LazyCall(Matcher)(
+            thresholds=[rpn.negative_iou, rpn.positive_iou], labels=[0, -1, 1], allow_low_quality_matches=True
+        ),
+        box2box_transform=LazyCall(Box2BoxTransform)(weights=[1.0] * 4),
+        batch_size_per_image=rpn.anchors_per_image,
+        positive_fraction=rpn.positive_fraction,
+        pre_nms_topk=[rpn.train_pre_nms, rpn.test_pre_nms],
+        post_nms_topk=[rpn.train_post_nms, rpn.test_post_nms],
+        nms_thresh=rpn.nms_iou,
+        anchor_boundary_thresh=-1,
+        smooth_l1_beta=0.0,
+    )
+
+
+def roi_heads_node(run: Run) -> DictConfig:
+    """RoIAlign over the four finest levels and one stage."""
+    heads = run.protocol.heads
+    return LazyCall(ControlledROIHeads)(
+        num_classes=len(run.dataset.categories),
+        batch_size_per_image=heads.rois_per_image,
+        positive_fraction=heads.positive_fraction,
+        proposal_append_gt=heads.add_ground_truth,
+        box_in_features=PYRAMID_LEVELS[:4],
+        box_pooler=LazyCall(ROIPooler)(
+            output_size=heads.pool_size,
+            scales=[1 / stride for stride in STRIDES[:4]],
+            sampling_ratio=heads.sampling_ratio,
+            pooler_type="ROIAlignV2",
+        ),
+        box_heads=[box_head_node(run)],
+        box_predictors=[box_predictor_node(run, heads.target_stds)],
+        proposal_matchers=[matcher_node(heads.iou_threshold)],
+        trunk_gradient=[1.0],
+    )
+
+
+def box_head_node(run: Run) -> DictConfig:
+    """Two fully connected layers."""
+    size = run.protocol.heads.pool_size
+    return LazyCall(FastRCNNConvFCHead)(
+        input_shape=ShapeSpec(channels=run.protocol.neck.channels, height=size, width=size),
+        conv_dims=[],
+        fc_dims=[run.protocol.heads.width] * 2,
+    )
+
+
+def box_predictor_node(run: Run, target_stds: tuple[float, ...]) -> DictConfig:
+    """A softmax classifier and an L1 box regressor that is one for all classes."""
+    inference = run.protocol.inference
+    return LazyCall(FastRCNNOutputLayers)(
+        input_shape=ShapeSpec(channels=run.protocol.heads.width),
+        # Detectron2 multiplies the targets where others divide them.
+        box2box_transform=LazyCall(Box2BoxTransform)(weights=[1 / std for std in target_stds]),
+        num_classes=len(run.dataset.categories),
+        test_score_thresh=inference.score_threshold,
+        test_nms_thresh=inference.nms_iou,
+        test_topk_per_image=inference.max_detections,
+        cls_agnostic_bbox_reg=True,
+        smooth_l1_beta=0.0,
+        loss_weight=1.0,
+    )
+
+
+def matcher_node(iou_threshold: float) -> DictConfig:
+    """A RoI at or above the threshold is positive, any other negative."""
+    return LazyCall(Matcher)(thresholds=[iou_threshold], labels=[0, 1], allow_low_quality_matches=False)

@@ -1,0 +1,43 @@
+"""One inference of a Detectron2 detector as parts that fvcore can trace."""
+
+import torch
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import Boxes
+from torch import Tensor, nn
+
+
+class _Dense(nn.Module):
+    """Backbone, neck and RPN head."""
+
+    def __init__(self, model: GeneralizedRCNN) -> None:
+        super().__init__()
+        self.backbone, self.generator = model.backbone, model.proposal_generator
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features = self.backbone(image)
+        logits, deltas = self.generator.rpn_head([features[name] for name in self.generator.in_features])
+        return [*logits, *deltas]
+
+
+class _Stages(nn.Module):
+    """RoIAlign and head of every stage."""
+
+    def __init__(self, model: GeneralizedRCNN) -> None:
+        super().__init__()
+        self.heads = model.roi_heads
+
+    def forward(self, rois: Tensor, *features: Tensor) -> list[Tensor]:
+        outputs = []
+        for head, predictor in zip(self.heads.box_head, self.heads.box_predictor, strict=True):
+            outputs.extend(predictor(head(self.heads.box_pooler(list(features), [Boxes(rois)]))))
+        return outputs
+
+
+def trace_parts(model: GeneralizedRCNN, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
+    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels."""
+    shapes = model.backbone.output_shape()
+    levels = [shapes[name] for name in model.roi_heads.box_in_features]
+    features = [torch.zeros(1, level.channels, height // level.stride, width // level.stride) for level in levels]
+    sides = torch.linspace(16, min(width, height), rois)
+    boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
+    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (_Stages(model), (boxes, *features))]

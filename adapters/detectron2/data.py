@@ -1,0 +1,125 @@
+"""From records and the training order to Detectron2's batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.data.build import trivial_batch_collator
+from detectron2.data.detection_utils import convert_PIL_to_numpy, filter_empty_instances
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from adapters.positions import StepPositions
+from adapters.training_session import TrainingSession
+from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.errors import InputError
+from cascadebench.image_size import resized_shape
+from cascadebench.run import Run
+from cascadebench.training_order import TrainingOrder
+
+
+class ImageReader:
+    """Reads one image and its ground truth as Detectron2's models take them; nothing in it is random.
+
+    Parameters
+    ----------
+    run : Run
+        Its protocol gives the sizes, its backbone the order of the channels.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.max_long_side = run.protocol.input.max_long_side
+        self.test_short_side = run.protocol.input.test_short_side
+        self.format = run.backbone.channel_order.upper()
+
+    def pixels(self, picture: Image.Image) -> np.ndarray:
+        """Return a picture as uint8 [H, W, 3] in the backbone's order of channels."""
+        return convert_PIL_to_numpy(picture, self.format)
+
+    def resize(self, width: int, height: int, short_side: int) -> T.ResizeTransform:
+        """Return the transform that scales the shorter side to `short_side` pixels within the longest side allowed."""
+        new_width, new_height = resized_shape(width, height, short_side, self.max_long_side)
+        return T.ResizeTransform(height, width, new_height, new_width, Image.BILINEAR)
+
+    def read(self, record: ImageRecord) -> np.ndarray:
+        """Read the pixels of a record, uint8 [H, W, 3].
+
+        They stay as they are stored: annotations know nothing of EXIF orientation.
+
+        Raises
+        ------
+        InputError
+            If the file is no readable picture, or of another size than the annotations say.
+        """
+        try:
+            with Image.open(record.path) as picture:
+                pixels = self.pixels(picture)
+        except OSError as error:
+            raise InputError(f"{record.path}: cannot be read as a picture: {error}") from error
+        height, width = pixels.shape[:2]
+        if (width, height) != (record.width, record.height):
+            raise InputError(
+                f"{record.path}: the picture has {width} x {height} pixels, its annotations say "
+                f"{record.width} x {record.height}"
+            )
+        return pixels
+
+    def test_image(self, record: ImageRecord) -> dict[str, Any]:
+        """Return what the model takes at test time: uint8 image [3, H, W] and the original height and width."""
+        transform = self.resize(record.width, record.height, self.test_short_side)
+        image = as_tensor(transform.apply_image(self.read(record)))
+        return {"image": image, "height": record.height, "width": record.width}
+
+    def training_image(self, record: ImageRecord, short_side: int, flip: bool) -> dict[str, Any]:
+        """Return what the model takes in training: uint8 image [3, H, W] and its ground truth as Instances.
+
+        Boxes are clipped to the image; those of no area are dropped.
+        """
+        resize = self.resize(record.width, record.height, short_side)
+        transforms = T.TransformList([resize, T.HFlipTransform(resize.new_w)] if flip else [resize])
+        image = as_tensor(transforms.apply_image(self.read(record)))
+        # In double precision, as Detectron2 transforms the boxes of annotations.
+        boxes = Boxes(torch.from_numpy(transforms.apply_box(record.boxes.astype(np.float64)).reshape(-1, 4)))
+        size = tuple(image.shape[1:])
+        boxes.clip(size)
+        instances = Instances(size, gt_boxes=boxes, gt_classes=torch.from_numpy(record.labels.astype(np.int64)))
+        return {"image": image, "instances": filter_empty_instances(instances)}
+
+
+def as_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """From uint8 [H, W, 3] to uint8 [3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+class TrainingDataset(Dataset):
+    """Every image of a training in its order: item ``iteration * batch_size + column``."""
+
+    def __init__(self, run: Run, records: Sequence[ImageRecord], order: TrainingOrder) -> None:
+        self.reader, self.records, self.order = ImageReader(run), records, order
+
+    def __len__(self) -> int:
+        return self.order.images.size
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        order = self.order
+        record = self.records[order.images.flat[position]]
+        return self.reader.training_image(record, int(order.short_sides.flat[position]), bool(order.flips.flat[position]))
+
+
+def training_loader(
+    run: Run, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
+) -> DataLoader:
+    """Batches of this process from the session's first iteration on."""
+    return DataLoader(
+        TrainingDataset(run, records, order),
+        batch_size=run.protocol.schedule.batch_size // session.world_size,
+        sampler=StepPositions(order, session),
+        num_workers=session.execution.loader_workers,
+        collate_fn=trivial_batch_collator,
+        # A loader draws a seed for its workers when its first batch is asked for, inside the first step of a session.
+        # From torch's own generator, that would shift the step's random numbers, and only in a resumed training.
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,144 @@
+"""Detectron2's trainer, driven for one training session."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase, SimpleTrainer
+from detectron2.solver import LRMultiplier, WarmupParamScheduler, get_default_optimizer_params
+from detectron2.utils import comm
+from fvcore.common.param_scheduler import MultiStepParamScheduler, ParamScheduler
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from adapters.training_session import TrainingSession
+from cascadebench.errors import InputError
+from cascadebench.run import Run
+
+LOSS_NAMES = {
+    "loss_rpn_cls": "rpn_classification",
+    "loss_rpn_loc": "rpn_regression",
+    "loss_cls": "classification",
+    "loss_box_reg": "regression",
+}
+
+
+def loss_name(name: str) -> str:
+    """Translate Detectron2's name of a loss term: ``loss_cls_stage1`` becomes ``stage2_classification``."""
+    term, _, stage = name.partition("_stage")
+    return f"stage{int(stage) + 1}_{LOSS_NAMES[term]}" if stage else LOSS_NAMES[term]
+
+
+class ClippedSGD(torch.optim.SGD):
+    """SGD that first scales the whole gradient down to an L2 norm, as Detectron2's optimizers with clipping do.
+
+    Parameters
+    ----------
+    gradient_clip_norm : float or None
+        Greatest norm over all parameters together; None: no clipping.
+    """
+
+    def __init__(self, params: Any, *, gradient_clip_norm: float | None, **arguments: Any) -> None:
+        super().__init__(params, **arguments)
+        self.gradient_clip_norm = gradient_clip_norm
+
+    def step(self, closure: Callable | None = None) -> Any:
+        """Clip, then step."""
+        if self.gradient_clip_norm is not None:
+            every = [parameter for group in self.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(every, self.gradient_clip_norm)
+        return super().step(closure)
+
+
+def build_optimizer(model: nn.Module, run: Run) -> ClippedSGD:
+    """SGD with one setting for all parameters that learn, norm and bias included."""
+    optimizer, base_lr = run.protocol.optimizer, run.protocol.schedule.base_lr
+    groups = get_default_optimizer_params(
+        model, base_lr=base_lr, weight_decay=optimizer.weight_decay, weight_decay_norm=optimizer.weight_decay
+    )
+    return ClippedSGD(
+        groups, lr=base_lr, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay, nesterov=False,
+        gradient_clip_norm=optimizer.gradient_clip_norm,
+    )  # fmt: skip
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, run: Run) -> LRMultiplier:
+    """Linear warm-up, then steps.
+
+    Raises
+    ------
+    InputError
+        If Detectron2 would step at other iterations than the protocol says: it compares progress, in shares of the
+        whole schedule, to six digits, which is too coarse for schedules of a million iterations.
+    """
+    schedule = run.protocol.schedule
+    multiplier: ParamScheduler = MultiStepParamScheduler(
+        values=[schedule.gamma**number for number in range(len(schedule.steps) + 1)],
+        milestones=list(schedule.steps),
+        num_updates=schedule.iterations,
+    )
+    if schedule.warmup_iterations:
+        length = schedule.warmup_iterations / schedule.iterations
+        multiplier = WarmupParamScheduler(multiplier, schedule.warmup_factor, length, "linear")
+    edges = (schedule.warmup_iterations, *schedule.steps)
+    for iteration in sorted({max(edge + shift, 0) for edge in edges for shift in (-1, 0)}):
+        wanted, given = run.learning_rate(iteration), schedule.base_lr * multiplier(iteration / schedule.iterations)
+        if abs(given - wanted) > 1e-9 * wanted:
+            raise InputError(
+                f"protocol: schedule.iterations: {schedule.iterations} are too many for detectron2's scheduler, which "
+                f"gives {given:.6g} at iteration {iteration} in place of {wanted:.6g}"
+            )
+    return LRMultiplier(optimizer, multiplier, max_iter=schedule.iterations)
+
+
+class SessionTrainer(SimpleTrainer):
+    """Detectron2's trainer, which keeps the losses of the last step for the session instead of logging them itself."""
+
+    losses: dict[str, torch.Tensor]
+
+    def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *ignored: Any, **also_ignored: Any) -> None:
+        # The mean over the processes arrives in the one of rank 0, which writes the log.
+        detached = {name: value.detach() for name, value in loss_dict.items()}
+        self.losses = comm.reduce_dict(detached)
+
+
+class SessionHook(HookBase):
+    """Connects Detectron2's loop with the training session.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The detector itself, not what distributes it: its tensors' names are those of the checkpoint.
+    """
+
+    def __init__(self, session: TrainingSession, model: nn.Module, scheduler: LRMultiplier) -> None:
+        self.session, self.model, self.scheduler = session, model, scheduler
+
+    def before_train(self) -> None:
+        """Restore a checkpoint, if there is one."""
+        self.session.restore(self.model, self.trainer.optimizer, self.scheduler)
+
+    def before_step(self) -> None:
+        """Seed the step."""
+        self.session.before_iteration(self.trainer.iter)
+
+    def after_step(self) -> None:
+        """Move the learning rate on, then hand over the step: a checkpoint holds the rate of the next one."""
+        learning_rate = self.trainer.optimizer.param_groups[0]["lr"]
+        self.scheduler.step()
+        losses = {loss_name(name): value for name, value in self.trainer.losses.items()}
+        self.session.after_iteration(self.trainer.iter, losses, learning_rate)
+
+
+def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
+    """Train with Detectron2's loop from ``session.start`` to the end."""
+    optimizer = build_optimizer(model, run)
+    scheduler = build_scheduler(optimizer, run)
+    trained = model
+    if session.world_size > 1:
+        devices = [session.device] if session.device.type == "cuda" else None
+        trained = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+    trainer = SessionTrainer(trained, loader, optimizer)
+    trainer.register_hooks([SessionHook(session, model, scheduler)])
+    trainer.train(session.start, session.iterations)

@@ -1,0 +1,1 @@
+"""One module per variant: ``configure(node, run)`` changes the base configuration."""

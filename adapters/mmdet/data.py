@@ -1,0 +1,101 @@
+"""From records and the training order to MMDetection's batches."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmcv.transforms import Compose, LoadImageFromFile
+from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader, Dataset
+
+from adapters.positions import StepPositions
+from adapters.training_session import TrainingSession
+from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.run import Run
+from cascadebench.training_order import TrainingOrder
+
+
+class PlannedResize(Resize):
+    """Resize to the side that the training order drew for this image."""
+
+    def transform(self, results: dict) -> dict:
+        """Resize image and boxes; ``results['short_side']`` says how far."""
+        self.scale = (self.scale[0], results["short_side"])
+        return super().transform(results)
+
+
+class PlannedFlip(RandomFlip):
+    """Flip when the training order says so."""
+
+    def __init__(self) -> None:
+        super().__init__(prob=1.0, direction="horizontal")
+
+    def transform(self, results: dict) -> dict:
+        """Mirror image and boxes left to right if ``results['planned_flip']``."""
+        if results["planned_flip"]:
+            return super().transform(results)
+        results["flip"], results["flip_direction"] = False, None
+        return results
+
+
+def load_image() -> LoadImageFromFile:
+    """Read pixels as they are stored (annotations know nothing of EXIF orientation), by Pillow as Detectron2 does."""
+    return LoadImageFromFile(color_type="color_ignore_orientation", imdecode_backend="pillow")
+
+
+def training_transforms(run: Run) -> Compose:
+    """Transforms of a training image."""
+    sizes = run.protocol.input
+    resize = PlannedResize(scale=(sizes.max_long_side, sizes.train_short_sides[0]), keep_ratio=True, backend="pillow")
+    return Compose([load_image(), LoadAnnotations(with_bbox=True), resize, PlannedFlip(), PackDetInputs()])
+
+
+def test_transforms(run: Run) -> Compose:
+    """Transforms of a test image."""
+    sizes = run.protocol.input
+    resize = Resize(scale=(sizes.max_long_side, sizes.test_short_side), keep_ratio=True, backend="pillow")
+    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+    return Compose([load_image(), resize, PackDetInputs(meta_keys=keys)])
+
+
+def image_fields(record: ImageRecord) -> dict[str, Any]:
+    """What MMDetection's transforms expect to know of an image."""
+    return {"img_id": record.id, "img_path": str(record.path), "height": record.height, "width": record.width}
+
+
+class TrainingDataset(Dataset):
+    """Every image of a training in its order: item ``iteration * batch_size + column``."""
+
+    def __init__(self, run: Run, records: Sequence[ImageRecord], order: TrainingOrder) -> None:
+        self.records, self.order = records, order
+        self.transforms = training_transforms(run)
+        self.metainfo = {"classes": run.dataset.categories}
+
+    def __len__(self) -> int:
+        return self.order.images.size
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        record = self.records[self.order.images.flat[position]]
+        instances = [
+            {"bbox": box.tolist(), "bbox_label": int(label), "ignore_flag": 0}
+            for box, label in zip(record.boxes, record.labels, strict=True)
+        ]
+        planned = {
+            "planned_flip": bool(self.order.flips.flat[position]),
+            "short_side": int(self.order.short_sides.flat[position]),
+        }
+        return self.transforms(image_fields(record) | {"instances": instances} | planned)
+
+
+def training_loader(
+    run: Run, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
+) -> DataLoader:
+    """Batches of this process from the session's first iteration on."""
+    return DataLoader(
+        TrainingDataset(run, records, order),
+        batch_size=run.protocol.schedule.batch_size // session.world_size,
+        sampler=StepPositions(order, session),
+        num_workers=session.execution.loader_workers,
+        collate_fn=pseudo_collate,
+        persistent_workers=session.execution.loader_workers > 0,
+    )

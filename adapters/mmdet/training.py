@@ -1,0 +1,162 @@
+"""MMEngine's runner, driven for one training session."""
+
+import logging
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.registry import PARAM_SCHEDULERS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from adapters.training_session import TrainingSession
+from cascadebench.run import Run
+
+LOSS_NAMES = {
+    "loss_rpn_cls": "rpn_classification",
+    "loss_rpn_bbox": "rpn_regression",
+    "loss_cls": "stage1_classification",
+    "loss_bbox": "stage1_regression",
+}
+
+
+def loss_name(name: str) -> str:
+    """Translate MMDetection's name of a loss term: ``s1.loss_cls`` becomes ``stage2_classification``."""
+    if name in LOSS_NAMES:
+        return LOSS_NAMES[name]
+    stage, term = name.split(".")
+    return LOSS_NAMES[term].replace("stage1", f"stage{int(stage[1:]) + 1}")
+
+
+def optimizer_config(run: Run) -> dict[str, Any]:
+    """SGD with one setting for all parameters."""
+    optimizer = run.protocol.optimizer
+    config: dict[str, Any] = {
+        "type": "OptimWrapper",
+        "optimizer": {
+            "type": "SGD",
+            "lr": run.protocol.schedule.base_lr,
+            "momentum": optimizer.momentum,
+            "weight_decay": optimizer.weight_decay,
+        },
+    }
+    if optimizer.gradient_clip_norm:
+        config["clip_grad"] = {"max_norm": optimizer.gradient_clip_norm, "norm_type": 2}
+    return config
+
+
+def scheduler_config(run: Run) -> list[dict[str, Any]]:
+    """Linear warm-up, then steps."""
+    schedule = run.protocol.schedule
+    steps = {"type": "MultiStepLR", "by_epoch": False, "milestones": list(schedule.steps), "gamma": schedule.gamma}
+    if not schedule.warmup_iterations:
+        return [steps]
+    # MMEngine's LinearLR reaches the full rate one iteration before its `end`.
+    end = schedule.warmup_iterations + 1
+    warmup = {"type": "LinearLR", "by_epoch": False, "start_factor": schedule.warmup_factor, "begin": 0, "end": end}
+    return [warmup, steps]
+
+
+def build_optimizer(model: nn.Module, run: Run) -> OptimWrapper:
+    """Build MMEngine's optimizer of a run."""
+    return build_optim_wrapper(model, optimizer_config(run))
+
+
+def build_schedulers(optimizer: OptimWrapper, run: Run) -> list:
+    """Build MMEngine's learning-rate schedulers of a run."""
+    build = PARAM_SCHEDULERS.build
+    return [build(config, default_args={"optimizer": optimizer}) for config in scheduler_config(run)]
+
+
+class Schedulers:
+    """A runner's schedulers as one object with a state."""
+
+    def __init__(self, schedulers: list) -> None:
+        self.schedulers = schedulers
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of every scheduler, plain values only."""
+        return {"schedulers": [dict(scheduler.state_dict()) for scheduler in self.schedulers]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore every scheduler."""
+        for scheduler, one in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(one)
+
+
+class SessionHook(Hook):
+    """Connects MMEngine's loop with the training session."""
+
+    priority = "VERY_LOW"  # after the schedulers' hook: a checkpoint holds the rate of the next step
+
+    def __init__(self, session: TrainingSession, model: nn.Module) -> None:
+        self.session, self.model = session, model
+
+    def before_train(self, runner: Runner) -> None:
+        """Restore a checkpoint, if there is one."""
+        self.session.restore(self.model, runner.optim_wrapper, Schedulers(runner.param_schedulers))
+        runner.train_loop._iter = self.session.start
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed the step and note its learning rate."""
+        self.session.before_iteration(batch_idx)
+        self.learning_rate = runner.optim_wrapper.param_groups[0]["lr"]
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Hand over the step's losses."""
+        terms = {name: value for name, value in outputs.items() if "loss_" in name}
+        self.session.after_iteration(
+            batch_idx, {loss_name(name): value for name, value in terms.items()}, self.learning_rate
+        )
+
+
+class SessionRunner(Runner):
+    """MMEngine's runner without its own seeding and choice of device, which belong to the session."""
+
+    session: TrainingSession
+
+    def set_randomness(self, *arguments: Any, **keywords: Any) -> None:
+        """Leave the random state to the session, which seeds every step."""
+        self._seed = self.session.run.seed
+        self._deterministic = False
+
+    def _init_model_weights(self) -> None:
+        """Keep the weights that the model came with."""
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Keep the model on the session's device; distribute it when there are several processes."""
+        if self.session.world_size == 1:
+            return model
+        devices = [self.session.device] if self.session.device.type == "cuda" else None
+        return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
+
+
+def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
+    """Train with MMEngine's iteration-based loop from ``session.start`` to the end."""
+    logging.getLogger("mmengine").setLevel(logging.WARNING)
+    runner_class = type("SessionRunner", (SessionRunner,), {"session": session})
+    runner = runner_class(
+        model=model,
+        work_dir=str(session.out / "checkpoints" / "mmengine"),
+        train_dataloader=loader,
+        train_cfg={
+            "type": "IterBasedTrainLoop",
+            "max_iters": run.protocol.schedule.iterations,
+            "val_interval": run.protocol.schedule.iterations + 1,
+            "fast_forward_on_resume": True,
+        },
+        optim_wrapper=optimizer_config(run),
+        param_scheduler=scheduler_config(run),
+        # The session logs, seeds and saves; MMEngine steps the schedulers.
+        default_hooks=dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "checkpoint")),
+        custom_hooks=[SessionHook(session, model)],
+        launcher="pytorch" if session.world_size > 1 else "none",
+        log_level="WARNING",
+        default_scope="mmdet",
+        experiment_name=run.id,
+    )
+    torch.set_num_threads(session.execution.cpu_threads)  # MMEngine sets its own number
+    runner.train()

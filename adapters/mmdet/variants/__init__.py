@@ -1,0 +1,1 @@
+"""One module per variant: ``configure(config, run)`` changes the base configuration."""

@@ -1,0 +1,188 @@
+"""What surrounds a training in any framework: seeds, resuming, log, TensorBoard, progress bar and checkpoints.
+
+The framework's own engine drives the loop; a thin hook in each adapter calls :meth:`TrainingSession.restore`,
+:meth:`~TrainingSession.before_iteration` and :meth:`~TrainingSession.after_iteration`.
+"""
+
+import json
+import math
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from cascadebench.files import written_beside
+from cascadebench.run import Run
+from cascadebench.study import Execution
+from cascadebench.training_order import step_seed
+
+
+class DivergedError(RuntimeError):
+    """The loss became infinite or NaN."""
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch on every device."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (the frameworks draw from the legacy generator)
+    torch.manual_seed(seed)
+
+
+class TrainingSession:
+    """State of one training process.
+
+    Parameters
+    ----------
+    run : Run
+        What is trained.
+    out : Path
+        The run's folder; the process of rank 0 writes ``train_log.jsonl``, ``tensorboard/`` and ``checkpoints/`` there.
+    device : torch.device
+        Where the model trains.
+    execution : Execution
+        Intervals of log and checkpoints, threads, loader processes.
+
+    Attributes
+    ----------
+    start : int
+        First iteration to train, above 0 when a checkpoint was found.
+    rank, world_size : int
+        This process and their number; each trains ``batch_size / world_size`` images a step.
+    """
+
+    def __init__(self, run: Run, out: Path, device: torch.device, execution: Execution) -> None:
+        self.run, self.out, self.device, self.execution = run, out, device, execution
+        self.iterations = run.protocol.schedule.iterations
+        self.rank = int(os.environ.get("RANK", 0))
+        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.checkpoint = out / "checkpoints" / "last.pt"
+        self.start, self.resumes = 0, 0
+        self._state: dict[str, Any] | None = None
+        if self.checkpoint.exists():
+            self._state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self.start, self.resumes = self._state["iteration"], self._state["resumes"] + 1
+        self.seconds: list[float] = []
+        self._wall_start = time.perf_counter()
+
+    def images_of_rank(self) -> slice:
+        """Columns of the training order that this process reads in every step."""
+        share = self.run.protocol.schedule.batch_size // self.world_size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def restore(self, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+        """Fill model, optimizer and scheduler from the checkpoint if there is one; open the log either way."""
+        if self._state:
+            model.load_state_dict(self._state["model"])
+            optimizer.load_state_dict(self._state["optimizer"])
+            scheduler.load_state_dict(self._state["scheduler"])
+            self._state = None
+        self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
+        if self.rank == 0:
+            self._open_logs()
+
+    def _open_logs(self) -> None:
+        """Keep the lines of a resumed training up to its checkpoint, drop the rest: they are trained again."""
+        log = self.out / "train_log.jsonl"
+        kept = []
+        if self.start and log.exists():
+            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] < self.start]
+        with written_beside(log) as temporary:
+            temporary.write_text("".join(kept), encoding="utf-8")
+        self._log = log.open("a", encoding="utf-8")
+        self._tensorboard = SummaryWriter(self.out / "tensorboard", purge_step=self.start if self.start else None)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            disable=not sys.stderr.isatty(),
+            transient=True,
+        )
+        self._progress.start()
+        self._bar = self._progress.add_task(self.run.variant.name, total=self.iterations, completed=self.start)
+
+    def before_iteration(self, iteration: int) -> None:
+        """Seed the random sampling of one step: a resumed training draws what an uninterrupted one would."""
+        seed_everything(step_seed(self.run.seed, iteration, self.rank))
+        self._iteration_start = time.perf_counter()
+
+    def after_iteration(self, iteration: int, losses: dict[str, torch.Tensor], learning_rate: float) -> None:
+        """Log one finished step and save a checkpoint when it is due.
+
+        Parameters
+        ----------
+        losses : dict of str to scalar tensor
+            Every term of the loss under a common name, weighted as it entered the sum.
+        learning_rate : float
+            Rate that the optimizer used in this step.
+
+        Raises
+        ------
+        DivergedError
+            If the loss is not finite.
+        """
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        loss = sum(values.values())
+        if not math.isfinite(loss):
+            raise DivergedError(f"the loss is not finite at iteration {iteration}: {values}; try a lower base_lr")
+        self.seconds.append(time.perf_counter() - self._iteration_start)
+        if self.rank == 0:
+            self._record(iteration, values, loss, learning_rate)
+            done = iteration + 1
+            if done % self.execution.checkpoint_interval == 0 or done == self.iterations:
+                self._save(done)
+
+    def _record(self, iteration: int, values: dict[str, float], loss: float, learning_rate: float) -> None:
+        line = {"iteration": iteration, "lr": learning_rate, "loss": loss, "losses": values}
+        self._log.write(json.dumps(line | {"seconds": round(self.seconds[-1], 4)}) + "\n")
+        self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
+        self._tensorboard.add_scalar("loss", loss, iteration)
+        for name, value in values.items():
+            self._tensorboard.add_scalar(f"losses/{name}", value, iteration)
+        self._progress.update(
+            self._bar, completed=iteration + 1, description=f"{self.run.variant.name} loss {loss:.3f}"
+        )
+        done = iteration + 1
+        if self._progress.disable and (done % self.execution.log_interval == 0 or done == self.iterations):
+            recent = float(np.mean(self.seconds[-self.execution.log_interval :]))
+            minutes = (self.iterations - done) * recent / 60
+            print(
+                f"iteration {done}/{self.iterations}  loss {loss:.4f}  lr {learning_rate:.6f}  "
+                f"{recent:.3f} s/iteration  {minutes:.1f} min left",
+                flush=True,
+            )
+
+    def _save(self, done: int) -> None:
+        self._log.flush()
+        state = {
+            "iteration": done,
+            "resumes": self.resumes,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+        }
+        with written_beside(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def finish(self) -> dict[str, Any]:
+        """Close the logs; return what ``trained.json`` says of time and iterations."""
+        if self.rank == 0:
+            self._progress.stop()
+            self._log.close()
+            self._tensorboard.close()
+        return {
+            "iterations": self.iterations,
+            "resumes": self.resumes,
+            "seconds_per_iteration": round(float(np.median(self.seconds)), 4) if self.seconds else None,
+            "wall_seconds": round(time.perf_counter() - self._wall_start, 1),
+            "processes": self.world_size,
+        }

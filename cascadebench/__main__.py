@@ -1,0 +1,5 @@
+"""``python -m cascadebench``."""
+
+from cascadebench.cli import main
+
+main()

@@ -1,0 +1,132 @@
+"""The command line: ``cascadebench COMMAND``. Wrong input ends in one line and exit code 2."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cascadebench.configuration import PROJECT
+from cascadebench.datasets.card import load_dataset_card
+from cascadebench.errors import InputError
+from cascadebench.study import load_study
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+StudyName = Annotated[str, typer.Argument(help="Name under config/studies/, or a path to a study's .yaml")]
+Results = Annotated[Path, typer.Option(help="Folder of results")]
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what serves mmcv's operators, which GPUs there are, and what mends what is missing."""
+    from cascadebench.doctor import examine
+
+    raise typer.Exit(examine(Console()))
+
+
+@app.command()
+def plan(study: StudyName) -> None:
+    """Check a study and list its runs."""
+    planned = load_study(study)
+    table = Table("variant", "framework", "backbone", "seed", "run", title=planned.file.title)
+    for one in planned.runs:
+        run = one.run
+        table.add_row(one.label, run.framework, run.backbone.name, str(run.seed), run.id)
+    Console().print(table)
+
+
+@app.command()
+def prepare(dataset: str, out: Annotated[Path, typer.Option(help="Folder to write")]) -> None:
+    """Check a dataset of config/datasets/ (or draw the embedded one) and lock it."""
+    from cascadebench.datasets.prepare import prepare as prepare_dataset
+
+    prepare_dataset(load_dataset_card(dataset), out)
+
+
+@app.command("describe-dataset")
+def describe_dataset(
+    name: str,
+    root: Path,
+    train: Annotated[tuple[str, str], typer.Option(help="Annotation file and image folder, relative to the root")],
+    val: Annotated[tuple[str, str], typer.Option(help="Annotation file and image folder, relative to the root")],
+) -> None:
+    """Print a card for a COCO-format folder, to be saved as config/datasets/NAME.yaml."""
+    from cascadebench.datasets.prepare import describe_folder
+
+    print(describe_folder(root, name, train, val), end="")
+
+
+@app.command()
+def freeze(study: StudyName, run: Annotated[str, typer.Option()], out: Annotated[Path, typer.Option()]) -> None:
+    """Write one run of a study as run.yaml."""
+    planned = load_study(study)
+    if run not in planned.run_ids:
+        raise InputError(f"study {study}: no run {run!r}; `cascadebench plan {study}` lists its runs")
+    planned.run(run).write(out)
+
+
+@app.command()
+def evaluate(
+    annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
+    detections: Annotated[Path, typer.Option(help="COCO results (.json) or detections.parquet")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """AP at every IoU, by size and class, of detections against COCO annotations."""
+    from cascadebench.evaluation.evaluate_files import evaluate_files, print_summaries
+
+    summaries = evaluate_files(annotations, detections)
+    if as_json:
+        # COCO results have no test stages: their numbers stand at the top.
+        print(json.dumps(summaries[""] if list(summaries) == [""] else summaries, indent=2, allow_nan=False))
+    else:
+        print_summaries(summaries, Console())
+
+
+@app.command("evaluate-run")
+def evaluate_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared dataset")]) -> None:
+    """Evaluate a run's detections.parquet into its ap.parquet."""
+    from cascadebench.evaluation.run_evaluation import evaluate_run as evaluate_folder
+
+    evaluate_folder(folder, data)
+
+
+@app.command()
+def aggregate(study: StudyName, results: Results = Path("results")) -> None:
+    """Write the tables of a study, whatever the state of its runs."""
+    from cascadebench.evaluation.aggregate import aggregate as write_tables
+
+    write_tables(load_study(study), results)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    results: Results = Path("results"),
+    out: Annotated[Path | None, typer.Option(help="File to write; default: reports/STUDY.html")] = None,
+) -> None:
+    """Write the HTML report of a study from its tables."""
+    from cascadebench.report.page import write_report
+
+    planned = load_study(study)
+    write_report(planned, results, out or Path("reports") / f"{planned.name}.html")
+
+
+@app.command()
+def schemas(out: Path = PROJECT / "workflows" / "schemas") -> None:
+    """Write the JSON Schemas of studies, protocols, datasets, backbones, cards and runs."""
+    from cascadebench.schemas import write_schemas
+
+    write_schemas(out)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

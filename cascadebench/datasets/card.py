@@ -1,0 +1,110 @@
+"""Dataset cards: where a COCO-format dataset is and what it must contain."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, MinLen
+from pydantic import model_validator
+
+from cascadebench.configuration import CONFIG, PROJECT, Configuration, expand_environment, named_file, read_model
+from cascadebench.errors import InputError
+from cascadebench.files import canonical_json
+
+SPLITS = ("train", "val")
+
+
+class Split(Configuration):
+    """One part of a dataset on disk."""
+
+    annotations: str
+    """COCO JSON file, relative to the root."""
+    images: str
+    """Folder that `file_name` is relative to, relative to the root."""
+    image_count: Annotated[int, Ge(1)] | None = None
+    """Expected number of images; null: not checked."""
+    annotation_count: Annotated[int, Ge(1)] | None = None
+    """Expected number of annotations; null: not checked."""
+    sha256: str | None = None
+    """Expected SHA-256 of the annotation file; null: not checked."""
+
+
+class Folder(Configuration):
+    """A dataset that lies on disk."""
+
+    kind: Literal["folder"] = "folder"
+    root: Annotated[tuple[str, ...], MinLen(1)]
+    """Places to look, the first that exists is taken; ``${NAME}`` stands for an environment variable; relative paths
+    start at the project."""
+    train: Split
+    val: Split
+    boxes_without_area: Literal["refuse", "drop"] = "refuse"
+    """What to do with annotations of no width or height; dropped ones are counted in ``lock.json``."""
+
+    def find(self, card: str) -> Path:
+        """Return the first root that exists; raises InputError listing what was tried."""
+        tried = []
+        for text in self.root:
+            expanded = expand_environment(text)
+            tried.append(text if expanded else f"{text} (not set)")
+            if expanded and (PROJECT / expanded).is_dir():
+                return (PROJECT / expanded).resolve()
+        raise InputError(f"dataset {card!r}: no folder at any root of its card; tried: {', '.join(tried)}")
+
+
+class Synthetic(Configuration):
+    """The embedded dataset, drawn from a seed (:mod:`cascadebench.datasets.synthetic`)."""
+
+    kind: Literal["synthetic"]
+    revision: Annotated[int, Ge(1)]
+    """Must equal the generator's revision: other drawings are another dataset."""
+    seed: Annotated[int, Ge(0)]
+    image_size: Annotated[int, Ge(32)]
+    """Side of the square images, in pixels."""
+    train_images: Annotated[int, Ge(1)]
+    val_images: Annotated[int, Ge(1)]
+
+
+class DatasetCard(Configuration):
+    """A dataset: its categories in the order of the model's outputs, and where it comes from."""
+
+    name: str
+    title: str
+    source: str = ""
+    """Where a reader gets it, and its licence."""
+    categories: Annotated[tuple[str, ...], MinLen(1)]
+    """Category names in the order of their ids in the annotation files."""
+    data: Folder | Synthetic
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.categories)) != len(self.categories):
+            raise ValueError("categories must differ from each other")
+        return self
+
+    def annotation_files(self) -> list[str]:
+        """Annotation files on disk that the prepared dataset is made from; none if it is drawn or not found."""
+        if not isinstance(self.data, Folder):
+            return []
+        try:
+            root = self.data.find(self.name)
+        except InputError:
+            return []  # `prepare` says what is missing; planning works without the data
+        return [str(root / split.annotations) for split in (self.data.train, self.data.val)]
+
+    def identity(self) -> dict:
+        """What a run's identity hashes: everything but the title, the source and where the folder lies."""
+        return self.model_dump(mode="json", exclude={"title": True, "source": True, "data": {"root"}})
+
+    def digest(self) -> str:
+        """SHA-256 of :meth:`identity`, 64 hex digits."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+
+
+def load_dataset_card(name: str, asked_by: str = "dataset") -> DatasetCard:
+    """Read ``config/datasets/<name>.yaml``."""
+    path = named_file(CONFIG / "datasets", name, asked_by)
+    card = read_model(DatasetCard, path)
+    if card.name != name:
+        raise InputError(f"{path}: name: {card.name!r} must equal the file's name {name!r}")
+    return card

@@ -1,0 +1,300 @@
+"""Checking a COCO-format dataset against its card and writing it as every adapter and the evaluation read it.
+
+Only boxes are evaluated for now, so segmentations, keypoints and captions are left behind.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image as Picture
+
+from cascadebench.configuration import validated
+from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic
+from cascadebench.datasets.coco import AnnotationFile, Image, check_same_categories, read_annotations
+from cascadebench.datasets.synthetic import draw
+from cascadebench.errors import InputError
+from cascadebench.files import inside, sha256_of, write_json
+
+BORDER_TOLERANCE = 1.0
+"""Pixels by which a box may leave its image, as rounding in real annotation files does; such boxes are clipped."""
+MOST_PICTURES_OPENED = 2000
+"""Pictures per split whose size is compared with the annotation file; of more, an evenly spread sample is opened."""
+
+_NOISE = 1e-6  # pixels: the error of x + width in floating point, which is no crossing of the border
+
+
+@dataclass(frozen=True)
+class _CheckedSplit:
+    """One split that passed every check, and its entry in the lock."""
+
+    file: AnnotationFile
+    pictures: dict[Path, Image]
+    annotations: list[dict[str, Any]]
+    lock: dict[str, Any]
+
+
+def prepare(card: DatasetCard, folder: Path) -> None:
+    """Check both splits and write ``train.json``, ``val.json`` and ``lock.json``; a synthetic dataset is drawn first.
+
+    The JSON files keep ``id, file_name, width, height`` of images and ``id, image_id, category_id, bbox, area,
+    iscrowd`` of annotations, each sorted by id. ``area`` is width times height where the source has none. Boxes that
+    leave their image by at most :data:`BORDER_TOLERANCE` pixel are clipped to it; boxes without area are refused or
+    dropped as the card says; both are counted in the lock. Picture headers are opened, for up to
+    :data:`MOST_PICTURES_OPENED` pictures per split, to compare their size as stored (EXIF rotation not applied).
+
+    Parameters
+    ----------
+    card : DatasetCard
+        What is expected, and where it lies.
+    folder : Path
+        ``results/datasets/<name>``; changes only after every check has passed, ``lock.json`` last. The same source and
+        card give the same bytes.
+
+    Raises
+    ------
+    InputError
+        With the first thing that is wrong: see :func:`cascadebench.datasets.coco.read_annotations`, and counts, a
+        checksum or categories that are not the card's, a box outside its image or without area, a picture that is
+        missing, unreadable, listed twice, in both splits or of another size, a path that leaves its folder.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        work = Path(name)
+        data = card.data
+        if isinstance(data, Synthetic):
+            draw(card, work / "drawn")
+            train, val = (Split(annotations=f"{split}.json", images=f"images/{split}") for split in SPLITS)
+            data = Folder(root=(str(work / "drawn"),), train=train, val=val)
+        checked = {split: _checked_split(card, data, split) for split in SPLITS}
+        _check_apart(checked["train"], checked["val"])
+        for split, content in checked.items():
+            _write_split(work / f"{split}.json", content)
+            content.lock["prepared_sha256"] = sha256_of(work / f"{split}.json")
+            if isinstance(card.data, Synthetic):
+                content.lock["image_root"] = f"images/{split}"  # moves with the folder
+        categories = [category.model_dump() for category in checked["train"].file.categories]
+        splits = {split: content.lock for split, content in checked.items()}
+        lock = {"dataset": card.name, "digest": card.digest(), "categories": categories, "splits": splits}
+        write_json(work / "lock.json", lock)
+        _publish(work, folder)
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Move what is complete to its place; until the lock is there again, the folder is not a prepared dataset."""
+    folder.mkdir(exist_ok=True)
+    (folder / "lock.json").unlink(missing_ok=True)
+    if (work / "drawn").exists():
+        if (folder / "images").exists():
+            (folder / "images").rename(work / "replaced")
+        (work / "drawn" / "images").rename(folder / "images")
+    for name in (*(f"{split}.json" for split in SPLITS), "lock.json"):
+        (work / name).replace(folder / name)
+
+
+def _write_split(path: Path, content: _CheckedSplit) -> None:
+    """Write COCO JSON with one record a line: a million of them stay quick to write and to compare."""
+    parts = {
+        "images": [image.model_dump() for image in content.file.images],
+        "annotations": content.annotations,
+        "categories": [category.model_dump() for category in content.file.categories],
+    }
+    with path.open("w", encoding="utf-8") as stream:
+        for start, (key, records) in zip("{,,", parts.items(), strict=True):
+            lines = ",\n".join(json.dumps(record, allow_nan=False, ensure_ascii=False) for record in records)
+            stream.write(f'{start}"{key}": [\n{lines}\n]')
+        stream.write("}\n")
+
+
+def _checked_split(card: DatasetCard, data: Folder, split: str) -> _CheckedSplit:
+    """Read one split and run every check on it."""
+    declared: Split = getattr(data, split)
+    asked_by = f"dataset {card.name!r}: data.{split}"
+    root = data.find(card.name)
+    file = read_annotations(inside(root, declared.annotations, f"{asked_by}.annotations"))
+    _check_declared(file, declared, asked_by)
+    _check_categories(file, card)
+    image_root = inside(root, declared.images, f"{asked_by}.images")
+    if not image_root.is_dir():
+        raise InputError(f"{asked_by}.images: {image_root} is not a folder")
+    pictures = _found_pictures(file, image_root)
+    _check_sizes(file, pictures)
+    annotations, dropped, clipped = _checked_boxes(file, data.boxes_without_area == "drop")
+    lock = {
+        "image_root": str(image_root),
+        "images": len(file.images),
+        "annotations": len(annotations),
+        "crowd": sum(annotation["iscrowd"] for annotation in annotations),
+        "dropped": dropped,
+        "clipped": clipped,
+        "source_sha256": file.sha256,
+    }
+    return _CheckedSplit(file, pictures, annotations, lock)
+
+
+def _described(file: AnnotationFile) -> dict[str, Any]:
+    """What a card may declare about an annotation file."""
+    return {"image_count": len(file.images), "annotation_count": len(file.annotations), "sha256": file.sha256}
+
+
+def _check_declared(file: AnnotationFile, declared: Split, asked_by: str) -> None:
+    """Compare checksum and counts with those of the card, where it has them."""
+    for key, found in _described(file).items():
+        expected = getattr(declared, key)
+        if expected is not None and expected != found:
+            raise InputError(f"{file.path}: its {key} is {found}; {asked_by}.{key} expects {expected}")
+
+
+def _check_categories(file: AnnotationFile, card: DatasetCard) -> None:
+    """The file's categories in the order of their ids are the card's."""
+    found = [category.name for category in file.categories]
+    expected = list(card.categories)
+    if found == expected:
+        return
+    missing, unknown = ([name for name in a if name not in b] for a, b in ((expected, found), (found, expected)))
+    if missing or unknown:
+        what = f"lacks {', '.join(missing) or 'none'} and has unexpected {', '.join(unknown) or 'none'}"
+    else:
+        place = next(place for place, name in enumerate(found) if name != expected[place])
+        what = f"has {found[place]!r} at place {place + 1} in the order of ids, expected {expected[place]!r}"
+    raise InputError(f"{file.path}: categories: {what}; the card of {card.name!r} lists {', '.join(expected)}")
+
+
+def _found_pictures(file: AnnotationFile, root: Path) -> dict[Path, Image]:
+    """Resolve every picture below `root`; none may leave it, be listed twice or be missing."""
+    pictures: dict[Path, Image] = {}
+    for image in file.images:
+        path = inside(root, image.file_name, f"{file.path}: image {image.id}: file_name")
+        if path in pictures:
+            other = pictures[path].id
+            raise InputError(f"{file.path}: image {image.id}: file_name: {image.file_name!r} is also image {other}")
+        pictures[path] = image
+    # Path.is_file raises for a name that is too long for the file system.
+    missing = [image for path, image in pictures.items() if not os.path.isfile(path)]  # noqa: PTH113
+    if missing:
+        first, counts = missing[0], f"{len(missing)} of {len(pictures)} pictures are missing"
+        raise InputError(f"{file.path}: image {first.id}: {first.file_name!r} is not in {root}; {counts}")
+    return pictures
+
+
+def _check_sizes(file: AnnotationFile, pictures: dict[Path, Image]) -> None:
+    """Compare the size in the headers of the pictures, or of a sample, with that in the annotation file."""
+    listed = list(pictures.items())
+    sample = np.linspace(0, len(listed) - 1, min(len(listed), MOST_PICTURES_OPENED)).round().astype(int)
+    for path, image in (listed[position] for position in sample):
+        try:
+            with Picture.open(path) as picture:
+                width, height = picture.size
+        except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+            what = f"{file.path}: image {image.id}: {image.file_name!r} cannot be read as a picture"
+            raise InputError(what) from error
+        if (width, height) != (image.width, image.height):
+            raise InputError(
+                f"{file.path}: image {image.id}: {image.file_name!r} is {width} x {height} pixels; "
+                f"width and height say {image.width} x {image.height}"
+            )
+
+
+def _checked_boxes(file: AnnotationFile, drop: bool) -> tuple[list[dict[str, Any]], int, int]:
+    """Clip and drop boxes; returns the annotations to write, how many were dropped and how many clipped."""
+    boxes, clipped = _clipped(file)
+    empty = (boxes[:, 2:] <= 0).any(axis=1)
+    if empty.any() and not drop:
+        wrong = file.annotations[empty.argmax()]
+        raise InputError(
+            f"{file.path}: annotation {wrong.id}: bbox {list(wrong.bbox)} has no area inside its image "
+            f"({empty.sum()} such boxes); 'boxes_without_area: drop' in the card leaves them out"
+        )
+    kept = [
+        {
+            "id": annotation.id,
+            "image_id": annotation.image_id,
+            "category_id": annotation.category_id,
+            "bbox": box,
+            "area": box[2] * box[3] if annotation.area is None else annotation.area,
+            "iscrowd": annotation.iscrowd,
+        }
+        for annotation, box, without in zip(file.annotations, boxes.tolist(), empty.tolist(), strict=True)
+        if not without
+    ]
+    if all(annotation["iscrowd"] for annotation in kept):
+        raise InputError(f"{file.path}: annotations: not one has area and is no crowd region")
+    return kept, int(empty.sum()), int((clipped & ~empty).sum())
+
+
+def _clipped(file: AnnotationFile) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes, float64 [N, 4], within their images, and which were changed for it, bool [N]."""
+    size_of = {image.id: (image.width, image.height) for image in file.images}
+    boxes = np.array([annotation.bbox for annotation in file.annotations])
+    sizes = np.array([size_of[annotation.image_id] for annotation in file.annotations], dtype=np.float64)
+    with np.errstate(over="ignore"):  # an endless box is refused below like any that leaves its image
+        ends = boxes[:, :2] + boxes[:, 2:]
+    beyond = np.maximum(-boxes[:, :2], ends - sizes).max(axis=1)
+    beyond[(boxes[:, 2:] <= 0).any(axis=1)] = 0.0  # no area: nothing lies outside
+    outside = np.flatnonzero(beyond > BORDER_TOLERANCE + _NOISE)
+    if len(outside):
+        wrong = file.annotations[outside[0]]
+        width, height = size_of[wrong.image_id]
+        raise InputError(
+            f"{file.path}: annotation {wrong.id}: bbox {list(wrong.bbox)} leaves its {width} x {height} image by "
+            f"{beyond[outside[0]]:.6g} pixels; allowed: {BORDER_TOLERANCE:g} ({len(outside)} such boxes)"
+        )
+    clipped = beyond > _NOISE
+    starts = np.maximum(boxes[clipped, :2], 0.0)
+    boxes[clipped] = np.hstack([starts, np.round(np.minimum(ends[clipped], sizes[clipped]) - starts, 6)])
+    return boxes, clipped
+
+
+def _check_apart(train: _CheckedSplit, val: _CheckedSplit) -> None:
+    """Both splits have the same category ids and no picture in common."""
+    check_same_categories(train.file, val.file)
+    for path, image in val.pictures.items():
+        if path in train.pictures:
+            raise InputError(
+                f"{val.file.path}: image {image.id}: {image.file_name!r} is also image {train.pictures[path].id} of "
+                f"{train.file.path}; train and val must not share pictures"
+            )
+
+
+def describe_folder(root: Path, name: str, train: tuple[str, str], val: tuple[str, str]) -> str:
+    """Write the card of a COCO-format folder.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the dataset; the card names it in full, after an environment variable that may replace it.
+    name : str
+        Of the dataset; the card belongs in ``config/datasets/<name>.yaml``.
+    train, val : tuple of two str
+        Annotation file and image folder, relative to `root`.
+
+    Returns
+    -------
+    str
+        YAML of a :class:`~cascadebench.datasets.card.DatasetCard` with categories, counts and checksums filled in.
+
+    Raises
+    ------
+    InputError
+        As :func:`cascadebench.datasets.coco.read_annotations`, and for paths that leave `root`, no image folder or
+        categories that differ between the splits. Boxes and pictures are left to :func:`prepare`.
+    """
+    variable = re.sub(r"\W", "_", name).upper() + "_ROOT"
+    files, data = {}, {"root": [f"${{{variable}}}", str(root.resolve())]}
+    for split, (annotations, images) in zip(SPLITS, (train, val), strict=True):
+        if not inside(root, images, f"{split} images").is_dir():
+            raise InputError(f"{split} images: {images!r} is not a folder in {root}")
+        file = files[split] = read_annotations(inside(root, annotations, f"{split} annotations"))
+        data[split] = {"annotations": annotations, "images": images, **_described(file)}
+    check_same_categories(files["train"], files["val"])
+    names = [category.name for category in files["train"].categories]
+    card = {"name": name, "title": name, "source": "", "categories": names}
+    validated(DatasetCard, card | {"data": data}, f"card of {name!r}")
+    layout = {"sort_keys": False, "allow_unicode": True, "width": 110}
+    return yaml.safe_dump(card, default_flow_style=None, **layout) + yaml.safe_dump({"data": data}, **layout)

@@ -1,0 +1,91 @@
+"""The prepared dataset, as every adapter and the evaluation read it.
+
+``results/datasets/<name>/`` holds ``train.json`` and ``val.json`` (checked COCO JSON, images and annotations sorted by
+id) and ``lock.json`` (where the pictures are, counts, checksums, category ids).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cascadebench.errors import InputError
+from cascadebench.files import inside, read_json
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image with its ground truth.
+
+    Attributes
+    ----------
+    id : int
+        Image id of the annotation file.
+    path : Path
+        Picture file.
+    width, height : int
+        In pixels.
+    boxes : ndarray, float32 [N, 4]
+        Ground truth as x1, y1, x2, y2 in pixels, crowd regions left out.
+    labels : ndarray, int64 [N]
+        Position of the category in the card's list, from 0.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+    boxes: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """One part of a prepared dataset.
+
+    Attributes
+    ----------
+    records : tuple of ImageRecord
+        Sorted by image id.
+    category_ids : tuple of int
+        Category id of the annotation files for every label.
+    """
+
+    records: tuple[ImageRecord, ...]
+    category_ids: tuple[int, ...]
+
+
+def load_split(folder: Path, split: str) -> PreparedSplit:
+    """Read ``folder/<split>.json`` and the place of its pictures from ``folder/lock.json``.
+
+    Crowd annotations (``iscrowd`` 1) take no part in training; the evaluation reads them from the JSON itself.
+    """
+    lock = read_json(folder / "lock.json")
+    content = read_json(folder / f"{split}.json")
+    root = Path(lock["splits"][split]["image_root"])
+    root = root if root.is_absolute() else folder / root
+    category_ids = tuple(category["id"] for category in lock["categories"])
+    label_of = {category_id: label for label, category_id in enumerate(category_ids)}
+    found: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        if not annotation["iscrowd"]:
+            found[annotation["image_id"]].append(annotation)
+    records = []
+    for image in content["images"]:
+        annotations = found[image["id"]]
+        boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        labels = np.array([label_of[a["category_id"]] for a in annotations], dtype=np.int64)
+        path = inside(root, image["file_name"], f"{folder / split}.json: image {image['id']}: file_name")
+        records.append(
+            ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels)
+        )
+    return PreparedSplit(tuple(records), category_ids)
+
+
+def trainable(split: PreparedSplit) -> tuple[ImageRecord, ...]:
+    """Records with at least one ground-truth box; raises InputError if there are none."""
+    records = tuple(record for record in split.records if len(record.boxes))
+    if not records:
+        raise InputError("training split: no image has a ground-truth box")
+    return records

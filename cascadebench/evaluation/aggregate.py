@@ -1,0 +1,158 @@
+"""The tables of a study, from what its runs have left under ``results/runs/``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import full_area, read_ap
+from cascadebench.evaluation.gaps import gap_curves
+from cascadebench.evaluation.ground_truth import ALL
+from cascadebench.evaluation.summary import METRICS, metrics
+from cascadebench.files import read_json, write_text
+from cascadebench.study import PlannedRun, Study
+
+_RUN = ["label", "framework", "backbone", "seed", "run"]
+_STATUS = ["run", "label", "variant", "framework", "backbone", "dataset", "seed", "state", "detail"]
+_COST = {
+    "parameters": ("cost.json", "parameters"),
+    "trainable_parameters": ("cost.json", "trainable_parameters"),
+    "flops": ("cost.json", "flops"),
+    "seconds_per_iteration": ("trained.json", "seconds_per_iteration"),
+    "peak_memory_mb": ("trained.json", "peak_memory_mb"),
+    "train_device": ("trained.json", "device"),
+    "seconds_per_image": ("predicted.json", "seconds_per_image"),
+    "predict_device": ("predicted.json", "device"),
+}
+"""Columns of ``cost.csv``: file of the run and its key."""
+_STATES = {
+    "detections.parquet": ("predicted", ""),
+    "trained.json": ("trained", ""),
+    "checkpoints": ("started", "training was interrupted; run again to resume"),
+    "controls.json": ("inspected", ""),
+}
+"""State and detail by what a run's folder holds, the furthest first."""
+
+
+def aggregate(study: Study, results: Path) -> None:
+    """Write the tables of a study, whatever state its runs are in.
+
+    Writes ``status.csv``, ``ap.csv``, ``ap_per_class.csv``, ``gaps.csv`` and ``cost.csv`` under
+    ``results/studies/<study>/``. Every run is in ``status.csv`` and ``cost.csv``; the others hold the evaluated ones.
+
+    Parameters
+    ----------
+    results : Path
+        The folder that holds ``runs/`` and ``studies/``.
+    """
+    folder = results / "studies" / study.name
+    status, cost, ap_tables = [], [], {}
+    for planned in study.runs:
+        run_folder = results / "runs" / planned.run.id
+        state, detail = run_state(run_folder)
+        if state == "evaluated":
+            try:
+                ap_tables[planned.run.id] = read_ap(run_folder / "ap.parquet")
+            except InputError as error:
+                state, detail = "failed", str(error)
+        values, problems = _cost_of(run_folder)
+        status.append(_about(planned) | {"state": state, "detail": "; ".join([detail] * bool(detail) + problems)})
+        cost.append(_about(planned) | values)
+    _write_csv(folder / "status.csv", status, _STATUS)
+    _write_csv(folder / "cost.csv", cost, [*_RUN, *_COST])
+    evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
+    overall, per_class = _ap_rows(evaluated, ap_tables)
+    _write_csv(folder / "ap.csv", overall, [*_RUN, "test_stage", "headline", *METRICS])
+    _write_csv(folder / "ap_per_class.csv", per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
+    gaps = gap_curves(_curves(ap_tables), _runs(evaluated), study.file.baseline)
+    _write_csv(folder / "gaps.csv", gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
+
+
+def run_state(folder: Path) -> tuple[str, str]:
+    """How far a run has come: its state and a line of detail.
+
+    Returns
+    -------
+    state : str
+        ``evaluated``, ``failed``, ``predicted``, ``trained``, ``started``, ``inspected`` or ``not run``.
+    detail : str
+        The failure of a failed run; empty, or what to do, for others.
+    """
+    if (folder / "ap.parquet").exists():
+        return "evaluated", ""
+    if (folder / "failed.json").exists():
+        try:
+            failure = _object(folder / "failed.json")
+        except InputError as error:
+            return "failed", str(error)
+        words = [str(failure[key]) for key in ("command", "message") if key in failure]
+        return "failed", " ".join(": ".join(words).split())
+    return next((state for name, state in _STATES.items() if (folder / name).exists()), ("not run", ""))
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises InputError if the file holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: an object is expected, found {type(value).__name__}")
+    return value
+
+
+def _cost_of(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Row of ``cost.csv``, without cells whose file or key is missing, and what is wrong with the files."""
+    contents, problems = {}, []
+    for name in dict.fromkeys(name for name, _ in _COST.values()):
+        try:
+            contents[name] = _object(folder / name) if (folder / name).exists() else {}
+        except InputError as error:
+            contents[name] = {}
+            problems.append(str(error))
+    return {column: contents[name].get(key) for column, (name, key) in _COST.items()}, problems
+
+
+def _about(planned: PlannedRun) -> dict[str, Any]:
+    """The columns that say which run a row is about."""
+    run = planned.run
+    return {
+        "run": run.id,
+        "label": planned.label,
+        "variant": run.variant.name,
+        "framework": run.framework,
+        "backbone": run.backbone.name,
+        "dataset": run.dataset.name,
+        "seed": run.seed,
+    }
+
+
+def _runs(evaluated: Sequence[PlannedRun]) -> pd.DataFrame:
+    """Runs as :func:`cascadebench.evaluation.gaps.gap_curves` reads them."""
+    more = ({"stages": planned.run.variant.stages, "headline": planned.run.variant.headline} for planned in evaluated)
+    rows = [_about(planned) | extra for planned, extra in zip(evaluated, more, strict=True)]
+    return pd.DataFrame(rows, columns=[*_RUN, "stages", "headline"])
+
+
+def _curves(ap_tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """AP of all categories by run, test stage and IoU threshold."""
+    curves = [full_area(table[table["category"] == ALL]).assign(run=run_id) for run_id, table in ap_tables.items()]
+    columns = ["run", "test_stage", "iou", "ap"]
+    return pd.concat(curves)[columns] if curves else pd.DataFrame(columns=columns)
+
+
+def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]) -> tuple[list[dict], list[dict]]:
+    """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
+    overall, per_class = [], []
+    for planned in evaluated:
+        for row in metrics(ap_tables[planned.run.id]).reset_index().to_dict(orient="records"):
+            headline = row["test_stage"] == planned.run.variant.headline
+            rows = overall if row["category"] == ALL else per_class
+            rows.append(_about(planned) | {"headline": headline} | row)
+    return overall, per_class
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Write rows as CSV with a header, beside and renamed; None and NaN are empty cells."""
+    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))

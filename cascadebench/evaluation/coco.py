@@ -1,0 +1,99 @@
+"""The one evaluator: average precision of every test stage, category, area and IoU threshold, by COCO's rules."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
+from cascadebench.evaluation.detections import problem_in
+from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
+from cascadebench.evaluation.reference import average_precision
+
+
+def evaluate(
+    ground_truth: Path | dict[str, Any],
+    detections: pd.DataFrame,
+    test_stages: Sequence[str] = (),
+    *,
+    source: str = "detections",
+) -> pd.DataFrame:
+    """Evaluate every test stage on its own.
+
+    The rules are pycocotools': an ``ignore`` key of an annotation has no effect (``iscrowd`` overwrites it), images
+    without detections count with their ground truth, and detections beyond `max_dets` per image and category do not
+    count. One thing is not: a ground truth of annotation id 0 is a ground truth like others, whereas pycocotools counts
+    its match as none.
+
+    Parameters
+    ----------
+    ground_truth : Path or dict
+        COCO annotations, see :func:`cascadebench.evaluation.ground_truth.read_ground_truth`.
+    detections : DataFrame
+        As :func:`cascadebench.evaluation.detections.read_detections` and ``read_coco_results`` return it.
+    test_stages : sequence of str
+        Test stages that must be in the table; one without a single detection has AP 0. Further ones that `detections`
+        holds follow in the order in which they appear.
+    source : str
+        What messages call the detections, e.g. their file.
+
+    Returns
+    -------
+    DataFrame
+        test_stage, category (``all`` first, then names in the order of their ids), area, max_dets, iou, ap, recall. The
+        rows of the category ``all`` are means over the categories with ground truth. Their mean over `iou` is COCO's AP
+        (of `ap`) and AR (of `recall`). NaN: no ground truth in this category and area.
+
+    Raises
+    ------
+    InputError
+        If the annotations are malformed, or a detection is not finite or on an image or category that they do not have.
+    """
+    truth = read_ground_truth(ground_truth)
+    problem = problem_in(detections)
+    if problem:
+        raise InputError(f"{source}: {problem}")
+    for key, known in (("image_id", truth.image_ids), ("category_id", truth.category_ids)):
+        unknown = ~np.isin(detections[key].to_numpy(), known)
+        if unknown.any():
+            row = int(unknown.argmax())
+            value = detections[key].iloc[row]
+            raise InputError(f"{source}: row {row} (counted from 0): {key} {value} is not in {truth.source}")
+    labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
+    if not labels:
+        raise InputError(f"{source}: no detection, and no test stage is named that could have none")
+    tables = [
+        _table(label, truth, *average_precision(truth, detections[detections["test_stage"] == label]))
+        for label in labels
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _table(test_stage: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarray) -> pd.DataFrame:
+    """Rows of one test stage from arrays [IoU thresholds, categories, areas, max_dets]."""
+    rows = [
+        (test_stage, category, area, max_dets, iou)
+        for category in (ALL, *truth.category_names)
+        for area, max_dets in LIMITS
+        for iou in IOUS
+    ]
+    table = pd.DataFrame(rows, columns=["test_stage", "category", "area", "max_dets", "iou"])
+    return table.astype({"max_dets": "int32"}).assign(ap=_in_row_order(ap), recall=_in_row_order(recall))
+
+
+def _in_row_order(values: np.ndarray) -> np.ndarray:
+    """Put the mean over categories before them and flatten as category, limits, IoU threshold."""
+    every = np.concatenate([_mean_of_known(values)[:, None], values], axis=1)
+    chosen = [every[:, :, AREAS.index(area), MAX_DETS.index(count)] for area, count in LIMITS]
+    return np.stack(chosen).transpose(2, 0, 1).ravel()
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Mean over axis 1 without NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -1,0 +1,132 @@
+"""Detections and proposals: their files, and COCO results as other tools write them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.json_entries import boxes, check_objects, integers, numbers
+from cascadebench.evaluation.parquet import WORD, read_parquet, required, write_parquet
+from cascadebench.files import read_json
+
+_MEASURES = ("score", "x", "y", "w", "h")
+_MEASURE_FIELDS = [required(name, pa.float32()) for name in _MEASURES]
+DETECTIONS = pa.schema(
+    [
+        required("image_id", pa.int64()),
+        required("test_stage", WORD),
+        required("category_id", pa.int32()),
+        *_MEASURE_FIELDS,
+    ]
+)
+"""Columns of ``detections.parquet``: ids of the annotation file, and boxes in pixels of the original image."""
+PROPOSALS = pa.schema([required("image_id", pa.int64()), *_MEASURE_FIELDS])
+"""Columns of ``proposals.parquet``."""
+
+
+def problem_in(rows: pd.DataFrame) -> str | None:
+    """Say what is wrong with the first row that has a value that is not finite, or a negative width or height.
+
+    Returns
+    -------
+    str or None
+        Such as ``row 3 (counted from 0): score is nan; a finite number is expected``.
+    """
+    values = rows[list(_MEASURES)].to_numpy(dtype=np.float64)
+    infinite = ~np.isfinite(values)
+    bad = infinite.copy()
+    bad[:, 3:] |= values[:, 3:] < 0
+    if not bad.any():
+        return None
+    row, column = np.argwhere(bad)[0]
+    allowed = "a finite number" if infinite[row, column] else "at least 0"
+    return f"row {row} (counted from 0): {_MEASURES[column]} is {values[row, column]}; {allowed} is expected"
+
+
+def write_detections(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write ``detections.parquet``; the rows keep their order, and the same rows give the same bytes.
+
+    Parameters
+    ----------
+    columns : mapping of str to array-like [N], or DataFrame
+        ``image_id`` and ``category_id`` (ids of the annotation file), ``test_stage`` (labels of
+        :class:`cascadebench.test_stages.TestStage`), ``score``, and the box ``x``, ``y``, ``w``, ``h`` (corner and size
+        in pixels of the original image). Floating-point columns are stored as float32.
+
+    Raises
+    ------
+    ValueError
+        If a score or box is not finite or a width or height is negative: a mistake of the caller, not of a user.
+    """
+    _write(path, columns, DETECTIONS)
+
+
+def write_proposals(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write ``proposals.parquet``: as :func:`write_detections`, without ``test_stage`` and ``category_id``."""
+    _write(path, columns, PROPOSALS)
+
+
+def _write(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
+    rows = pd.DataFrame({name: columns[name] for name in schema.names})
+    rows = rows.astype(dict.fromkeys(_MEASURES, "float32"))
+    problem = problem_in(rows)
+    if problem:
+        raise ValueError(f"{path.name}: {problem}")
+    write_parquet(path, rows, schema)
+
+
+def read_detections(path: Path) -> pd.DataFrame:
+    """Read ``detections.parquet``.
+
+    Returns
+    -------
+    DataFrame
+        image_id int64, test_stage categorical, category_id int32; score, x, y, w, h float32, finite, w and h >= 0.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or no Parquet, a column is missing or has another type, or a row has a bad value.
+    """
+    return _read(path, DETECTIONS)
+
+
+def read_proposals(path: Path) -> pd.DataFrame:
+    """Read ``proposals.parquet``: as :func:`read_detections`, without ``test_stage`` and ``category_id``."""
+    return _read(path, PROPOSALS)
+
+
+def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    rows = read_parquet(path, schema)
+    problem = problem_in(rows)
+    if problem:
+        raise InputError(f"{path}: {problem}")
+    return rows
+
+
+def read_coco_results(path: Path) -> pd.DataFrame:
+    """Read COCO results JSON: a list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}``.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`read_detections`, with the test stage ``""``. Numbers stay float64: rounded to float32,
+        close scores would tie and the AP could differ from that of the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, no JSON or no list, or an entry lacks a key or has a bad value; names the entry.
+    """
+    where = f"{path}: "
+    entries = check_objects(read_json(path), where)
+    rows = pd.DataFrame(boxes(entries, where), columns=["x", "y", "w", "h"])
+    rows["image_id"] = integers(entries, "image_id", where)
+    rows["category_id"] = integers(entries, "category_id", where)
+    rows["score"] = numbers(entries, "score", where)
+    rows["test_stage"] = pd.Categorical([""] * len(rows), categories=[""])
+    return rows[DETECTIONS.names]

@@ -1,0 +1,85 @@
+"""Reading and writing files so that nothing is ever half-written."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cascadebench.errors import InputError
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder and rename it to `path` when the block succeeds.
+
+    Parameters
+    ----------
+    path : Path
+        The final file; its folder is created. On an exception the temporary file is removed and `path` is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files that only their owner may read; results are shared in a group.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, beside and renamed."""
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline; NaN and infinities raise ``ValueError``."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or malformed one raises :class:`InputError` naming the file and the place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no white space, ASCII; what identities are hashed from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def inside(root: Path, relative: str, what: str) -> Path:
+    """Resolve `relative` below `root`; a path that leaves it, by ``..``, a link or a leading slash, raises InputError.
+
+    Parameters
+    ----------
+    what : str
+        Where the path stands ("train.json: images[3].file_name"), for the message.
+    """
+    base = root.resolve()
+    path = (base / relative).resolve()
+    if not path.is_relative_to(base):
+        raise InputError(f"{what}: {relative!r} leaves its folder {root}")
+    return path

@@ -1,0 +1,161 @@
+"""Tables ready to print: their parts, and how values and differences are written."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal, Self
+
+ABSENT = "–"
+MINUS = "−"
+
+Tone = Literal["", "muted", "up", "down", "bad", "differs"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a cell; the template gives every tone a look."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its value, and smaller lines under it."""
+
+    text: str
+    notes: tuple[Line, ...] = ()
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: title with an optional subscript, the group of columns that it belongs to, what its cells hold."""
+
+    title: str
+    subscript: str = ""
+    group: str = ""
+    kind: Literal["number", "text", "code"] = "number"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: its header cell and the others."""
+
+    head: Cell
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows under a common title; an empty title prints none."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. `columns` starts with the column of the row headers."""
+
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+
+    @property
+    def column_groups(self) -> list[tuple[str, int]]:
+        """Titles of the groups of columns after the first, each with its width; empty if there are none."""
+        spans = [(title, len(list(columns))) for title, columns in groupby(self.columns[1:], lambda c: c.group)]
+        return spans if any(title for title, _ in spans) else []
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to print."""
+        return not any(group.rows for group in self.groups)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of one quantity over the seeds."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, by_seed: Mapping[int, float | None]) -> Self:
+        """Leave out the seeds without a value."""
+        return cls(tuple(value for value in by_seed.values() if value is not None and not math.isnan(value)))
+
+    @classmethod
+    def of_differences(cls, ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Self:
+        """Differences seed by seed, over the seeds that both have."""
+        pairs = {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs}
+        return cls.of({seed: None if a is None or b is None else a - b for seed, (a, b) in pairs.items()})
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds; None without values."""
+        return math.fsum(self.values) / len(self.values) if self.values else None
+
+    def range(self, scale: float, digits: int) -> str:
+        """Smallest and largest value; empty for a single one."""
+        if len(self.values) < 2:
+            return ""
+        return f"{number(min(self.values), scale, digits)}…{number(max(self.values), scale, digits)}"
+
+
+def number(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
+    """Write a number with a true minus sign; an absent one is a dash."""
+    if value is None or math.isnan(value):
+        return ABSENT
+    text = f"{value * scale:,.{digits}f}".replace(",", "\u202f")
+    return text.replace("-", MINUS) if float(f"{value * scale:.{digits}f}") else text.lstrip("-")
+
+
+def points(value: float | None) -> str:
+    """Write an AP between 0 and 1 as the field prints it: times 100, one decimal."""
+    return number(value, 100, 1)
+
+
+def signed_points(value: float | None) -> Line:
+    """Write a difference of AP with its sign; the tone follows what is printed."""
+    text = points(value)
+    if value is None or text in (ABSENT, "0.0"):
+        return Line("" if text == ABSENT else "±0.0", "muted")
+    return Line(text, "down") if value < 0 else Line(f"+{text}", "up")
+
+
+def score_cell(by_seed: Mapping[int, float | None], baseline: Mapping[int, float | None] | None = None) -> Cell:
+    """An AP, its range over the seeds and the difference to the baseline, paired by seed.
+
+    Parameters
+    ----------
+    baseline : mapping, optional
+        The baseline's values; None for the baseline itself.
+    """
+    spread = Spread.of(by_seed)
+    notes = [Line(spread.range(100, 1), "muted")]
+    if baseline is not None:
+        notes.append(signed_points(Spread.of_differences(by_seed, baseline).mean))
+    return Cell(points(spread.mean), tuple(line for line in notes if line.text))
+
+
+def plain(value: Any) -> str:
+    """Write a setting as a reader expects it: 6 digits, lists without brackets."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}".replace("-", MINUS) if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {plain(item)}" for key, item in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(f"({plain(item)})" if isinstance(item, list | tuple) else plain(item) for item in value)
+    return str(value)
+
+
+def listing(words: Sequence[str]) -> str:
+    """Join words as a sentence does: a, b and c."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

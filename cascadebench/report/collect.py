@@ -1,0 +1,254 @@
+"""Everything that the report reads. A file that is missing or unreadable is noted and never stops the report."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cascadebench.errors import InputError
+from cascadebench.files import read_json
+from cascadebench.run import Run
+from cascadebench.study import Study
+from cascadebench.variant import load_framework_card
+
+IOU_PERCENTS = tuple(range(50, 100, 5))
+AP_BY_IOU = tuple(f"AP{percent}" for percent in IOU_PERCENTS)
+
+# The tables of a study: their columns of text and of numbers. Other columns are left alone.
+TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "status": (("run", "state", "detail"), ()),
+    "ap": (("run", "test_stage", "headline"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
+    "ap_per_class": (("run", "test_stage", "category"), ("AP", "AP50", "AP75")),
+    "gaps": (("run", "gap"), ("iou", "gap_ap")),
+    "cost": (
+        ("run", "train_device"),
+        (
+            "parameters",
+            "trainable_parameters",
+            "flops",
+            "seconds_per_iteration",
+            "seconds_per_image",
+            "peak_memory_mb",
+        ),
+    ),
+}
+RUN_FILES = ("controls", "cost", "trained", "predicted")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run of the study and what its folder holds.
+
+    Attributes
+    ----------
+    state, detail : str
+        From ``status.csv``.
+    files : dict of str to dict
+        Content of ``controls.json``, ``cost.json``, ``trained.json``, ``predicted.json`` and ``failed.json`` by stem; a
+        missing one is an empty mapping.
+    log : list of dict
+        Lines of ``train_log.jsonl``.
+    """
+
+    run: Run
+    label: str
+    state: str
+    detail: str
+    files: dict[str, dict[str, Any]]
+    log: list[dict[str, Any]]
+
+    @property
+    def title(self) -> str:
+        """The run in words: label, framework and seed."""
+        return f"{self.label}, {framework_title(self.run.framework)}, seed {self.run.seed}"
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed."""
+        return str(self.files["failed"].get("message") or self.detail or "no reason was recorded")
+
+    @property
+    def last_lines(self) -> str:
+        """Last lines of a failed run's log; empty if there are none."""
+        log = self.files["failed"].get("log", "")
+        return "\n".join(map(str, log)) if isinstance(log, list) else str(log)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A variant in one framework on one backbone: a row of the tables. Its runs differ in the seed alone."""
+
+    label: str
+    framework: str
+    framework_title: str
+    backbone: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def headline(self) -> str:
+        """Label of the test stage that stands for the detector."""
+        return self.runs[0].run.variant.headline
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of its runs failed."""
+        return any(record.state == "failed" for record in self.runs)
+
+
+@dataclass
+class StudyResults:
+    """A study and all results of it that exist.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        ``studies/<study>/*.csv`` by stem, numbers as floats; empty when missing.
+    lock : dict
+        ``datasets/<name>/lock.json``; empty when missing.
+    missing : list of str
+        One sentence for everything that could not be read.
+    """
+
+    study: Study
+    tables: dict[str, pd.DataFrame]
+    runs: tuple[RunRecord, ...]
+    lock: dict[str, Any]
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def baseline(self) -> str:
+        """Label of the variant that the others are compared with."""
+        return self.study.file.baseline
+
+    @cached_property
+    def detectors(self) -> tuple[Detector, ...]:
+        """All detectors: by framework, by backbone, the baseline first, then in the order of the study."""
+        groups: dict[tuple[str, str, str], list[RunRecord]] = {}
+        for record in self.runs:
+            groups.setdefault((record.run.framework, record.run.backbone.name, record.label), []).append(record)
+        frameworks, backbones = list(self.study.file.frameworks), list(self.study.file.backbones)
+        ordered = sorted(
+            groups, key=lambda key: (frameworks.index(key[0]), backbones.index(key[1]), key[2] != self.baseline)
+        )
+        return tuple(
+            Detector(label, framework, framework_title(framework), backbone, tuple(groups[framework, backbone, label]))
+            for framework, backbone, label in ordered
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the variants, the baseline first."""
+        return list(dict.fromkeys(detector.label for detector in self.detectors))
+
+    def panels(self) -> Iterator[tuple[str, list[Detector]]]:
+        """Detectors that are compared with each other, framework by framework, under a title."""
+        several = len(self.study.file.backbones) > 1
+        titles: dict[str, list[Detector]] = {}
+        for detector in self.detectors:
+            title = f"{detector.framework_title}, {detector.backbone}" if several else detector.framework_title
+            titles.setdefault(title, []).append(detector)
+        yield from titles.items()
+
+    def rows(self, table: str, *keys: str) -> dict[tuple, dict[str, Any]]:
+        """Rows of a table by the values of its columns `keys`."""
+        return {tuple(row[key] for key in keys): row for row in self.tables[table].to_dict("records")}
+
+
+def framework_title(name: str) -> str:
+    """Title of a framework as its card says it; its name if there is no card."""
+    try:
+        return load_framework_card(name).title
+    except InputError:
+        return name
+
+
+def _read_table(path: Path, name: str, missing: list[str]) -> pd.DataFrame:
+    """Read one CSV; all text first, so that a label such as ``NA`` stays text."""
+    text, numbers = TABLES[name]
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        missing.append(f"{path.name} is missing.")
+        table = pd.DataFrame()
+    except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
+        missing.append(f"{path.name} cannot be read: {error}.")
+        table = pd.DataFrame()
+    absent = [column for column in ("run", *text, *numbers) if column not in table]
+    if absent and len(table):
+        missing.append(f"{path.name} has no column {', '.join(absent)}.")
+    table = table.reindex(columns=[*text, *numbers])
+    for column in text:
+        table[column] = table[column].fillna("").astype(str)
+    for column in numbers:
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        table[column] = values.where(values.map(math.isfinite))
+    return table
+
+
+def _read_object(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Read a JSON object; without one, an empty mapping and why."""
+    if not path.is_file():
+        return {}, "missing"
+    try:
+        value = read_json(path)
+    except InputError:
+        return {}, "unreadable"
+    return (value, None) if isinstance(value, dict) else ({}, "unreadable")
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
+    lines = []
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(line, dict) and all(_is_number(line.get(key)) for key in ("iteration", "lr", "loss")):
+                lines.append(line)
+    return lines
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def collect(study: Study, results: Path) -> StudyResults:
+    """Read everything that exists of a study.
+
+    Parameters
+    ----------
+    results : Path
+        The folder that holds ``studies/``, ``runs/`` and ``datasets/``.
+    """
+    missing: list[str] = []
+    folder = results / "studies" / study.name
+    tables = {name: _read_table(folder / f"{name}.csv", name, missing) for name in TABLES}
+    states = {row["run"]: row for row in tables["status"].to_dict("records")}
+    records, gone = [], {}
+    for planned in study.runs:
+        identifier = planned.run.id
+        run_folder = results / "runs" / identifier
+        files = {}
+        for name in (*RUN_FILES, "failed"):
+            files[name], problem = _read_object(run_folder / f"{name}.json")
+            if problem and not (name == "failed" and problem == "missing"):
+                gone.setdefault((f"{name}.json", problem), []).append(identifier)
+        log = _read_log(run_folder / "train_log.jsonl")
+        if not log:
+            gone.setdefault(("train_log.jsonl", "missing or empty"), []).append(identifier)
+        status = states.get(identifier, {"state": "unknown", "detail": "not in status.csv"})
+        records.append(RunRecord(planned.run, planned.label, status["state"], status["detail"], files, log))
+    for (name, problem), runs in gone.items():
+        which = "" if len(runs) == len(study.runs) else f": {', '.join(runs)}"
+        missing.append(f"{name} is {problem} for {len(runs)} of {len(study.runs)} runs{which}.")
+    lock, problem = _read_object(results / "datasets" / study.dataset.name / "lock.json")
+    if problem:
+        missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
+    return StudyResults(study, tables, tuple(records), lock, missing)

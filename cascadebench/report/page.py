@@ -1,0 +1,113 @@
+"""The page: everything collected, rendered into one file that needs no network."""
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cascadebench import __version__
+from cascadebench.errors import InputError
+from cascadebench.files import write_text
+from cascadebench.report import charts, settings, summary, tables
+from cascadebench.report.collect import StudyResults, collect
+from cascadebench.study import Study
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script, as the vl-convert package carries it."""
+    script = vl_convert.javascript_bundle()
+    if "</script" in script.lower() or "<!--" in script:
+        raise RuntimeError("the Vega bundle cannot stand inside <script>")
+    return script
+
+
+def _content_security_policy(*scripts: str) -> str:
+    """A policy under which the browser loads nothing and runs no script but these, by checksum."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    # Vega-Embed styles its menu and saves pictures through data: and blob: addresses, which never leave the page.
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def _context(results: StudyResults) -> dict[str, Any]:
+    """What the template prints."""
+    figures = (
+        charts.ap_figure(results),
+        charts.gap_figure(results),
+        charts.loss_figure(results),
+        charts.learning_rate_figure(results),
+    )
+    built = (
+        tables.headline_table(results),
+        tables.stage_table(results),
+        tables.gap_table(results),
+        tables.category_table(results),
+        tables.training_table(results),
+        tables.cost_table(results),
+        tables.run_table(results),
+        settings.protocol_table(results),
+        settings.dataset_table(results),
+        settings.environment_table(results),
+    )
+    return {
+        "study": results.study,
+        "results": results,
+        "summary": summary,
+        "figures": {figure.id: figure for figure in figures},
+        "tables": {table.id: table for table in built},
+        "controls": settings.ControlComparison(results),
+        "specifications": {panel.id: panel.spec for figure in figures for panel in figure.panels},
+        "themes": charts.THEMES,
+        "version": __version__,
+    }
+
+
+def render(results: StudyResults) -> str:
+    """Render the page; equal results give equal bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
+    vega, drawing = _vega(), (TEMPLATES / "charts.js").read_text(encoding="utf-8")
+    return environment.get_template("report.html.jinja").render(
+        _context(results),
+        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        vega=Markup(vega),
+        drawing=Markup(drawing),
+        policy=_content_security_policy(vega, drawing),
+    )
+
+
+def write_report(study: Study, results: Path, output: Path) -> None:
+    """Write the report of a study: one HTML file that opens offline.
+
+    Parameters
+    ----------
+    study : Study
+        The study, with everything that it names looked up.
+    results : Path
+        The folder that holds ``studies/``, ``runs/`` and ``datasets/``. Whatever is missing there, the report
+        is written and says what is missing.
+    output : Path
+        The HTML file, replaced when the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If `output` is a folder.
+    """
+    if output.is_dir():
+        raise InputError(f"report: {output} is a folder; name a file, for instance {output / (study.name + '.html')}")
+    write_text(output, render(collect(study, results)))

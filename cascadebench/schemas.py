@@ -1,0 +1,33 @@
+"""JSON Schemas, generated from the models: editors complete and check configuration files with them."""
+
+from pathlib import Path
+
+from cascadebench.backbone import Backbone
+from cascadebench.configuration import Configuration
+from cascadebench.datasets.card import DatasetCard
+from cascadebench.files import write_json
+from cascadebench.protocol import Protocol
+from cascadebench.run import Run
+from cascadebench.study import StudyFile
+from cascadebench.variant import FrameworkCard, VariantCard
+
+MODELS: dict[str, type[Configuration]] = {
+    "study": StudyFile,
+    "protocol": Protocol,
+    "dataset": DatasetCard,
+    "backbone": Backbone,
+    "variant": VariantCard,
+    "framework": FrameworkCard,
+    "run": Run,
+}
+
+
+def schema(name: str) -> dict:
+    """JSON Schema of the model with this name."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | MODELS[name].model_json_schema()
+
+
+def write_schemas(folder: Path) -> None:
+    """Write ``<name>.schema.json`` for every model."""
+    for name in MODELS:
+        write_json(folder / f"{name}.schema.json", schema(name))

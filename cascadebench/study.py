@@ -1,0 +1,177 @@
+"""A study: a set of runs that are compared under one protocol."""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, MinLen
+
+from cascadebench.backbone import load_backbone
+from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_model, read_yaml, validated
+from cascadebench.datasets.card import DatasetCard, load_dataset_card
+from cascadebench.errors import InputError
+from cascadebench.protocol import Protocol
+from cascadebench.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run
+from cascadebench.variant import Value, load_framework_card, load_variant_card
+
+
+class StudyVariant(Configuration):
+    """A variant of a study, under a label of its own."""
+
+    variant: str
+    """Name of a card under ``adapters/variants/``."""
+    label: str | None = None
+    """Name in tables and pictures; null: the card's title."""
+    options: dict[str, Value] = {}
+
+
+class Execution(Configuration):
+    """How runs are executed; changes no number."""
+
+    gpus: Annotated[int, Ge(0)] = 0
+    """GPUs per training; 0: the CPU. The batch is divided among them."""
+    cpu_threads: Annotated[int, Ge(1)] = 1
+    """Threads per process. One thread gives the same bytes on every run."""
+    loader_workers: Annotated[int, Ge(0)] = 0
+    """Processes that read images, per training process."""
+    memory_mb: Annotated[int, Ge(500)] = 4000
+    train_minutes: Annotated[int, Ge(1)] = 60
+    """Time limit of one training on a cluster."""
+    checkpoint_interval: Annotated[int, Ge(1)] = 1000
+    """Iterations between checkpoints; an interrupted training resumes from the last."""
+    log_interval: Annotated[int, Ge(1)] = 20
+    """Iterations between lines of the log."""
+
+
+class StudyFile(Configuration):
+    """``config/studies/<name>.yaml``."""
+
+    name: str
+    title: str
+    description: str = ""
+    dataset: str
+    protocol: str
+    protocol_override: dict[str, Any] = {}
+    """Values that replace the protocol's, key by key."""
+    frameworks: Annotated[tuple[str, ...], MinLen(1)]
+    backbones: Annotated[tuple[str, ...], MinLen(1)]
+    variants: Annotated[tuple[StudyVariant, ...], MinLen(1)]
+    baseline: str
+    """Label of the variant that others are compared with."""
+    seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+    execution: Execution = Execution()
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a study and the label under which it appears there."""
+
+    label: str
+    run: Run
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with everything that it names looked up."""
+
+    file: StudyFile
+    protocol: Protocol
+    dataset: DatasetCard
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the study, as in ``--config study=NAME``."""
+        return self.file.name
+
+    def run(self, run_id: str) -> Run:
+        """Return the run with this id; KeyError if the study has none."""
+        return {planned.run.id: planned.run for planned in self.runs}[run_id]
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Ids of all runs, in the order of the study."""
+        return [planned.run.id for planned in self.runs]
+
+
+def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protocol:
+    """Read ``config/protocols/<name>.yaml`` with some values replaced."""
+    path = named_file(CONFIG / "protocols", name, f"{asked_by}: protocol")
+    base = read_yaml(path)
+    protocol = validated(Protocol, base, path)
+    if protocol.name != name:
+        raise InputError(f"{path}: name: {protocol.name!r} must equal the file's name {name!r}")
+    return validated(Protocol, merged(base, override), f"{asked_by}: protocol_override") if override else protocol
+
+
+def load_study(name: str) -> Study:
+    """Read a study and everything that it names.
+
+    Parameters
+    ----------
+    name : str
+        A file name without ``.yaml`` under ``config/studies/``, or a path that ends in ``.yaml``.
+
+    Raises
+    ------
+    InputError
+        Unknown key, wrong type, or a variant, framework, option, backbone, dataset or protocol that does not exist.
+    """
+    path = Path(name) if name.endswith(".yaml") else named_file(CONFIG / "studies", name, "study")
+    file = read_model(StudyFile, path)
+    if file.name != path.stem:
+        raise InputError(f"{path}: name: {file.name!r} must equal the file's name {path.stem!r}")
+    for key in ("frameworks", "backbones", "seeds"):
+        values = getattr(file, key)
+        if len(set(values)) != len(values):
+            raise InputError(f"{path}: {key}: a value is given twice in {list(values)}")
+    protocol = load_protocol(file.protocol, file.protocol_override, str(path))
+    dataset = load_dataset_card(file.dataset, f"{path}: dataset")
+    runs = tuple(_planned_runs(file, path, protocol, dataset))
+    labels = {planned.label for planned in runs}
+    if file.baseline not in labels:
+        raise InputError(
+            f"{path}: baseline: {file.baseline!r} is no variant's label; labels: {', '.join(sorted(labels))}"
+        )
+    ids = [planned.run.id for planned in runs]
+    if len(set(ids)) != len(ids):
+        raise InputError(f"{path}: variants: two entries are the same variant with the same options")
+    return Study(file, protocol, dataset, runs)
+
+
+def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: DatasetCard) -> list[PlannedRun]:
+    """Every combination of variant, framework, backbone and seed, in that order."""
+    frameworks = {name: load_framework_card(name, f"{path}: frameworks") for name in file.frameworks}
+    backbones = [load_backbone(name, f"{path}: backbones") for name in file.backbones]
+    runs = []
+    taken: set[str] = set()
+    for number, entry in enumerate(file.variants):
+        asked_by = f"{path}: variants[{number}]"
+        card = load_variant_card(entry.variant, f"{asked_by}.variant")
+        options = card.complete_options(entry.options, f"{asked_by}.options")
+        label = entry.label or card.title
+        if label in taken:
+            raise InputError(f"{asked_by}.label: {label!r} is taken; give each variant a label of its own")
+        taken.add(label)
+        stages = card.number_of_stages(options)
+        variant = ChosenVariant(name=card.name, options=options, stages=stages, headline=card.headline_stage(options))
+        for framework, backbone, seed in product(file.frameworks, backbones, file.seeds):
+            if framework not in card.frameworks:
+                raise InputError(
+                    f"{asked_by}.variant: {card.name} exists for: {', '.join(card.frameworks)}; not {framework}"
+                )
+            revisions = Revisions(
+                library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=card.revision
+            )
+            run = Run(
+                framework=framework,
+                variant=variant,
+                backbone=backbone,
+                dataset=dataset,
+                protocol=protocol,
+                seed=seed,
+                revisions=revisions,
+            )
+            runs.append(PlannedRun(label, run))
+    return runs

@@ -1,0 +1,174 @@
+"""The evaluator against pycocotools, run by hand on generated problems and on pycocotools' own example."""
+
+import contextlib
+import copy
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cascadebench.configuration import PROJECT
+from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import IOUS, full_area
+from cascadebench.evaluation.coco import evaluate
+from cascadebench.evaluation.run_evaluation import evaluate_files
+from cascadebench.evaluation.summary import METRICS, metrics, summarize
+
+EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
+TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def as_table(results, test_stage="(1,1)"):
+    """COCO results as the rows that `evaluate` takes."""
+    rows = [(r["image_id"], test_stage, r["category_id"], r["score"], *r["bbox"]) for r in results]
+    return pd.DataFrame(rows, columns=["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"])
+
+
+def pycocotools_evaluation(truth, results):
+    """Plain pycocotools, as its demo uses it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(truth)
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def mean_or_nan(values):
+    """Mean over what is not pycocotools' -1."""
+    return values[values > -1].mean() if (values > -1).any() else np.nan
+
+
+# Few values, so that scores and IoUs tie; sides at which a box's area is an end of COCO's ranges.
+PLACES, SIDES = st.sampled_from([0, 5, 10, 40.5]), st.sampled_from([10, 12, 32, 33, 96, 97.25])
+BOXES = st.tuples(PLACES, PLACES, SIDES, SIDES).map(list)
+AREAS = st.sampled_from([None, 1023.9, 1024, 1024.1, 9216, 9217])
+
+
+@st.composite
+def problems(draw):
+    """Ground truth and at least one detection."""
+    image_ids = draw(st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True))
+    category_ids = draw(st.lists(st.integers(0, 90), min_size=1, max_size=3, unique=True))
+    place = {"image_id": st.sampled_from(image_ids), "category_id": st.sampled_from(category_ids), "bbox": BOXES}
+    crowd = st.sampled_from([0, 0, 0, 1])
+    annotations = draw(st.lists(st.fixed_dictionaries(place | {"iscrowd": crowd, "area": AREAS}), max_size=8))
+    ids = draw(st.permutations(range(1, len(annotations) + 1)))
+    for annotation, number in zip(annotations, ids, strict=True):
+        annotation["id"] = number
+        annotation["ignore"] = 1  # which pycocotools overwrites
+        annotation["area"] = annotation["area"] or annotation["bbox"][2] * annotation["bbox"][3]
+    score = st.sampled_from([0.1, 0.5, 0.5000001, 0.9])
+    results = draw(st.lists(st.fixed_dictionaries(place | {"score": score}), min_size=1, max_size=10))
+    results += [a | {"score": draw(score)} for a in annotations if draw(st.booleans())]
+    results = [{key: r[key] for key in ("image_id", "category_id", "bbox", "score")} for r in results]
+    truth = {
+        "images": [{"id": image_id} for image_id in image_ids],
+        "categories": [{"id": category_id, "name": f"c{category_id}"} for category_id in category_ids],
+        "annotations": annotations,
+    }
+    return truth, results * draw(st.sampled_from([1, 1, 3, 40]))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(problems())
+def test_equals_pycocotools(problem):
+    truth, results = problem
+    untouched = copy.deepcopy(truth)
+    expected = pycocotools_evaluation(truth, results)
+    table = evaluate(truth, as_table(results))
+    assert truth == untouched
+
+    found = metrics(table)
+    stats = np.where(expected.stats < 0, np.nan, expected.stats)
+    np.testing.assert_allclose(found.loc["(1,1)", "all"][list(TWELVE)], stats, atol=1e-9, rtol=0)
+    names = ["all", *(f"c{category_id}" for category_id in sorted(c["id"] for c in truth["categories"]))]
+    assert list(found.loc["(1,1)"].index) == names
+    precision, recall = expected.eval["precision"][..., 0, 2], expected.eval["recall"][..., 0, 2]
+    for position, name in enumerate(names):
+        rows = full_area(table[table["category"] == name])
+        of_category = slice(None) if name == "all" else [position - 1]
+        assert tuple(rows["iou"]) == IOUS
+        ap = [mean_or_nan(precision[t, :, of_category]) for t in range(10)]
+        np.testing.assert_allclose(rows["ap"], ap, atol=1e-9, rtol=0)
+        top = [mean_or_nan(recall[t, of_category]) for t in range(10)]
+        np.testing.assert_allclose(rows["recall"], top, atol=1e-9, rtol=0)
+
+
+def one_object(annotation_id=1, **more):
+    """One image with one object of the first of two categories."""
+    annotation = {"id": annotation_id, "image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], **more}
+    categories = [{"id": 3, "name": "disc"}, {"id": 5, "name": "ring"}]
+    return {"images": [{"id": 7}], "categories": categories, "annotations": [annotation]}
+
+
+FOUND = [{"image_id": 7, "category_id": 3, "bbox": [10, 10, 40, 40], "score": 0.9}]
+
+
+def test_ground_truth_with_id_0_counts():
+    truth = one_object(annotation_id=0, area=1600, iscrowd=0)
+    assert pycocotools_evaluation(truth, FOUND).stats[0] == 0, "pycocotools was mended: say so in the documentation"
+    assert summarize(evaluate(truth, as_table(FOUND)), "(1,1)")["AP"] == pytest.approx(1)
+
+
+def test_area_and_iscrowd_may_be_absent():
+    summary = summarize(evaluate(one_object(), as_table(FOUND)), "(1,1)")
+    assert (summary["AP"], summary["APm"]) == pytest.approx((1, 1))
+    assert summary["APs"] is None
+
+
+def test_category_without_ground_truth_is_left_out_of_the_mean():
+    summary = summarize(evaluate(one_object(), as_table(FOUND)), "(1,1)")
+    assert summary["per_class"]["ring"] == dict.fromkeys(METRICS)
+    assert summary["per_class"]["disc"]["AP95"] == pytest.approx(1)
+
+
+def test_test_stages_are_apart_and_one_without_detections_has_ap_0():
+    table = evaluate(one_object(), as_table(FOUND, "(2,1)"), ["(1,1)", "(2,1)", "(2,2)"])
+    assert list(table["test_stage"].unique()) == ["(1,1)", "(2,1)", "(2,2)"]
+    assert [summarize(table, label)["AP"] for label in ("(1,1)", "(2,1)", "(2,2)")] == pytest.approx([0, 1, 0])
+    assert summarize(table, "(1,1)")["AR100"] == 0
+
+
+def test_test_stages_that_are_not_named_follow():
+    rows = pd.concat([as_table(FOUND, "b"), as_table(FOUND, "a")]).astype({"test_stage": "category"})
+    assert list(evaluate(one_object(), rows, ["z"])["test_stage"].unique()) == ["z", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 8}, r"d\.json: row 1 \(counted from 0\): image_id 8 is not in ground truth"),
+        ({"category_id": 4}, r"d\.json: row 1 \(counted from 0\): category_id 4 is not in ground truth"),
+        ({"score": float("nan")}, r"d\.json: row 1 \(counted from 0\): score is nan; a finite number is expected"),
+    ],
+)
+def test_detections_that_do_not_belong_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(one_object(), as_table([*FOUND, FOUND[0] | change]), source="d.json")
+
+
+def test_nothing_to_evaluate_is_refused():
+    with pytest.raises(InputError, match="no test stage is named"):
+        evaluate(one_object(), as_table([]))
+
+
+def test_pycocotools_prints_nothing(capsys):
+    evaluate(one_object(), as_table(FOUND))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(not EXAMPLE.is_dir(), reason="pycocotools' example (instances_val2014_100.json) is not there")
+def test_pycocotools_example():
+    results = EXAMPLE / "instances_val2014_fakebbox100_results.json"
+    (summary,) = evaluate_files(EXAMPLE / "instances_val2014_100.json", results).values()
+    expected = [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]
+    assert [round(summary[name], 3) for name in TWELVE] == expected

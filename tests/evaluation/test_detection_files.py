@@ -1,0 +1,170 @@
+"""Files of detections and proposals: what is written is read back, and what is malformed is refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.detections import (
+    read_coco_results,
+    read_detections,
+    read_proposals,
+    write_detections,
+    write_proposals,
+)
+
+
+def columns(rows=3):
+    """Detections as an adapter gives them: arrays, some of another width than the file's."""
+    numbers = np.arange(rows)
+    return {
+        "image_id": numbers[::-1].copy(),
+        "test_stage": np.array(["(3,1-3) logits", "(1,1)", "(1,1)", "(2,1)"][:rows], dtype=object),
+        "category_id": numbers + 1,
+        "score": numbers / 7,
+        "x": numbers + 0.25,
+        "y": -numbers,
+        "w": np.full(rows, 2.5, dtype=np.float32),
+        "h": numbers,
+    }
+
+
+def test_detections_are_read_back_in_their_order(tmp_path):
+    path = tmp_path / "new" / "detections.parquet"
+    write_detections(path, columns())
+    found = read_detections(path)
+    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
+        ["score", "x", "y", "w", "h"], "float32"
+    )
+    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    write_detections(tmp_path / "a.parquet", columns())
+    write_detections(
+        tmp_path / "b.parquet", pd.DataFrame(columns(), index=[5, 6, 7]).astype({"test_stage": "category"})
+    )
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_storage(tmp_path):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    stored = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
+    assert {column.compression for column in stored.values()} == {"ZSTD"}
+    assert all("BYTE_STREAM_SPLIT" in stored[name].encodings for name in ("score", "x", "y", "w", "h"))
+    assert "PLAIN_DICTIONARY" in stored["test_stage"].encodings or "RLE_DICTIONARY" in stored["test_stage"].encodings
+
+
+def test_no_detections(tmp_path):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, {name: values[:0] for name, values in columns().items()})
+    assert len(read_detections(path)) == 0
+
+
+def test_proposals(tmp_path):
+    path = tmp_path / "proposals.parquet"
+    write_proposals(path, columns())
+    assert list(read_proposals(path)) == ["image_id", "score", "x", "y", "w", "h"]
+    assert read_proposals(path)["image_id"].tolist() == [2, 1, 0]
+
+
+def test_files_that_pandas_wrote_are_read(tmp_path):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    expected = read_detections(path)
+    expected.astype({"test_stage": "str"}).assign(note=1).set_index("score").to_parquet(path)
+    pd.testing.assert_frame_equal(read_detections(path), expected, check_categorical=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("score", np.nan, r"row 1 \(counted from 0\): score is nan; a finite number is expected"),
+        ("h", np.inf, r"row 1 \(counted from 0\): h is inf; a finite number is expected"),
+        ("w", -1, r"row 1 \(counted from 0\): w is -1.0; at least 0 is expected"),
+    ],
+)
+def test_bad_rows_are_neither_written_nor_read(tmp_path, name, value, message):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    schema = pq.read_schema(path)
+    bad = columns()
+    bad[name] = np.array([0.5, value, value])
+    with pytest.raises(ValueError, match=message):
+        write_detections(tmp_path / "never.parquet", bad)
+    assert list(tmp_path.iterdir()) == [path]
+    pq.write_table(pa.table(bad).select(schema.names).cast(schema), path)
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        read_detections(path)
+
+
+def test_columns_of_different_length_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="length"):
+        write_detections(tmp_path / "detections.parquet", columns() | {"score": np.zeros(2)})
+
+
+def test_a_missing_test_stage_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="null"):
+        write_detections(tmp_path / "detections.parquet", columns() | {"test_stage": ["(1,1)", None, "(1,1)"]})
+    assert not list(tmp_path.iterdir())
+
+
+def test_malformed_parquet(tmp_path):
+    path = tmp_path / "detections.parquet"
+    with pytest.raises(InputError, match="no such file"):
+        read_detections(path)
+    path.write_bytes(b"PAR1, but no more")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        read_detections(path)
+    write_proposals(path, columns())
+    with pytest.raises(InputError, match="column 'test_stage' is missing; columns: image_id, test_stage"):
+        read_detections(path)
+    pd.DataFrame(columns()).to_parquet(path)  # with texts as pandas stores them, which are welcome
+    with pytest.raises(InputError, match="column 'category_id' is int64; int32 is expected"):
+        read_detections(path)
+    pq.write_table(pa.table(columns() | {"image_id": pa.array([1, None, 2])}), path)
+    with pytest.raises(InputError, match=r"row 1 \(counted from 0\): image_id is missing"):
+        read_detections(path)
+
+
+RESULT = {"image_id": 3, "category_id": 1, "bbox": [1, 2.5, 3, 4], "score": 0.1}
+
+
+def write_results(folder, value):
+    path = folder / "results.json"
+    path.write_text(json.dumps(value))
+    return path
+
+
+def test_coco_results(tmp_path):
+    rows = read_coco_results(write_results(tmp_path, [RESULT, RESULT | {"score": 1, "segmentation": []}]))
+    assert rows["score"].tolist() == [0.1, 1.0], "in double precision"
+    assert (
+        rows[["image_id", "test_stage", "category_id", "x", "y", "w", "h"]].values.tolist()
+        == [[3, "", 1, 1, 2.5, 3, 4]] * 2
+    )
+    assert len(read_coco_results(write_results(tmp_path, []))) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"annotations": []}, r" a list is expected, found "),
+        ([RESULT, []], r" \[1\]: an object is expected"),
+        ([RESULT, {"image_id": 3}], r" \[1\]: the key 'bbox' is missing"),
+        ([RESULT, RESULT | {"score": None}], r" \[1\]\.score: a number is expected, found null"),
+        ([RESULT, RESULT | {"score": float("nan")}], r" \[1\]\.score: a finite number is expected, found NaN"),
+        ([RESULT, RESULT | {"bbox": [1, 2, -3, 4]}], r" \[1\]\.bbox: finite numbers with width and height at least 0"),
+        ([RESULT, RESULT | {"image_id": 3.5}], r" \[1\]\.image_id: a whole number is expected, found 3.5"),
+    ],
+)
+def test_malformed_coco_results(tmp_path, value, message):
+    path = write_results(tmp_path, value)
+    with pytest.raises(InputError, match=f"^{path}:{message}"):
+        read_coco_results(path)

@@ -1,0 +1,85 @@
+"""Evaluating a run's folder and any two files."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import IOUS, LIMITS, read_ap
+from cascadebench.evaluation.detections import write_detections
+from cascadebench.evaluation.run_evaluation import evaluate_files, evaluate_run
+from cascadebench.evaluation.summary import summarize
+from cascadebench.study import load_study
+from cascadebench.test_stages import cascade_test_stages
+
+TRUTH = {
+    "images": [{"id": 1}, {"id": 2}],
+    "categories": [{"id": 1, "name": "disc"}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
+        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
+    ],
+}
+
+
+def detections(*test_stages):
+    """One right detection, on the first of two images, for every test stage."""
+    box = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50}
+    return pd.DataFrame([box | {"test_stage": label} for label in test_stages])
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A run of a cascade with detections of two test stages, one of which its card does not have."""
+    planned = next(planned for planned in load_study("tiny").runs if planned.run.variant.stages == 3)
+    run_folder, dataset_folder = tmp_path / "run", tmp_path / "dataset"
+    dataset_folder.mkdir()
+    (dataset_folder / "val.json").write_text(json.dumps(TRUTH))
+    planned.run.write(run_folder / "run.yaml")
+    write_detections(run_folder / "detections.parquet", detections("extra", "(2,1)"))
+    return run_folder, dataset_folder
+
+
+def test_run(folders):
+    run_folder, dataset_folder = folders
+    evaluate_run(run_folder, dataset_folder)
+    table = read_ap(run_folder / "ap.parquet")
+    labels = [stage.label for stage in cascade_test_stages(3)] + ["extra"]
+    assert list(table["test_stage"].unique()) == labels
+    assert len(table) == len(labels) * 2 * len(LIMITS) * len(IOUS)
+    half = pytest.approx(51 / 101)  # precision 1 up to recall 0.5
+    ap = {label: summarize(table, label)["AP"] for label in labels}
+    assert ap == dict.fromkeys(labels, 0) | {"extra": half, "(2,1)": half}
+    assert sorted(path.name for path in run_folder.iterdir()) == ["ap.parquet", "detections.parquet", "run.yaml"]
+
+
+def test_same_bytes_again(folders):
+    evaluate_run(*folders)
+    first = (folders[0] / "ap.parquet").read_bytes()
+    evaluate_run(*folders)
+    assert (folders[0] / "ap.parquet").read_bytes() == first
+
+
+def test_detections_of_another_dataset_leave_no_table(folders):
+    run_folder, dataset_folder = folders
+    write_detections(run_folder / "detections.parquet", detections("(1,1)").assign(image_id=3))
+    with pytest.raises(InputError, match=r"detections\.parquet: row 0 .*image_id 3 is not in .*val\.json"):
+        evaluate_run(run_folder, dataset_folder)
+    assert not (run_folder / "ap.parquet").exists()
+
+
+def test_any_two_files(tmp_path):
+    truth, results, table = (tmp_path / name for name in ("val.json", "results.json", "detections.parquet"))
+    truth.write_text(json.dumps(TRUTH))
+    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}]))
+    write_detections(table, detections("(1,1)", "(2,1)"))
+    (of_results,) = evaluate_files(truth, results).items()
+    assert of_results[0] == "" and of_results[1]["AP"] == pytest.approx(51 / 101)
+    assert evaluate_files(truth, table) == {"(1,1)": of_results[1], "(2,1)": of_results[1]}
+    assert json.loads(json.dumps(of_results[1], allow_nan=False))["APs"] is None
+
+    results.write_text("[]")
+    assert evaluate_files(truth, results)[""]["AP"] == 0
+    with pytest.raises(InputError, match=r"detections are COCO results, \.json, or \.parquet"):
+        evaluate_files(truth, tmp_path / "results.csv")

@@ -1,0 +1,34 @@
+# Training. Checkpoints lie in results/runs/<run>/checkpoints, which no rule declares, so that they survive a failure
+# and the next attempt resumes. What is declared is the manifest that comes last.
+
+
+rule train:
+    input:
+        run="results/runs/{run}/run.yaml",
+        lock=f"results/datasets/{STUDY.dataset.name}/lock.json",
+        # All runs are inspected before one trains; a new reading of the same run is no reason to train it again.
+        controls=ancient(expand("results/runs/{run}/controls.json", run=STUDY.run_ids)),
+    output:
+        "results/runs/{run}/trained.json",
+    log:
+        "results/logs/train/{run}.log",
+    benchmark:
+        "results/benchmarks/train/{run}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: EXECUTION.cpu_threads
+    # How a run is executed changes no number, so it is no parameter: another setting trains nothing again.
+    resources:
+        gpu=EXECUTION.gpus,
+        mem_mb=EXECUTION.memory_mb,
+        runtime=EXECUTION.train_minutes,
+        loader_workers=EXECUTION.loader_workers,
+        checkpoint_interval=EXECUTION.checkpoint_interval,
+        log_interval=EXECUTION.log_interval,
+    params:
+        framework=lambda wildcards: STUDY.run(wildcards.run).framework,
+    shell:
+        "python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
+        " --gpus {resources.gpu} --threads {threads} --workers {resources.loader_workers}"
+        " --checkpoint-interval {resources.checkpoint_interval} --log-interval {resources.log_interval}"
+        " > {log:q} 2>&1"
