@@ -44,6 +44,8 @@ rule all:
     default_target: True
     input:
         f"reports/{STUDY.name}.html",
+        # Named here too: the report of a study with a failed run exists, but the study is not done.
+        expand("results/runs/{run}/ap.parquet", run=STUDY.run_ids),
 
 
 include: "workflows/rules/prepare.smk"

@@ -11,7 +11,8 @@ import torch.distributed
 
 def launch_processes(number: int, argv: Sequence[str]) -> NoReturn:
     """Replace this process by ``torchrun`` with `number` processes of the same command."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m", "adapters"]
+    # After "--" the launcher takes no option for its own: it would read our --run as the start of one of its names.
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={number}", "-m", "--", "adapters"]
     os.execv(sys.executable, [sys.executable, *launcher, *argv])
 
 

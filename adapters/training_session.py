@@ -170,8 +170,9 @@ class TrainingSession:
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
         }
-        with written_beside(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+        # Through an open file: a path's name would enter the archive, and the same training give other bytes.
+        with written_beside(self.checkpoint) as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)
 
     def finish(self) -> dict[str, Any]:
         """Close the logs; return what ``trained.json`` says of time and iterations."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge
 from pydantic import model_validator
 
-from cascadebench.configuration import CONFIG, Configuration, expand_environment, named_file, read_model
+from cascadebench.configuration import CONFIG, Configuration, expand_environment, read_named
 from cascadebench.errors import InputError
 from cascadebench.files import sha256_of
 
@@ -63,8 +63,4 @@ class Backbone(Configuration):
 
 def load_backbone(name: str, asked_by: str = "backbones") -> Backbone:
     """Read ``config/backbones/<name>.yaml``."""
-    path = named_file(CONFIG / "backbones", name, asked_by)
-    backbone = read_model(Backbone, path)
-    if backbone.name != name:
-        raise InputError(f"{path}: name: {backbone.name!r} must equal the file's name {name!r}")
-    return backbone
+    return read_named(Backbone, CONFIG / "backbones", name, asked_by)

@@ -103,19 +103,34 @@ def read_model(model: type[Model], path: Path) -> Model:
 
 
 def named_file(folder: Path, name: str, asked_by: str) -> Path:
-    """Find ``folder/name.yaml``; an unknown name raises InputError with the names that exist.
+    """Find ``folder/name.yaml``, or the file itself when `name` is a path that ends in ``.yaml``.
 
     Parameters
     ----------
     asked_by : str
         File and key that hold the name, for the message.
+
+    Raises
+    ------
+    InputError
+        If there is no such file; the message lists the names that exist.
     """
+    if name.endswith(".yaml"):
+        return Path(name)  # reading it says what is wrong, if anything is
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
-        raise InputError(
-            f"{asked_by}: unknown name {name!r}; in {folder.name}/ there are: {', '.join(known) or 'none'}"
-        )
+        there = ", ".join(known) or "none"
+        raise InputError(f"{asked_by}: unknown name {name!r}; in {folder.name}/ there are: {there}")
     return folder / f"{name}.yaml"
+
+
+def read_named(model: type[Model], folder: Path, name: str, asked_by: str) -> Model:
+    """Read ``folder/name.yaml`` (or a path) into `model`, whose `name` must be the file's."""
+    path = named_file(folder, name, asked_by)
+    value = read_model(model, path)
+    if value.name != path.stem:
+        raise InputError(f"{path}: name: {value.name!r} must equal the file's name {path.stem!r}")
+    return value
 
 
 def expand_environment(text: str) -> str | None:

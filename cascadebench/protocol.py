@@ -81,7 +81,8 @@ class BackboneTraining(Configuration):
     frozen_stages: Annotated[int, Ge(0), Le(5)]
     """0: everything learns; 1: the stem is frozen; 2: stem and first residual stage; and so on."""
     batch_norm: Literal["trained", "fixed_statistics", "frozen"]
-    """`trained`: batch statistics; `fixed_statistics`: stored statistics, scale and shift learn; `frozen`: nothing learns."""
+    """`trained`: statistics of the batch; `fixed_statistics`: stored ones, while scale and shift learn; `frozen`:
+    nothing learns."""
 
 
 class Neck(Configuration):

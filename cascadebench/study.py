@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, MinLen
 
 from cascadebench.backbone import load_backbone
-from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_model, read_yaml, validated
+from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, validated
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
 from cascadebench.protocol import Protocol
@@ -97,12 +97,11 @@ class Study:
 
 def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protocol:
     """Read ``config/protocols/<name>.yaml`` with some values replaced."""
-    path = named_file(CONFIG / "protocols", name, f"{asked_by}: protocol")
-    base = read_yaml(path)
-    protocol = validated(Protocol, base, path)
-    if protocol.name != name:
-        raise InputError(f"{path}: name: {protocol.name!r} must equal the file's name {name!r}")
-    return validated(Protocol, merged(base, override), f"{asked_by}: protocol_override") if override else protocol
+    protocol = read_named(Protocol, CONFIG / "protocols", name, f"{asked_by}: protocol")
+    if not override:
+        return protocol
+    changed = merged(protocol.model_dump(mode="json"), override)
+    return validated(Protocol, changed, f"{asked_by}: protocol_override")
 
 
 def load_study(name: str) -> Study:
@@ -118,10 +117,8 @@ def load_study(name: str) -> Study:
     InputError
         Unknown key, wrong type, or a variant, framework, option, backbone, dataset or protocol that does not exist.
     """
-    path = Path(name) if name.endswith(".yaml") else named_file(CONFIG / "studies", name, "study")
-    file = read_model(StudyFile, path)
-    if file.name != path.stem:
-        raise InputError(f"{path}: name: {file.name!r} must equal the file's name {path.stem!r}")
+    path = named_file(CONFIG / "studies", name, "study")
+    file = read_named(StudyFile, CONFIG / "studies", name, "study")
     for key in ("frameworks", "backbones", "seeds"):
         values = getattr(file, key)
         if len(set(values)) != len(values):

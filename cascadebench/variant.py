@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge
 from pydantic import model_validator
 
-from cascadebench.configuration import PROJECT, Configuration, named_file, read_model
+from cascadebench.configuration import PROJECT, Configuration, read_model, read_named
 from cascadebench.errors import InputError
 
 ADAPTERS = PROJECT / "adapters"
@@ -97,11 +97,7 @@ class FrameworkCard(Configuration):
 
 def load_variant_card(name: str, asked_by: str = "variants", folder: Path = ADAPTERS / "variants") -> VariantCard:
     """Read ``adapters/variants/<name>.yaml``."""
-    path = named_file(folder, name, asked_by)
-    card = read_model(VariantCard, path)
-    if card.name != name:
-        raise InputError(f"{path}: name: {card.name!r} must equal the file's name {name!r}")
-    return card
+    return read_named(VariantCard, folder, name, asked_by)
 
 
 def load_framework_card(name: str, asked_by: str = "frameworks", folder: Path = ADAPTERS) -> FrameworkCard:

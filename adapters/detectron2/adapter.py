@@ -59,7 +59,9 @@ class Detectron2Adapter:
         """Read the effective values back."""
         return read_controls(run)
 
-    def trace_parts(self, model: nn.Module, run: Run, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
+    def trace_parts(
+        self, model: nn.Module, run: Run, width: int, height: int, rois: int
+    ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
         return trace_parts(model, width, height, rois)
 

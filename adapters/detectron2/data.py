@@ -104,9 +104,9 @@ class TrainingDataset(Dataset):
         return self.order.images.size
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        order = self.order
-        record = self.records[order.images.flat[position]]
-        return self.reader.training_image(record, int(order.short_sides.flat[position]), bool(order.flips.flat[position]))
+        record = self.records[self.order.images.flat[position]]
+        short_side, flip = self.order.short_sides.flat[position], self.order.flips.flat[position]
+        return self.reader.training_image(record, int(short_side), bool(flip))
 
 
 def training_loader(

@@ -8,7 +8,7 @@ from cascadebench.run import Run
 
 
 def detectron2_name(name: str) -> str:
-    """Translate torchvision's name of a ResNet's tensor: ``layer1.0.bn2.weight`` becomes ``res2.0.conv2.norm.weight``."""
+    """Translate torchvision's name of a tensor: ``layer1.0.bn2.weight`` becomes ``res2.0.conv2.norm.weight``."""
     head, *rest = name.split(".")
     if head in ("conv1", "bn1"):
         return ".".join(["stem", *_convolution(head), *rest])
@@ -41,15 +41,16 @@ def load_backbone_weights(model: nn.Module, run: Run) -> None:
     backbone = model.backbone.bottom_up
     given = torch.load(path, map_location="cpu", weights_only=True)
     translated = {detectron2_name(name): tensor for name, tensor in given.items()}
-    wanted = backbone.state_dict()
-    missing = [name for name, tensor in wanted.items() if name not in translated or translated[name].shape != tensor.shape]
     # Counters of batches take no part where statistics have a momentum: files from before torch 0.4.1 lack them, and so
     # do Detectron2's frozen norms.
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    shapes = {name: tensor.shape for name, tensor in translated.items() if not name.endswith("num_batches_tracked")}
+    wanted = {
+        name: tensor.shape for name, tensor in backbone.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
+    missing = [name for name, shape in wanted.items() if shapes.get(name) != shape]
     if missing:
         raise InputError(f"{path}: no tensor of the right shape for {missing[0]} (and {len(missing) - 1} more)")
-    left = sorted(set(translated) - set(wanted) - {"fc.weight", "fc.bias"})
-    left = [name for name in left if not name.endswith("num_batches_tracked")]
+    left = sorted(set(shapes) - set(wanted) - {"fc.weight", "fc.bias"})
     if left:
         raise InputError(f"{path}: {left[0]} (and {len(left) - 1} more) has no place in the backbone")
     backbone.load_state_dict(translated, strict=False)

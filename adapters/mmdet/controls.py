@@ -40,7 +40,7 @@ def _schedule(run: Run) -> Iterator[Row]:
     rates = []
     for _ in range(run.protocol.schedule.iterations):
         rates.append(wrapper.param_groups[0]["lr"])
-        wrapper.optimizer.step()
+        wrapper.optimizer.step()  # nothing to step, but PyTorch warns about a schedule without it
         for scheduler in schedulers:
             scheduler.step()
     yield from milestones_and_warmup(rates, "[scheduler.step() for every iteration]")

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
+import torch
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader, Dataset
 
@@ -97,5 +98,6 @@ def training_loader(
         sampler=StepPositions(order, session),
         num_workers=session.execution.loader_workers,
         collate_fn=pseudo_collate,
+        generator=torch.Generator(),  # the loader must not draw from the generator that the training samples with
         persistent_workers=session.execution.loader_workers > 0,
     )

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce_dict
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
@@ -107,7 +108,8 @@ class SessionHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Hand over the step's losses."""
-        terms = {name: value for name, value in outputs.items() if "loss_" in name}
+        terms = {name: value.detach() for name, value in outputs.items() if "loss_" in name}
+        all_reduce_dict(terms, op="mean")  # over the processes; alone it changes nothing
         self.session.after_iteration(
             batch_idx, {loss_name(name): value for name, value in terms.items()}, self.learning_rate
         )

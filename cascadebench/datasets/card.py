@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, MinLen
 from pydantic import model_validator
 
-from cascadebench.configuration import CONFIG, PROJECT, Configuration, expand_environment, named_file, read_model
+from cascadebench.configuration import CONFIG, PROJECT, Configuration, expand_environment, read_named
 from cascadebench.errors import InputError
 from cascadebench.files import canonical_json
 
@@ -102,9 +102,5 @@ class DatasetCard(Configuration):
 
 
 def load_dataset_card(name: str, asked_by: str = "dataset") -> DatasetCard:
-    """Read ``config/datasets/<name>.yaml``."""
-    path = named_file(CONFIG / "datasets", name, asked_by)
-    card = read_model(DatasetCard, path)
-    if card.name != name:
-        raise InputError(f"{path}: name: {card.name!r} must equal the file's name {name!r}")
-    return card
+    """Read ``config/datasets/<name>.yaml``, or a card at a path that ends in ``.yaml``."""
+    return read_named(DatasetCard, CONFIG / "datasets", name, asked_by)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
@@ -42,7 +42,7 @@ class Annotation(Record):
     bbox: tuple[float, float, float, float]
     area: Annotated[float, Ge(0)] | None = None
     """In pixels squared; None if the file does not say."""
-    iscrowd: Literal[0, 1] = 0
+    iscrowd: Annotated[int, Ge(0), Le(1)] = 0
 
 
 class Category(Record):

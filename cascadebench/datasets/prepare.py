@@ -71,7 +71,7 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         if isinstance(data, Synthetic):
             draw(card, work / "drawn")
             train, val = (Split(annotations=f"{split}.json", images=f"images/{split}") for split in SPLITS)
-            data = Folder(root=(str(work / "drawn"),), train=train, val=val)
+            data = Folder(root=(str((work / "drawn").resolve()),), train=train, val=val)
         checked = {split: _checked_split(card, data, split) for split in SPLITS}
         _check_apart(checked["train"], checked["val"])
         for split, content in checked.items():
@@ -195,10 +195,8 @@ def _check_sizes(file: AnnotationFile, pictures: dict[Path, Image]) -> None:
             what = f"{file.path}: image {image.id}: {image.file_name!r} cannot be read as a picture"
             raise InputError(what) from error
         if (width, height) != (image.width, image.height):
-            raise InputError(
-                f"{file.path}: image {image.id}: {image.file_name!r} is {width} x {height} pixels; "
-                f"width and height say {image.width} x {image.height}"
-            )
+            said = f"width and height say {image.width} x {image.height}"
+            raise InputError(f"{file.path}: image {image.id}: {image.file_name!r} is {width} x {height} pixels; {said}")
 
 
 def _checked_boxes(file: AnnotationFile, drop: bool) -> tuple[list[dict[str, Any]], int, int]:

@@ -60,7 +60,7 @@ def _ground_truth(truth: GroundTruth) -> list[dict[str, Any]]:
 def _found(detections: pd.DataFrame) -> list[dict[str, Any]]:
     """Detections with the area of their box, computed in double precision."""
     sides = detections[["w", "h"]].to_numpy(dtype=np.float64)
-    rows = detections.assign(area=sides.prod(axis=1)+1)
+    rows = detections.assign(area=sides.prod(axis=1))
     return _annotations(rows, ["image_id", "category_id", "area", "score"])
 
 

@@ -1,17 +1,12 @@
-"""Evaluating a run of the pipeline, or any two files."""
+"""Evaluating a run of the pipeline."""
 
 from pathlib import Path
-from typing import Any
 
-from cascadebench.errors import InputError
 from cascadebench.evaluation.ap_table import write_ap
 from cascadebench.evaluation.coco import evaluate
-from cascadebench.evaluation.detections import read_coco_results, read_detections
-from cascadebench.evaluation.summary import summarize
+from cascadebench.evaluation.detections import read_detections
 from cascadebench.run import read_run
 from cascadebench.test_stages import cascade_test_stages
-
-_READERS = {".json": read_coco_results, ".parquet": read_detections}
 
 
 def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
@@ -35,31 +30,3 @@ def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
     labels = [test_stage.label for test_stage in cascade_test_stages(run.variant.stages)]
     table = evaluate(dataset_folder / "val.json", read_detections(path), labels, source=str(path))
     write_ap(run_folder / "ap.parquet", table)
-
-
-def evaluate_files(annotations: Path, detections: Path) -> dict[str, dict[str, Any]]:
-    """Evaluate a file of detections from anywhere.
-
-    Parameters
-    ----------
-    annotations : Path
-        COCO annotations, JSON.
-    detections : Path
-        COCO results, ``.json``, or CascadeBench's ``.parquet``.
-
-    Returns
-    -------
-    dict of str to dict
-        Summary (:func:`cascadebench.evaluation.summary.summarize`) by test stage; a ``.json`` has one, named ``""``.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or malformed, or the detections do not belong to the annotations.
-    """
-    if detections.suffix not in _READERS:
-        raise InputError(f"{detections}: detections are COCO results, .json, or .parquet")
-    rows = _READERS[detections.suffix](detections)
-    # A file without a single detection is one test stage that found nothing.
-    table = evaluate(annotations, rows, () if len(rows) else ("",), source=str(detections))
-    return {label: summarize(table, label) for label in table["test_stage"].unique()}

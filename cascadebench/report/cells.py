@@ -83,15 +83,14 @@ class Spread:
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, by_seed: Mapping[int, float | None]) -> Self:
-        """Leave out the seeds without a value."""
-        return cls(tuple(value for value in by_seed.values() if value is not None and not math.isnan(value)))
+    def of(cls, by_seed: Mapping[int, float]) -> Self:
+        """Take the values of all seeds."""
+        return cls(tuple(by_seed.values()))
 
     @classmethod
-    def of_differences(cls, ours: Mapping[int, float | None], theirs: Mapping[int, float | None]) -> Self:
+    def of_differences(cls, ours: Mapping[int, float], theirs: Mapping[int, float]) -> Self:
         """Differences seed by seed, over the seeds that both have."""
-        pairs = {seed: (ours[seed], theirs[seed]) for seed in ours if seed in theirs}
-        return cls.of({seed: None if a is None or b is None else a - b for seed, (a, b) in pairs.items()})
+        return cls(tuple(value - theirs[seed] for seed, value in ours.items() if seed in theirs))
 
     @property
     def mean(self) -> float | None:
@@ -126,7 +125,7 @@ def signed_points(value: float | None) -> Line:
     return Line(text, "down") if value < 0 else Line(f"+{text}", "up")
 
 
-def score_cell(by_seed: Mapping[int, float | None], baseline: Mapping[int, float | None] | None = None) -> Cell:
+def score_cell(by_seed: Mapping[int, float], baseline: Mapping[int, float] | None = None) -> Cell:
     """An AP, its range over the seeds and the difference to the baseline, paired by seed.
 
     Parameters

@@ -8,14 +8,13 @@ import altair as alt
 import pandas as pd
 
 from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, StudyResults
-from cascadebench.report.tables import headline_scores
 
 POINTS_PER_CURVE, POINTS_PER_FIGURE = 200, 6000
 """Longer training logs are thinned to this: a report must stay light in the browser."""
 
 # Okabe and Ito's colours, told apart with any colour vision; every variant has a dash and a shape of its own as well.
 _SERIES = {
-    "light": ["#5c6670", "#0072b2", "#c44e00", "#007d5a", "#a8478a", "#8a6a00", "#2f8fc4"],
+    "light": ["#7d8791", "#0072b2", "#c44e00", "#007d5a", "#a8478a", "#8a6a00", "#2f8fc4"],
     "dark": ["#b4bcc6", "#56b4e9", "#ee8a45", "#2fc39a", "#e08fc4", "#e3b53a", "#9fd3f5"],
 }
 _DASHES = [[1, 0], [1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [12, 3]]
@@ -46,9 +45,9 @@ def _theme(name: str, background: str, text: str, muted: str, grid: str) -> dict
             "labelLimit": 260,
             "symbolSize": 70,
             "symbolStrokeWidth": 2,
+            "symbolOpacity": 1,
         },
         "rule": {"color": text, "strokeWidth": 1},
-        "line": {"strokeWidth": 2},
         "range": {"category": _SERIES[name]},
     }
 
@@ -81,7 +80,7 @@ class _Encodings:
     """Colour, dash and shape of every variant, the same in all charts; the legend names those `shown`."""
 
     def __init__(self, labels: list[str], shown: pd.Series) -> None:
-        legend = alt.Legend(values=[label for label in labels if label in set(shown)], columns=2)
+        self.legend = legend = alt.Legend(values=[label for label in labels if label in set(shown)], columns=2)
         repeat = -(-len(labels) // len(_DASHES))
         self.color = alt.Color("label:N", scale=alt.Scale(domain=labels), legend=legend)
         dashes, shapes = (_DASHES * repeat)[: len(labels)], (_SHAPES * repeat)[: len(labels)]
@@ -142,20 +141,12 @@ def _domain(data: pd.DataFrame) -> list[float]:
 
 def ap_figure(results: StudyResults) -> Figure:
     """AP at every IoU threshold, one panel per framework."""
-    scores = headline_scores(results)
     rows = [
-        {
-            "panel": title,
-            "facet": "",
-            "label": d.label,
-            "iou": percent / 100,
-            "value": 100 * scores[record.run.id][name],
-        }
+        {"panel": title, "facet": "", "label": detector.label, "iou": percent / 100, "value": 100 * value}
         for title, detectors in results.panels()
-        for d in detectors
-        for record in d.runs
-        if record.run.id in scores
+        for detector in detectors
         for name, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True)
+        for value in detector.by_seed(results.headline_rows, name).values()
     ]
     data, panels = _over_seeds(rows), []
     encodings = _Encodings(results.labels, data["label"])
@@ -201,11 +192,10 @@ def gap_figure(results: StudyResults) -> Figure:
     return Figure("gaps-by-iou", caption, "gap-values", tuple(panels))
 
 
-def _thinned(log: list[dict[str, Any]], value: str, every: int) -> pd.DataFrame:
+def _thinned(log: pd.DataFrame, value: str, every: int) -> pd.DataFrame:
     """One point for `every` iterations of a training log: the mean of the losses, the first of the learning rates."""
-    data = pd.DataFrame({"iteration": [line["iteration"] for line in log], "value": [line[value] for line in log]})
-    bins = data["iteration"] // every
-    return data.groupby(bins).agg({"iteration": "first", "value": "mean" if value == "loss" else "first"})
+    points = log.groupby(log["iteration"] // every)
+    return points.agg(iteration=("iteration", "first"), value=(value, "mean" if value == "loss" else "first"))
 
 
 def _iterations_per_point(results: StudyResults) -> int:
@@ -218,13 +208,15 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
     panels = []
     every, labels = _iterations_per_point(results), results.labels
     step = (widths[1] - widths[0]) / max(1, len(labels) - 1)
-    width_scale = alt.Scale(domain=labels, range=[round(widths[0] + step * i, 2) for i in range(len(labels))])
+    width_scale = alt.Scale(
+        type="ordinal", domain=labels, range=[round(widths[0] + step * i, 2) for i in range(len(labels))]
+    )
     for title, detectors in results.panels():
         logs = [
             _thinned(record.log, value, every).assign(label=detector.label, seed=record.run.seed)
             for detector in detectors
             for record in detector.runs
-            if record.log
+            if len(record.log)
         ]
         if not logs:
             continue
@@ -239,7 +231,7 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
         ]
         x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(tickCount=6, format="~s"))
         y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=True))
-        width = alt.StrokeWidth("label:N", scale=width_scale, legend=None)
+        width = alt.StrokeWidth("label:N", scale=width_scale, legend=encodings.legend)
         common = {"color": encodings.color, "strokeDash": encodings.dash, "strokeWidth": width, "detail": "seed:N"}
         chart = alt.Chart(data).mark_line().encode(x=x, y=y, tooltip=tooltip, **common)
         description = f"{title}: {axis.lower()} over the iterations of the training, one line per run."

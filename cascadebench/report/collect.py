@@ -16,6 +16,8 @@ from cascadebench.run import Run
 from cascadebench.study import Study
 from cascadebench.variant import load_framework_card
 
+Rows = dict[tuple[Any, ...], dict[str, Any]]
+
 IOU_PERCENTS = tuple(range(50, 100, 5))
 AP_BY_IOU = tuple(f"AP{percent}" for percent in IOU_PERCENTS)
 
@@ -38,6 +40,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
 }
 RUN_FILES = ("controls", "cost", "trained", "predicted")
+LOG_COLUMNS = ["iteration", "lr", "loss"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class RunRecord:
     files : dict of str to dict
         Content of ``controls.json``, ``cost.json``, ``trained.json``, ``predicted.json`` and ``failed.json`` by stem; a
         missing one is an empty mapping.
-    log : list of dict
-        Lines of ``train_log.jsonl``.
+    log : DataFrame
+        Iteration, learning rate and loss, from ``train_log.jsonl``.
     """
 
     run: Run
@@ -60,7 +63,7 @@ class RunRecord:
     state: str
     detail: str
     files: dict[str, dict[str, Any]]
-    log: list[dict[str, Any]]
+    log: pd.DataFrame
 
     @property
     def title(self) -> str:
@@ -98,6 +101,19 @@ class Detector:
     def failed(self) -> bool:
         """Whether one of its runs failed."""
         return any(record.state == "failed" for record in self.runs)
+
+    def by_seed(self, rows: Rows, column: str, *key: Any) -> dict[int, float]:
+        """Values of a column in the rows of its runs, by seed; seeds without a value are left out.
+
+        Parameters
+        ----------
+        rows : dict
+            Rows by run and further keys, from :meth:`StudyResults.rows`.
+        key : str or float
+            Values of the further keys.
+        """
+        found = {record.run.seed: rows.get((record.run.id, *key), {}).get(column) for record in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
 
 
 @dataclass
@@ -141,6 +157,11 @@ class StudyResults:
         )
 
     @property
+    def several_seeds(self) -> bool:
+        """Whether values are means over seeds."""
+        return len(self.study.file.seeds) > 1
+
+    @property
     def labels(self) -> list[str]:
         """Labels of the variants, the baseline first."""
         return list(dict.fromkeys(detector.label for detector in self.detectors))
@@ -154,9 +175,15 @@ class StudyResults:
             titles.setdefault(title, []).append(detector)
         yield from titles.items()
 
-    def rows(self, table: str, *keys: str) -> dict[tuple, dict[str, Any]]:
-        """Rows of a table by the values of its columns `keys`."""
-        return {tuple(row[key] for key in keys): row for row in self.tables[table].to_dict("records")}
+    def rows(self, table: str, *keys: str) -> Rows:
+        """Rows of a table by run and by the values of its columns `keys`."""
+        return {(row["run"], *(row[key] for key in keys)): row for row in self.tables[table].to_dict("records")}
+
+    @cached_property
+    def headline_rows(self) -> Rows:
+        """Rows of the headline test stages in ``ap.csv``, by run."""
+        rows = self.tables["ap"].to_dict("records")
+        return {(row["run"],): row for row in rows if row["headline"].lower() == "true"}
 
 
 def framework_title(name: str) -> str:
@@ -201,22 +228,20 @@ def _read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     return (value, None) if isinstance(value, dict) else ({}, "unreadable")
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
+def _read_log(path: Path) -> pd.DataFrame:
     """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
     lines = []
     if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(line, dict) and all(_is_number(line.get(key)) for key in ("iteration", "lr", "loss")):
-                lines.append(line)
-    return lines
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for text in stream:
+                try:
+                    line = json.loads(text)
+                except json.JSONDecodeError:
+                    continue
+                values = [line.get(key) for key in LOG_COLUMNS] if isinstance(line, dict) else [None]
+                if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+                    lines.append(values)
+    return pd.DataFrame(lines, columns=LOG_COLUMNS).astype({"iteration": int})
 
 
 def collect(study: Study, results: Path) -> StudyResults:
@@ -241,7 +266,7 @@ def collect(study: Study, results: Path) -> StudyResults:
             if problem and not (name == "failed" and problem == "missing"):
                 gone.setdefault((f"{name}.json", problem), []).append(identifier)
         log = _read_log(run_folder / "train_log.jsonl")
-        if not log:
+        if log.empty:
             gone.setdefault(("train_log.jsonl", "missing or empty"), []).append(identifier)
         status = states.get(identifier, {"state": "unknown", "detail": "not in status.csv"})
         records.append(RunRecord(planned.run, planned.label, status["state"], status["detail"], files, log))

@@ -63,7 +63,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "summary": summary,
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
-        "controls": settings.ControlComparison(results),
+        "controls": settings.compare_controls(results),
         "specifications": {panel.id: panel.spec for figure in figures for panel in figure.panels},
         "themes": charts.THEMES,
         "version": __version__,

@@ -1,7 +1,8 @@
 """Tables of circumstances: protocol, effective values of the controls, dataset, versions and hardware."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,6 +12,9 @@ from cascadebench.report.cells import ABSENT, Cell, Column, Group, Line, Row, Ta
 from cascadebench.report.collect import RunRecord, StudyResults, framework_title
 from cascadebench.variant import load_variant_card
 
+Values = Sequence[tuple[RunRecord, str]]
+"""A printed value of each run that has one."""
+
 
 def _settings(model: BaseModel, prefix: str = "") -> Iterator[Row]:
     """Every value of a part of the protocol, with what its docstring says."""
@@ -19,8 +23,8 @@ def _settings(model: BaseModel, prefix: str = "") -> Iterator[Row]:
         if isinstance(value, BaseModel):
             yield from _settings(value, f"{prefix}{name}.")
         else:
-            meaning = re.sub(r"[`\s]+", " ", field.description or "").strip()
-            yield Row(Cell(prefix + name), (Cell(plain(value)), Cell(re.sub(r" ([,.;:])", r"\1", meaning))))
+            meaning = re.sub(r"\s+", " ", (field.description or "").replace("`", "")).strip()
+            yield Row(Cell(prefix + name), (Cell(plain(value)), Cell(meaning)))
 
 
 def protocol_table(results: StudyResults) -> Table:
@@ -32,45 +36,63 @@ def protocol_table(results: StudyResults) -> Table:
     return Table("protocol-values", "Values that every run of the study shares.", columns, groups)
 
 
-def _lines(values: dict[str, list[RunRecord]], several_labels: bool) -> Cell:
-    """One value that all runs share, or every value with the runs that have it."""
-    if not values:
-        return Cell(ABSENT)
-    if len(values) == 1:
-        return Cell(next(iter(values)))
-    by_label: dict[str, set[str]] = {}
-    for text, records in values.items():
-        for record in records:
-            by_label.setdefault(record.label, set()).add(text)
-    label_decides = several_labels and all(len(texts) == 1 for texts in by_label.values())
+def _by_label(values: Values) -> dict[str, set[str]]:
+    """The values that occur, by label."""
+    labels: dict[str, set[str]] = {}
+    for record, text in values:
+        labels.setdefault(record.label, set()).add(text)
+    return labels
+
+
+def _cell(values: Values) -> Cell:
+    """The value that all runs share, or each value under the names of the runs that have it."""
+    texts = list(dict.fromkeys(text for _, text in values))
+    if len(texts) < 2:
+        return Cell(texts[0] if texts else ABSENT)
+    label_decides = all(len(found) == 1 for found in _by_label(values).values())
     notes = []
-    for text, records in values.items():
-        names = [r.label if label_decides else f"{r.label}, seed {r.run.seed}" for r in records]
-        notes += [Line("; ".join(dict.fromkeys(names)), "muted"), Line(text)]
+    for text in texts:
+        records = [record for record, other in values if other == text]
+        names = dict.fromkeys(r.label if label_decides else f"{r.label}, seed {r.run.seed}" for r in records)
+        notes += [Line("; ".join(names), "muted"), Line(text)]
     return Cell("", tuple(notes))
 
 
-def _grouped(records: Sequence[RunRecord], value: Callable[[RunRecord], Any]) -> dict[str, list[RunRecord]]:
-    """Runs by the printed value that they have; those without one are left out."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        found = value(record)
-        if found is not None:
-            groups.setdefault(found, []).append(record)
-    return groups
+@dataclass(frozen=True)
+class Controls:
+    """The effective values of all runs, side by side.
+
+    Attributes
+    ----------
+    table : Table
+        One row per control; for each framework its value and where that was read from.
+    count : int
+        Number of controls.
+    across : tuple of str
+        Controls whose value for the same variant differs between frameworks.
+    """
+
+    table: Table
+    count: int
+    across: tuple[str, ...]
 
 
-def _controls(record: RunRecord) -> dict[str, dict[str, Any]]:
-    """Controls of a run by name; entries of another form are left out."""
-    entries = record.files["controls"].get("controls", [])
-    entries = entries if isinstance(entries, list) else []
-    return {str(entry["name"]): entry for entry in entries if isinstance(entry, dict) and "name" in entry}
+def _readings(results: StudyResults) -> dict[str, list[tuple[RunRecord, str, str]]]:
+    """Run, value and place of every reading, by control; entries of another form are left out."""
+    readings: dict[str, list[tuple[RunRecord, str, str]]] = {}
+    for record in results.runs:
+        entries = record.files["controls"].get("controls")
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and "name" in entry:
+                reading = (record, plain(entry.get("value")), str(entry.get("read_from", "")))
+                readings.setdefault(str(entry["name"]), []).append(reading)
+    return readings
 
 
 def _treatments(results: StudyResults) -> set[str]:
     """Names of the controls that the cards of the study's variants declare to change."""
     names: set[str] = set()
-    for variant in {record.run.variant.name for record in results.runs}:
+    for variant in sorted({record.run.variant.name for record in results.runs}):
         try:
             names.update(load_variant_card(variant).treatment)
         except InputError:
@@ -78,116 +100,96 @@ def _treatments(results: StudyResults) -> set[str]:
     return names
 
 
-class ControlComparison:
-    """The effective values of all runs, side by side.
-
-    Attributes
-    ----------
-    table : Table
-        One row per control, one pair of columns per framework: value, and where it was read from.
-    across : list of str
-        Controls whose value for the same variant differs between frameworks.
-    """
-
-    def __init__(self, results: StudyResults) -> None:
-        self.frameworks = list(results.study.file.frameworks)
-        self.several_labels = len(results.labels) > 1
-        self._read = [(record, _controls(record)) for record in results.runs]
-        self._treatments = _treatments(results)
-        self.across: list[str] = []
-        self.between_variants: list[str] = []
-        names = dict.fromkeys(name for _, controls in self._read for name in controls)
-        groups: dict[str, list[Row]] = {}
-        for name in names:
-            groups.setdefault(name.partition(".")[0] if "." in name else "", []).append(self._row(name))
-        self.count = len(names)
-        columns = [Column("Control", kind="text")]
-        for framework in self.frameworks:
-            columns += [Column("Value", group=framework_title(framework), kind="text")]
-            columns += [Column("Read from", group=framework_title(framework), kind="code")]
-        self.table = Table(
-            "control-values",
-            "Effective values, read back from the objects that train and test.",
-            tuple(columns),
-            tuple(Group(title, tuple(rows)) for title, rows in groups.items()),
-        )
-
-    def _row(self, name: str) -> Row:
-        cells, by_label = [], {}
-        varies = False
-        for framework in self.frameworks:
-            have = {
-                r.run.id: controls[name]
-                for r, controls in self._read
-                if r.run.framework == framework and name in controls
-            }
-            records = [record for record, _ in self._read if record.run.id in have]
-            values = _grouped(records, lambda r, have=have: plain(have[r.run.id].get("value")))
-            places = _grouped(records, lambda r, have=have: str(have[r.run.id].get("read_from", "")))
-            varies |= len(values) > 1
-            for text, found in values.items():
-                for record in found:
-                    by_label.setdefault(record.label, {}).setdefault(framework, set()).add(text)
-            cells += [
-                _lines(values, self.several_labels),
-                Cell("", tuple(Line(place) for place in places)) if places else Cell(ABSENT),
-            ]
-        notes = []
-        read = {framework for values in by_label.values() for framework in values}
-        if any(len({frozenset(texts) for texts in values.values()}) > 1 for values in by_label.values()):
-            self.across.append(name)
-            notes.append(Line("≠ between frameworks", "differs"))
-        if len(read) < len(self.frameworks):
-            notes.append(Line("not read in every framework", "muted"))
-        if varies:
-            self.between_variants.append(name)
-            declared = any(name == part or name.startswith(f"{part}.") for part in self._treatments)
+def _notes(values: dict[str, Values], declared: bool) -> tuple[Line, ...]:
+    """What the reader of a control must notice; `values` by framework."""
+    notes = []
+    if _differs_between_frameworks(values):
+        notes.append(Line("≠ between frameworks", "differs"))
+    if not all(values.values()):
+        notes.append(Line("not read in every framework", "muted"))
+    for found in values.values():
+        sets = _by_label(found).values()
+        if any(len(texts) > 1 for texts in sets):
+            notes.append(Line("varies between runs of a variant", "muted"))
+        elif len(set().union(*sets)) > 1:
             notes.append(Line("changed by a variant" + (", as its card declares" if declared else ""), "muted"))
-        return Row(Cell(name, tuple(notes)), tuple(cells))
+    return tuple(dict.fromkeys(notes))
+
+
+def _differs_between_frameworks(values: dict[str, Values]) -> bool:
+    """Whether a variant that several frameworks have does not have the same values in them."""
+    by_label: dict[str, set[frozenset[str]]] = {}
+    for found in values.values():
+        for label, texts in _by_label(found).items():
+            by_label.setdefault(label, set()).add(frozenset(texts))
+    return any(len(sets) > 1 for sets in by_label.values())
+
+
+def compare_controls(results: StudyResults) -> Controls:
+    """Put the controls of all runs side by side."""
+    frameworks, treatments = list(results.study.file.frameworks), _treatments(results)
+    readings = _readings(results)
+    groups: dict[str, list[Row]] = {}
+    across = []
+    for name, found in readings.items():
+        values, cells = {}, []
+        for framework in frameworks:
+            here = [reading for reading in found if reading[0].run.framework == framework]
+            values[framework] = [(record, text) for record, text, _ in here]
+            places = dict.fromkeys(place for _, _, place in here)
+            cells += [_cell(values[framework]), Cell("" if places else ABSENT, tuple(Line(place) for place in places))]
+        if _differs_between_frameworks(values):
+            across.append(name)
+        declared = any(name == treatment or name.startswith(f"{treatment}.") for treatment in treatments)
+        part = name.partition(".")[0] if "." in name else ""
+        groups.setdefault(part, []).append(Row(Cell(name, _notes(values, declared)), tuple(cells)))
+    columns = [Column("Control", kind="text")]
+    for title in map(framework_title, frameworks):
+        columns += [Column("Value", group=title, kind="text"), Column("Read from", group=title, kind="code")]
+    parts = tuple(Group(title, tuple(rows)) for title, rows in groups.items())
+    caption = "Effective values, read back from the objects that train and test."
+    return Controls(Table("control-values", caption, tuple(columns), parts), len(readings), tuple(across))
 
 
 def dataset_table(results: StudyResults) -> Table:
     """Counts and checksum of each split, as prepared."""
-    splits = results.lock.get("splits", {})
+    splits = results.lock.get("splits")
     rows = []
     for name, split in splits.items() if isinstance(splits, dict) else ():
-        counts = [
-            Cell(number(split.get(key), digits=0)) for key in ("images", "annotations", "crowd", "dropped", "clipped")
-        ]
-        rows.append(Row(Cell(name), (*counts, Cell(str(split.get("source_sha256") or ABSENT)))))
+        counts = split if isinstance(split, dict) else {}
+        cells = [_count(counts.get(key)) for key in ("images", "annotations", "crowd", "dropped", "clipped")]
+        rows.append(Row(Cell(name), (*cells, Cell(str(counts.get("source_sha256") or ABSENT)))))
     titles = ("Images", "Annotations", "Crowd regions", "Dropped", "Clipped")
-    columns = (
-        Column("Split", kind="text"),
-        *(Column(title) for title in titles),
-        Column("SHA-256 of the annotations", kind="code"),
-    )
+    checksum = Column("SHA-256 of the annotations", kind="code")
+    columns = (Column("Split", kind="text"), *(Column(title) for title in titles), checksum)
     caption = "The dataset as every run reads it: boxes dropped for having no area, boxes clipped at the image border."
     return Table("dataset-splits", caption, columns, (Group("", tuple(rows)),))
 
 
+def _count(value: Any) -> Cell:
+    return Cell(number(value, digits=0) if isinstance(value, int) else ABSENT if value is None else plain(value))
+
+
 def environment_table(results: StudyResults) -> Table:
-    """Versions of packages, device and hardware of the trainings, framework by framework."""
+    """Device, hardware and versions of packages, framework by framework."""
     frameworks = list(results.study.file.frameworks)
-
-    def row(name: str, value: Callable[[RunRecord], Any]) -> Row:
-        cells = []
-        for framework in frameworks:
-            records = [record for record in results.runs if record.run.framework == framework]
-            cells.append(_lines(_grouped(records, value), len(results.labels) > 1))
-        return Row(Cell(name), tuple(cells))
-
-    def part(record: RunRecord, key: str) -> dict[str, Any]:
-        value = record.files["trained"].get(key) or (record.files["controls"].get(key))
-        return value if isinstance(value, dict) else {}
-
-    def text(value: Any) -> str | None:
-        return None if value is None else plain(value)
-
+    items: dict[str, dict[str, list[tuple[RunRecord, str]]]] = {"Trained on": {}, "Versions": {}}
+    for record in results.runs:
+        trained, controls = record.files["trained"], record.files["controls"]
+        found = {"Trained on": {"device": trained.get("device")}, "Versions": {}}
+        for title, part in (("Trained on", trained.get("hardware")), ("Versions", controls.get("versions"))):
+            found[title] |= part if isinstance(part, dict) else {}
+        found["Versions"] |= trained["versions"] if isinstance(trained.get("versions"), dict) else {}
+        for title, values in found.items():
+            for name, value in values.items():
+                if value is not None:
+                    items[title].setdefault(str(name), []).append((record, plain(value)))
     groups = []
-    devices = [row("device", lambda r: text(r.files["trained"].get("device")))]
-    for key, title, first in (("hardware", "Trained on", devices), ("versions", "Versions", [])):
-        names = dict.fromkeys(str(name) for record in results.runs for name in part(record, key))
-        rows = [*first, *(row(name, lambda r, k=key, n=name: text(part(r, k).get(n))) for name in names)]
-        groups.append(Group(title, tuple(r for r in rows if any(cell != Cell(ABSENT) for cell in r.cells))))
+    for title, values in items.items():
+        rows = []
+        for name, pairs in values.items():
+            here = ([pair for pair in pairs if pair[0].run.framework == framework] for framework in frameworks)
+            rows.append(Row(Cell(name), tuple(_cell(found) for found in here)))
+        groups.append(Group(title, tuple(rows)))
     columns = (Column("Item", kind="text"), *(Column(framework_title(name), kind="text") for name in frameworks))
     return Table("environment-values", "What the runs were trained with.", columns, tuple(groups))

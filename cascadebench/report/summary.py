@@ -1,8 +1,9 @@
 """The report in sentences: what was compared, what came out of it, what was checked."""
 
+import math
+
 from cascadebench.report.cells import Spread, listing, plain, points, signed_points
-from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
-from cascadebench.report.tables import headline_scores
+from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, RunRecord, StudyResults, framework_title
 
 
 def comparison(results: StudyResults) -> str:
@@ -11,12 +12,14 @@ def comparison(results: StudyResults) -> str:
     file, schedule = study.file, study.protocol.schedule
     others = [label for label in results.labels if label != results.baseline]
     detectors = f"{listing(others)} against the baseline {results.baseline}" if others else results.baseline
+    frameworks = listing([framework_title(name) for name in file.frameworks])
     seeds = "one seed" if len(file.seeds) == 1 else f"{len(file.seeds)} seeds"
+    backbones = f"{'backbone' if len(file.backbones) == 1 else 'backbones'} {listing(list(file.backbones))}"
     return (
-        f"{detectors}, each trained in {listing([framework_title(name) for name in file.frameworks])} with {seeds}, "
-        f"backbone {listing(list(file.backbones))}, on the dataset “{study.dataset.title}”. All runs share the "
-        f"protocol {study.protocol.name}: {plain(schedule.iterations)} iterations of {schedule.batch_size} images at a "
-        f"learning rate of {plain(schedule.base_lr)}, and every other value listed under Protocol."
+        f"{detectors}, each trained in {frameworks} with {seeds}, {backbones}, on the dataset “{study.dataset.title}”. "
+        f"All runs share the protocol {study.protocol.name}: {plain(schedule.iterations)} iterations of "
+        f"{schedule.batch_size} images at a learning rate of {plain(schedule.base_lr)}, and every other value listed "
+        "under Protocol."
     )
 
 
@@ -28,14 +31,10 @@ def state_counts(results: StudyResults) -> list[tuple[str, int]]:
     return [(state, states.count(state)) for state in [*known, *sorted(set(states) - set(order))]]
 
 
-def _ap(results: StudyResults, detector: Detector, name: str) -> dict[int, float | None]:
-    scores = headline_scores(results)
-    return {record.run.seed: scores.get(record.run.id, {}).get(name) for record in detector.runs}
-
-
 def _best_sentence(results: StudyResults, title: str, detectors: list[Detector]) -> str | None:
     """Which detector of a framework has the highest AP, and at which IoU it gains and loses."""
-    means = [(Spread.of(_ap(results, detector, "AP")).mean, detector) for detector in detectors]
+    scores = results.headline_rows
+    means = [(Spread.of(detector.by_seed(scores, "AP")).mean, detector) for detector in detectors]
     known = [(mean, detector) for mean, detector in means if mean is not None]
     if not known:
         return None
@@ -47,9 +46,11 @@ def _best_sentence(results: StudyResults, title: str, detectors: list[Detector])
     if best is baseline:
         return f"{sentence}; it is the baseline." if len(known) > 1 else f"{title}: only the baseline has a result."
     names = ("AP", *AP_BY_IOU)
-    gaps = {name: Spread.of_differences(_ap(results, best, name), _ap(results, baseline, name)).mean for name in names}
+    gaps = {
+        name: Spread.of_differences(best.by_seed(scores, name), baseline.by_seed(scores, name)).mean for name in names
+    }
     by_iou = {p: gaps[name] for p, name in zip(IOU_PERCENTS, AP_BY_IOU, strict=True) if gaps[name] is not None}
-    sentence += f", {signed_points(gaps['AP']).text} against {results.baseline}"
+    sentence += f" ({signed_points(gaps['AP']).text} against {results.baseline})"
     if by_iou:
         high, low = max(by_iou, key=by_iou.get), min(by_iou, key=by_iou.get)
         sentence += (
@@ -63,7 +64,7 @@ def _framework_sentence(results: StudyResults) -> str | None:
     """How far apart the frameworks are on the same detector, where they are farthest apart."""
     groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for detector in results.detectors:
-        mean = Spread.of(_ap(results, detector, "AP")).mean
+        mean = Spread.of(detector.by_seed(results.headline_rows, "AP")).mean
         if mean is not None:
             groups.setdefault((detector.label, detector.backbone), []).append((mean, detector.framework_title))
     distances = {key: max(found)[0] - min(found)[0] for key, found in groups.items() if len(found) > 1}
@@ -93,19 +94,18 @@ def interval_warning(results: StudyResults) -> str:
 
 def learning_rate_check(results: StudyResults) -> str | None:
     """Whether the logged learning rates are those of the protocol."""
-    logged = [record for record in results.runs if record.log]
+    logged = [record for record in results.runs if len(record.log)]
     if not logged:
         return None
-    wrong = [
-        record.run.id
-        for record in logged
-        if any(
-            abs(line["lr"] - (rate := record.run.learning_rate(line["iteration"]))) > 1e-6 * rate for line in record.log
-        )
-    ]
+    wrong = [record.run.id for record in logged if not _follows_protocol(record)]
     if wrong:
         return f"In {len(wrong)} of {len(logged)} runs a logged learning rate is not the protocol's: {listing(wrong)}."
     return f"In all {len(logged)} logged runs the learning rate equals the protocol's at every logged iteration."
+
+
+def _follows_protocol(record: RunRecord) -> bool:
+    rates = zip(record.log["iteration"], record.log["lr"], strict=True)
+    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
 
 
 def training_order_check(results: StudyResults) -> str | None:
@@ -123,3 +123,12 @@ def training_order_check(results: StudyResults) -> str | None:
         )
     seeds = [str(seed) for seed, digests in orders.items() if len(digests) > 1]
     return f"The runs of seed {listing(seeds)} did not read the same images in the same order: their checksums differ."
+
+
+def flops_input(results: StudyResults) -> str:
+    """What the FLOPs were counted on."""
+    for record in results.runs:
+        counted = record.files["cost"].get("flops_input")
+        if isinstance(counted, dict) and {"width", "height", "rois"} <= set(counted):
+            return f"an image of {counted['width']} × {counted['height']} pixels with {counted['rois']} proposals"
+    return "one image"

@@ -1,4 +1,4 @@
-"""Evaluating a run's folder and any two files."""
+"""Evaluating a run's folder."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 from cascadebench.errors import InputError
 from cascadebench.evaluation.ap_table import IOUS, LIMITS, read_ap
 from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.run_evaluation import evaluate_files, evaluate_run
+from cascadebench.evaluation.run_evaluation import evaluate_run
 from cascadebench.evaluation.summary import summarize
 from cascadebench.study import load_study
 from cascadebench.test_stages import cascade_test_stages
@@ -67,19 +67,3 @@ def test_detections_of_another_dataset_leave_no_table(folders):
     with pytest.raises(InputError, match=r"detections\.parquet: row 0 .*image_id 3 is not in .*val\.json"):
         evaluate_run(run_folder, dataset_folder)
     assert not (run_folder / "ap.parquet").exists()
-
-
-def test_any_two_files(tmp_path):
-    truth, results, table = (tmp_path / name for name in ("val.json", "results.json", "detections.parquet"))
-    truth.write_text(json.dumps(TRUTH))
-    results.write_text(json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}]))
-    write_detections(table, detections("(1,1)", "(2,1)"))
-    (of_results,) = evaluate_files(truth, results).items()
-    assert of_results[0] == "" and of_results[1]["AP"] == pytest.approx(51 / 101)
-    assert evaluate_files(truth, table) == {"(1,1)": of_results[1], "(2,1)": of_results[1]}
-    assert json.loads(json.dumps(of_results[1], allow_nan=False))["APs"] is None
-
-    results.write_text("[]")
-    assert evaluate_files(truth, results)[""]["AP"] == 0
-    with pytest.raises(InputError, match=r"detections are COCO results, \.json, or \.parquet"):
-        evaluate_files(truth, tmp_path / "results.csv")

@@ -1,13 +1,21 @@
-"""The report: one offline file with every section, the right numbers, and nothing of a file taken for markup."""
+"""The report: one offline file with every section, the right numbers, and nothing from a file taken for markup."""
 
+import base64
 import csv
+import hashlib
 import json
 import math
+import re
+import shutil
+from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cascadebench.configuration import CONFIG, read_yaml
+from cascadebench.errors import InputError
+from cascadebench.report import write_report
 from cascadebench.study import Study, load_study
 from cascadebench.test_stages import cascade_test_stages
 
@@ -53,7 +61,10 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
     }
     controls = [{"name": name, "value": value, "read_from": place} for name, (value, place) in values.items()]
     versions = {"torch": "2.3.1", run.framework: "3.3.0" if run.framework == "mmdet" else "0.6"}
-    write = lambda name, value: (folder / name).write_text(json.dumps(value), encoding="utf-8")  # noqa: E731
+
+    def write(name: str, value: dict) -> None:
+        (folder / name).write_text(json.dumps(value), encoding="utf-8")
+
     write("controls.json", {"run": run_id, "versions": versions, "controls": controls})
     write("cost.json", {"parameters": 1, "flops": 1, "flops_input": {"width": 128, "height": 128, "rois": 100}})
     iterations = 180 if failed else run.protocol.schedule.iterations
@@ -138,3 +149,306 @@ def variant_of_tiny(folder: Path, **changes: object) -> Study:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(read_yaml(CONFIG / "studies" / "tiny.yaml") | changes), encoding="utf-8")
     return load_study(str(path))
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, text, scripts, and the rows of every table."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.scripts: list[tuple[dict, str]] = []
+        self.styles, self.text = "", ""
+        self._inside, self._cell, self._table = "", None, ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the tag; open scripts, tables, rows and cells."""
+        values = dict(attrs)
+        self.tags.append((tag, values))
+        if tag in ("script", "style"):
+            self._inside = tag
+            self.scripts += [(values, "")] if tag == "script" else []
+        elif tag == "table":
+            self._table = values["id"]
+            self.tables[self._table] = []
+        elif tag == "tr":
+            self.tables[self._table].append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+
+    def handle_endtag(self, tag: str) -> None:
+        """Close scripts and cells."""
+        if tag in ("script", "style"):
+            self._inside = ""
+        elif tag in ("td", "th"):
+            self.tables[self._table][-1].append("|".join(self._cell))
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        """Sort text to where it belongs."""
+        if self._inside == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = attributes, text + data
+        elif self._inside == "style":
+            self.styles += data
+        else:
+            self.text += data
+            if self._cell is not None and data.strip():
+                self._cell.append(data.strip())
+
+    @property
+    def executed(self) -> list[str]:
+        """Scripts that the browser runs."""
+        return [text for attributes, text in self.scripts if attributes.get("type") is None]
+
+    def data(self, identifier: str) -> dict:
+        """JSON of a script element that is only data."""
+        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == identifier)
+
+    def row(self, table: str, head: str, nth: int = 0) -> list[str]:
+        """The nth row whose header starts with `head`."""
+        return [row for row in self.tables[table] if row and row[0].startswith(head)][nth]
+
+
+def report_on(study: Study, results: Path, folder: Path) -> Page:
+    """Write the report and read it."""
+    output = folder / "reports" / "out.html"
+    write_report(study, results, output)
+    return Page(output.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """The embedded study: two detectors in two frameworks, one seed."""
+    return load_study("tiny")
+
+
+@pytest.fixture(scope="module")
+def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study that went well; not to be changed."""
+    return write_results(tmp_path_factory.mktemp("complete"), study)
+
+
+@pytest.fixture(scope="module")
+def page(study: Study, complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The report of a study that went well."""
+    return report_on(study, complete, tmp_path_factory.mktemp("page"))
+
+
+def test_report_loads_nothing(page: Page) -> None:
+    loading = ("src", "srcset", "data", "poster", "action", "background")
+    assert [attributes for _, attributes in page.tags if set(loading) & set(attributes)] == []
+    links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert not re.search(r"@import|url\(|@font-face", page.styles)
+    assert not {tag for tag, _ in page.tags} & {"link", "base", "iframe", "object", "embed", "img"}
+    assert len(page.html.encode()) < 4_000_000
+
+
+def test_policy_forbids_the_network_and_allows_exactly_the_own_scripts(page: Page) -> None:
+    metas = [attributes for tag, attributes in page.tags if tag == "meta"]
+    policy = next(meta["content"] for meta in metas if meta.get("http-equiv") == "Content-Security-Policy")
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.executed]
+    assert policy.startswith("default-src 'none';")
+    assert re.findall(r"'sha256-([^']+)'", policy) == digests
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    targets = {attributes["href"][1:] for _, attributes in page.tags if "href" in attributes}
+    assert targets <= set(identifiers)
+
+
+def test_sections_stand_in_order(page: Page) -> None:
+    sections = [attributes["id"] for tag, attributes in page.tags if tag == "section" and "id" in attributes]
+    results = ["summary", "accuracy", "curves", "gaps", "test-stages", "per-category", "training", "cost"]
+    assert sections == [*results, "protocol", "dataset", "environment", "runs", "limits", "repeat"]
+
+
+def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
+    specifications = page.data("chart-specifications")
+    places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
+    assert sorted(places) == sorted(specifications)
+    # AP, gaps against baseline and stage before, loss, learning rate: for each of two frameworks.
+    assert len(places) == 2 * 5
+    assert all(len(specification["description"]) > 40 for specification in specifications.values())
+    assert page.html.count("<noscript>") == 4
+
+
+def test_header_cells_have_a_scope(page: Page) -> None:
+    assert {attributes.get("scope") for tag, attributes in page.tags if tag == "th"} == {
+        "col", "colgroup", "row", "rowgroup",
+    }  # fmt: skip
+
+
+def test_headline_table_prints_the_values_of_the_csv(page: Page, study: Study, complete: Path) -> None:
+    with (complete / "studies" / "tiny" / "ap.csv").open(encoding="utf-8") as stream:
+        rows = {(row["framework"], row["label"]): row for row in csv.DictReader(stream) if row["headline"] == "True"}
+    names = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR100"]
+    for nth, framework in enumerate(study.file.frameworks):
+        base, cascade = rows[framework, "Faster R-CNN FPN"], rows[framework, "Cascade R-CNN"]
+        printed = page.row("headline", "Faster R-CNN FPN", nth)[1:]
+        assert printed == [f"{100 * float(base[name]):.1f}" if base[name] else "–" for name in names]
+        for name, cell in zip(names, page.row("headline", "Cascade R-CNN", nth)[1:], strict=True):
+            if not cascade[name]:
+                assert cell == "–"
+                continue
+            value, difference = cell.split("|")
+            assert value == f"{100 * float(cascade[name]):.1f}"
+            expected = f"{100 * (float(cascade[name]) - float(base[name])):+.1f}"
+            assert difference == expected.replace("-", "−")
+
+
+def test_stage_table_has_every_test_stage_and_marks_the_headline(page: Page) -> None:
+    heads = [row[0] for row in page.tables["stages"] if row and row[0].startswith("(")]
+    pairs = ["(1,1)", "(2,1)", "(2,2)", "(3,1)", "(3,2)", "(3,3)"]
+    rules = ["(3,1-3) probabilities|headline", "(3,1-3) logits", "(3,1-3) last RoIs"]
+    assert heads == 2 * (pairs + rules)
+
+
+def test_curves_hold_the_values_of_the_table(page: Page) -> None:
+    specification = page.data("chart-specifications")["ap-by-iou-1"]
+    points = next(iter(specification["datasets"].values()))
+    by_label = {
+        label: [p["value"] for p in points if p["label"] == label] for label in ("Faster R-CNN FPN", "Cascade R-CNN")
+    }
+    for label, values in by_label.items():
+        assert [f"{value:.1f}" for value in values] == [
+            cell.split("|")[0] for cell in page.row("headline", label)[2:12]
+        ]
+
+
+def test_findings_name_the_best_detector_and_the_caution(page: Page) -> None:
+    assert "4 of 4 runs evaluated" in page.text
+    best = page.row("headline", "Cascade R-CNN")[1].split("|")
+    assert f"MMDetection: Cascade R-CNN has the highest AP, {best[0]} ({best[1]} against Faster R-CNN FPN)" in page.text
+    assert "a difference of AP without an interval is no verdict" in page.text
+
+
+def test_controls_that_differ_between_frameworks_are_marked(page: Page) -> None:
+    marked = [row[0] for row in page.tables["control-values"] if row and "≠" in row[0]]
+    assert marked == ["rpn.delta_clamp|≠ between frameworks"]
+    assert page.row("control-values", "heads.stages")[0] == "heads.stages|changed by a variant, as its card declares"
+    assert page.row("control-values", "heads.stages")[1] == "Faster R-CNN FPN|1|Cascade R-CNN|3"
+    assert page.row("control-values", "optimizer.lr") == [
+        "optimizer.lr",
+        *2 * ["0.04", "optimizer.param_groups[0]['lr']"],
+    ]
+
+
+def test_protocol_table_has_every_value(page: Page) -> None:
+    assert page.row("protocol-values", "base_lr")[1] == "0.04"
+    assert page.row("protocol-values", "anchors.scale")[1] == "4"
+    assert page.row("protocol-values", "gradient_clip_norm")[1] == "10"
+
+
+def test_failed_run_is_shown_with_its_reason(study: Study, tmp_path: Path) -> None:
+    page = report_on(study, write_results(tmp_path, study, failed=(study.run_ids[-1],)), tmp_path)
+    text = " ".join(page.text.split())
+    assert "3 of 4 runs evaluated1 failed" in text
+    assert "Cascade R-CNN, Detectron2, seed 0 failed: DivergedError: the loss is not finite at iteration 180" in text
+    assert 'File "session.py", line 9, in step' in text
+    row = page.row("headline", "Cascade R-CNN", 1)
+    assert row[0].endswith("failed, see Runs")
+    assert set(row[1:]) == {"–"}
+    assert page.row("training-ends", "Cascade R-CNN", 1)[1] == "180 of 600"
+
+
+def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
+    variants = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn", "label": HOSTILE}]
+    study = variant_of_tiny(tmp_path, title=HOSTILE, description="<img src=x onerror=alert(1)>", variants=variants)
+    page = report_on(study, write_results(tmp_path, study, failed=(study.run_ids[-1],)), tmp_path)
+    assert len(page.executed) == 2
+    assert "alert(1)" not in "".join(page.executed)
+    assert not {tag for tag, _ in page.tags} & {"img", "b"}
+    assert page.row("headline", HOSTILE)[0].startswith(HOSTILE)
+    assert HOSTILE in json.dumps(page.data("chart-specifications"))
+    assert f"at iteration 180: {HOSTILE}" in page.text
+
+
+@pytest.mark.parametrize(
+    ("gone", "sentence"),
+    [
+        ("studies/tiny/status.csv", "status.csv is missing."),
+        ("studies/tiny/ap.csv", "ap.csv is missing."),
+        ("studies/tiny/ap_per_class.csv", "ap_per_class.csv is missing."),
+        ("studies/tiny/gaps.csv", "gaps.csv is missing."),
+        ("studies/tiny/cost.csv", "cost.csv is missing."),
+        ("runs", "controls.json is missing for 4 of 4 runs."),
+        ("datasets", "datasets/shapes/lock.json is missing."),
+        (".", "train_log.jsonl is missing or empty for 4 of 4 runs."),
+    ],
+)
+def test_missing_results_are_named(
+    study: Study, complete: Path, page: Page, tmp_path: Path, gone: str, sentence: str
+) -> None:
+    assert sentence not in page.text
+    results = shutil.copytree(complete, tmp_path / "results")
+    shutil.rmtree(results / gone) if (results / gone).is_dir() else (results / gone).unlink()
+    assert sentence in report_on(study, results, tmp_path).text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"controls": 3, "splits": [1], "log": 5, "versions": "x"}', "\xff,\n"]
+)
+def test_damaged_files_do_not_stop_the_report(study: Study, complete: Path, tmp_path: Path, content: str) -> None:
+    results = shutil.copytree(complete, tmp_path / "results")
+    for path in results.rglob("*.*"):
+        if path.suffix in (".json", ".jsonl", ".csv") and path.name != "status.csv":
+            path.write_text(content, encoding="latin-1")
+    page = report_on(study, results, tmp_path)
+    assert "4 of 4 runs evaluated" in page.text
+    assert "train_log.jsonl is missing or empty for 4 of 4 runs." in page.text
+
+
+def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
+    study = variant_of_tiny(tmp_path, seeds=[0, 1, 2])
+    lost = next(p.run.id for p in study.runs if (p.label, p.run.framework, p.run.seed) == ("Cascade R-CNN", "mmdet", 2))
+    page = report_on(study, write_results(tmp_path, study, failed=(lost,)), tmp_path)
+    values = [100 * scores("mmdet", 3, 2, seed)["AP50"] for seed in (0, 1)]
+    base = [100 * scores("mmdet", 1, 1, seed)["AP50"] for seed in (0, 1)]
+    difference = (sum(values) - sum(base)) / 2  # over the two seeds that both have
+    row = page.row("headline", "Cascade R-CNN")
+    assert "mean of 2 of 3 seeds" in row[0]
+    assert row[2] == f"{sum(values) / 2:.1f}|{min(values):.1f}…{max(values):.1f}|{difference:+.1f}".replace("-", "−")
+    points = next(iter(page.data("chart-specifications")["ap-by-iou-1"]["datasets"].values()))
+    assert {(p["label"], p["seeds"]) for p in points} == {("Faster R-CNN FPN", 3), ("Cascade R-CNN", 2)}
+
+
+def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_path: Path) -> None:
+    assert "In all 4 logged runs the learning rate equals the protocol's" in page.text
+    assert "read the same images in the same order with the same flips" in page.text
+    results = shutil.copytree(complete, tmp_path / "results")
+    folder = results / "runs" / study.run_ids[1]
+    log = (folder / "train_log.jsonl").read_text(encoding="utf-8")
+    (folder / "train_log.jsonl").write_text(log.replace('"lr": 0.04', '"lr": 0.05'), encoding="utf-8")
+    trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"training_order_sha256": "other"}
+    (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
+    text = report_on(study, results, tmp_path).text
+    assert f"In 1 of 4 runs a logged learning rate is not the protocol's: {study.run_ids[1]}." in text
+    assert "The runs of seed 0 did not read the same images in the same order" in text
+
+
+def test_long_logs_are_thinned(tmp_path: Path) -> None:
+    study = variant_of_tiny(tmp_path, protocol_override={"schedule": {"iterations": 5000, "steps": [3000, 4000]}})
+    page = report_on(study, write_results(tmp_path, study), tmp_path)
+    for name in ("training-loss-1", "training-lr-1"):
+        points = next(iter(page.data("chart-specifications")[name]["datasets"].values()))
+        assert len(points) == 2 * 200
+
+
+def test_equal_results_give_equal_bytes(study: Study, complete: Path, page: Page, tmp_path: Path) -> None:
+    assert report_on(study, complete, tmp_path).html == page.html
+
+
+def test_output_must_be_a_file(study: Study, complete: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name a file"):
+        write_report(study, complete, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -21,11 +21,12 @@ rule prepare:
         mem_mb=8000,
         runtime=60,
     params:
-        dataset=STUDY.dataset.name,
+        card=STUDY.file.dataset,
+        folder=f"results/datasets/{STUDY.dataset.name}",
         # Another card is another dataset, drawn or checked anew.
         digest=STUDY.dataset.digest(),
     shell:
-        "python -m cascadebench prepare {params.dataset:q} --out results/datasets/{params.dataset:q} > {log:q} 2>&1"
+        "python -m cascadebench prepare {params.card:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 # Written by Snakemake itself: the same run in another study is the same file, so nothing about the study may enter.

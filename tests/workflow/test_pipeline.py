@@ -1,0 +1,178 @@
+"""The road from end to end: a small study through Snakemake, both frameworks, a failure on the way."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.datasets.card import DatasetCard
+from cascadebench.study import Study, load_study
+
+
+def snakemake(folder: Path, *arguments: str, expected: int | None = 0) -> str:
+    """Run Snakemake on the study of a folder and return what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
+    profile = [
+        "--workflow-profile",
+        str(PROJECT / "profiles" / "default"),
+        "--config",
+        f"study={folder / 'small.yaml'}",
+    ]
+    done = subprocess.run(
+        [*command, *profile, "--cores", "2", *arguments],
+        capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    text = done.stdout + done.stderr
+    if expected is not None:
+        assert done.returncode == expected, text[-6000:]
+    return text
+
+
+def write_study(folder: Path, **changes) -> Study:
+    """Write the small study: the embedded one with few images and iterations."""
+    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
+    card["data"] |= {"train_images": 12, "val_images": 6}
+    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
+    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
+    schedule = {"iterations": 8, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
+    study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(study | changes))
+    return load_study(str(folder / "small.yaml"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, Study]:
+    """Run the study with one broken checkpoint, look at what is left, mend it and run again."""
+    folder = tmp_path_factory.mktemp("study")
+    study = write_study(folder)
+    broken = study.runs[-1].run.id
+    checkpoint = folder / "results" / "runs" / broken / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"no checkpoint")
+    snakemake(folder, expected=1)
+
+    status = pd.read_csv(folder / "results/studies/small/status.csv").set_index("run")["state"]
+    assert status[broken] == "failed"
+    assert set(status.drop(broken)) == {"evaluated"}
+    report = (folder / "reports/small.html").read_text()
+    assert "failed" in report
+    failure = json.loads((folder / "results/runs" / broken / "failed.json").read_text())
+    assert failure["command"] == "train"
+    assert failure["message"]
+
+    shutil.rmtree(checkpoint.parent)
+    text = snakemake(folder)
+    assert text.count("rule train:") == 1
+    return folder, study
+
+
+def test_every_run_is_evaluated_and_the_report_is_written(finished):
+    folder, study = finished
+    status = pd.read_csv(folder / "results/studies/small/status.csv")
+    assert list(status["run"]) == study.run_ids
+    assert set(status["state"]) == {"evaluated"}
+    assert (folder / "reports/small.html").stat().st_size > 100_000
+    for run in study.run_ids:
+        of_run = folder / "results" / "runs" / run
+        assert not (of_run / "failed.json").exists()
+        trained = json.loads((of_run / "trained.json").read_text())
+        assert trained["iterations"] == 8
+        lines = [json.loads(line) for line in (of_run / "train_log.jsonl").read_text().splitlines()]
+        assert [line["iteration"] for line in lines] == list(range(8))
+        assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
+        assert any((of_run / "tensorboard").iterdir())
+
+
+def test_frameworks_and_variants_saw_the_same_images(finished):
+    folder, study = finished
+    orders = {json.loads((folder / f"results/runs/{run}/trained.json").read_text())["training_order_sha256"]
+              for run in study.run_ids}  # fmt: skip
+    assert len(orders) == 1
+
+
+def test_frameworks_log_the_same_terms(finished):
+    folder, study = finished
+    terms: dict[str, set] = {}
+    for planned in study.runs:
+        first = json.loads((folder / f"results/runs/{planned.run.id}/train_log.jsonl").read_text().splitlines()[0])
+        terms.setdefault(planned.run.variant.name, set()).add(frozenset(first["losses"]))
+    assert all(len(names) == 1 for names in terms.values()), terms
+
+
+def test_frameworks_have_the_same_control_names(finished):
+    folder, study = finished
+    names = set()
+    for run in study.run_ids:
+        controls = json.loads((folder / f"results/runs/{run}/controls.json").read_text())["controls"]
+        names.add(tuple(sorted(control["name"] for control in controls)))
+    assert len(names) == 1
+
+
+def test_running_again_does_nothing(finished):
+    assert "Nothing to be done" in snakemake(finished[0])
+
+
+def test_how_a_study_is_executed_trains_nothing_again(finished):
+    folder, _ = finished
+    write_study(folder, execution={"checkpoint_interval": 4, "memory_mb": 5000}, description="Other words.")
+    text = snakemake(folder, "--dry-run")
+    assert "rule train:" not in text
+    assert "rule report:" in text  # the page shows the description
+    write_study(folder)
+
+
+def test_touched_configuration_trains_nothing_again(finished):
+    """What is read again and found unchanged is no reason to train."""
+    folder, study = finished
+    for path in [*folder.glob("*.yaml"), folder / f"results/runs/{study.run_ids[0]}/run.yaml"]:
+        path.touch()
+    assert "rule train:" not in snakemake(folder, "--dry-run")
+
+
+def test_a_protocol_value_trains_again(finished):
+    folder, _ = finished
+    write_study(folder, protocol_override={"schedule": {"iterations": 9, "batch_size": 2, "warmup_iterations": 2,
+                                                        "steps": [6]}})  # fmt: skip
+    assert snakemake(folder, "--dry-run").count("rule train:") == 4
+    write_study(folder)
+
+
+def test_wrong_input_ends_in_one_line_and_code_2_before_any_work(finished):
+    folder, _ = finished
+    write_study_text = (folder / "small.yaml").read_text()
+    (folder / "small.yaml").write_text(write_study_text + "\ncolour: red\n")
+    text = snakemake(folder, expected=2)
+    (folder / "small.yaml").write_text(write_study_text)
+    assert "small.yaml: colour: unknown key" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
+def test_the_same_run_twice_gives_the_same_bytes(finished, framework, tmp_path):
+    """A Cascade trained and applied again in another folder, by the adapter's own command line."""
+    folder, study = finished
+    run = next(p.run.id for p in study.runs if (p.run.framework, p.run.variant.name) == (framework, "cascade_rcnn"))
+    first = folder / "results" / "runs" / run
+    for command in ("train", "predict"):
+        done = subprocess.run(
+            [sys.executable, "-m", "adapters", framework, command, "--run", str(first / "run.yaml"),
+             "--out", str(tmp_path), "--data", str(folder / "results/datasets/few_shapes")],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("detections.parquet", "proposals.parquet"):
+        assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
+    assert len(pd.read_parquet(tmp_path / "detections.parquet")) > 0
+
+
+def test_the_dataset_of_the_small_study_is_another_one(finished):
+    _, study = finished
+    assert isinstance(study.dataset, DatasetCard)
+    assert study.dataset.digest() != load_study("tiny").dataset.digest()
