@@ -32,11 +32,13 @@ def doctor() -> None:
 def plan(study: StudyName) -> None:
     """Check a study and list its runs."""
     planned = load_study(study)
-    table = Table("variant", "framework", "backbone", "seed", "run", title=planned.file.title)
+    table = Table(title=planned.file.title, title_justify="left", box=None, pad_edge=False)
+    for heading in ("variant", "framework", "backbone", "seed", "run"):
+        table.add_column(heading, no_wrap=True)
     for one in planned.runs:
         run = one.run
         table.add_row(one.label, run.framework, run.backbone.name, str(run.seed), run.id)
-    Console().print(table)
+    Console(width=10_000).print(table)  # as wide as its ids are long: they are there to be copied
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
-import torch
 from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader, Dataset
 

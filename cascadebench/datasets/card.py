@@ -2,10 +2,10 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, MinLen
-from pydantic import model_validator
+from pydantic import Discriminator, Tag, model_validator
 
 from cascadebench.configuration import CONFIG, PROJECT, Configuration, expand_environment, read_named
 from cascadebench.errors import InputError
@@ -65,6 +65,11 @@ class Synthetic(Configuration):
     val_images: Annotated[int, Ge(1)]
 
 
+def _kind_of_data(data: Any) -> str:
+    """Tell which of the two is meant, so that an error speaks of that one alone; a folder need not say so."""
+    return data.get("kind", "folder") if isinstance(data, dict) else getattr(data, "kind", "folder")
+
+
 class DatasetCard(Configuration):
     """A dataset: its categories in the order of the model's outputs, and where it comes from."""
 
@@ -74,7 +79,9 @@ class DatasetCard(Configuration):
     """Where a reader gets it, and its licence."""
     categories: Annotated[tuple[str, ...], MinLen(1)]
     """Category names in the order of their ids in the annotation files."""
-    data: Folder | Synthetic
+    data: Annotated[
+        Annotated[Folder, Tag("folder")] | Annotated[Synthetic, Tag("synthetic")], Discriminator(_kind_of_data)
+    ]
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -231,7 +231,7 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
         ]
         x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(tickCount=6, format="~s"))
         y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=True))
-        width = alt.StrokeWidth("label:N", scale=width_scale, legend=encodings.legend)
+        width = alt.StrokeWidth("label:O", scale=width_scale, legend=encodings.legend)
         common = {"color": encodings.color, "strokeDash": encodings.dash, "strokeWidth": width, "detail": "seed:N"}
         chart = alt.Chart(data).mark_line().encode(x=x, y=y, tooltip=tooltip, **common)
         description = f"{title}: {axis.lower()} over the iterations of the training, one line per run."

@@ -35,7 +35,7 @@ def _name(results: StudyResults, detector: Detector) -> Cell:
     if detector.failed:
         notes.append(Line("failed, see Runs", "bad"))
     elif not evaluated:
-        notes.append(Line("no result yet", "bad"))
+        notes.append(Line("no result yet", "muted"))
     return Cell(detector.label, tuple(notes))
 
 

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import vl_convert
 import yaml
 
 from cascadebench.configuration import CONFIG, read_yaml
@@ -280,6 +281,15 @@ def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
     assert len(places) == 2 * 5
     assert all(len(specification["description"]) > 40 for specification in specifications.values())
     assert page.html.count("<noscript>") == 4
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_chart_draws_its_lines(page: Page, scheme: str) -> None:
+    theme = page.data("chart-themes")[scheme]
+    for name, specification in page.data("chart-specifications").items():
+        svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
+        lines = svg.count('aria-roledescription="line mark"')
+        assert lines == (1 if name.startswith("gaps") else 2), name  # the baseline has no gap to itself
 
 
 def test_header_cells_have_a_scope(page: Page) -> None:

@@ -16,7 +16,6 @@
       ast: true, // an interpreter instead of new Function(): the page's policy allows no evaluated code
       actions: { export: true, source: false, compiled: false, editor: false },
       downloadFileName: place.dataset.chart,
-      logLevel: vega.Error,
     });
     place.dataset.scheme = scheme;
     const menu = place.querySelector("summary");
