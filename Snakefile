@@ -57,7 +57,12 @@ include: "workflows/rules/report.smk"
 
 
 # A failed run leaves the others going; the report of what is there, with the failure in it, is written either way.
+# A refused dataset is wrong input: its one line, exit code 2, and no report of runs that could not begin.
 onerror:
+    refusal = Path(rules.prepare.log[0])
+    if not Path(rules.prepare.output[0]).exists() and refusal.exists():
+        print(refusal.read_text(), end="", file=sys.stderr)
+        sys.exit(2)
     shell(
         "python -m cascadebench aggregate {STUDY_NAME:q} && python -m cascadebench report {STUDY_NAME:q}"
     )

@@ -30,6 +30,7 @@ class Schedule(Configuration):
     steps: tuple[Count, ...]
     """Iterations at which the rate is multiplied by `gamma`."""
     gamma: Positive = 0.1
+    """Factor on the rate at every one of `steps`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -54,8 +55,11 @@ class Optimizer(Configuration):
     """Stochastic gradient descent; one weight decay for all parameters, norm and bias included."""
 
     name: Literal["sgd"] = "sgd"
+    """The optimizer."""
     momentum: Fraction = 0.9
+    """Without Nesterov's correction."""
     weight_decay: NotNegative = 1e-4
+    """L2 penalty added to the gradient, times the weight."""
     gradient_clip_norm: Positive | None = None
     """Clip the L2 norm of the whole gradient to this; null: no clipping."""
 
@@ -66,9 +70,11 @@ class Input(Configuration):
     train_short_sides: Annotated[tuple[Count, ...], MinLen(1)]
     """Lengths of the shorter side in training, one drawn per image, in pixels."""
     test_short_side: Count
+    """Length of the shorter side in testing, in pixels."""
     max_long_side: Count
     """The longer side never exceeds this, in pixels."""
     flip_probability: Fraction = 0.5
+    """Share of the training images that are mirrored left to right."""
     aspect_ratio_grouping: bool = True
     """Batches hold only portrait or only other images."""
     size_divisor: Count = 32
@@ -89,6 +95,7 @@ class Neck(Configuration):
     """Feature pyramid network."""
 
     channels: Count = 256
+    """Of every pyramid level."""
 
 
 class Anchors(Configuration):
@@ -97,6 +104,7 @@ class Anchors(Configuration):
     scale: Positive = 8.0
     """Anchor side = `scale` x stride of the level (4, 8, 16, 32, 64)."""
     aspect_ratios: Annotated[tuple[Positive, ...], MinLen(1)] = (0.5, 1.0, 2.0)
+    """Height over width; one anchor of the same area each."""
 
 
 class ProposalNetwork(Configuration):
@@ -104,23 +112,30 @@ class ProposalNetwork(Configuration):
 
     anchors: Anchors = Anchors()
     positive_iou: Fraction = 0.7
+    """An anchor at or above this IoU is positive, and so are each ground truth's best anchors whatever their IoU."""
     negative_iou: Fraction = 0.3
-    """Each ground truth's best anchors are positive whatever their IoU."""
+    """An anchor below this IoU is negative; between the two it takes no part."""
     anchors_per_image: Count = 256
+    """Anchors sampled for the losses."""
     positive_fraction: Fraction = 0.5
+    """At most this share of the sampled anchors is positive."""
     train_pre_nms: Count = 2000
-    """Proposals kept per level before NMS."""
+    """Proposals kept per level before NMS, in training."""
     test_pre_nms: Count = 1000
+    """The same in testing."""
     train_post_nms: Count = 1000
-    """Proposals kept over all levels after NMS."""
+    """Proposals kept over all levels after NMS, in training."""
     test_post_nms: Count = 1000
+    """The same in testing."""
     nms_iou: Fraction = 0.7
+    """Of two proposals of a level that overlap by more, the lower scored goes."""
 
 
 class RegionHeads(Configuration):
     """What every stage's head has in common; regression losses are L1."""
 
     pool_size: Count = 7
+    """Side of the pooled feature map of a RoI."""
     sampling_ratio: Annotated[int, Ge(0)] = 0
     """RoIAlign samples per bin side; 0: as many as the bin has feature cells."""
     width: Count = 1024
@@ -141,7 +156,9 @@ class Inference(Configuration):
     """From scores and boxes to detections: score filter, class-wise hard NMS, the best of what is left."""
 
     score_threshold: Fraction = 0.05
+    """Detections score above this."""
     nms_iou: Fraction = 0.5
+    """Of two detections of a class that overlap by more, the lower scored goes."""
     max_detections: Count = 100
     """Detections kept per image."""
 

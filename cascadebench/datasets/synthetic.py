@@ -5,6 +5,7 @@ and the image border leave of that mask, so they are tight to a fraction of a pi
 contrast and clutter hide the borders from the detector, not from the annotations.
 """
 
+import colorsys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +20,15 @@ REVISION = 1
 """Raised when the same card would give other pictures or boxes."""
 SUPERSAMPLING = 4
 """Mask pixels along one side of an image pixel."""
-LEAST_VISIBLE = 0.4
+LEAST_VISIBLE = 0.5
 """Part of a shape's area that must show; a shape that would show less is not drawn at all."""
 
 _UNIT = 128  # lengths below are in pixels of an image whose longer side is this
-_SIZES = (11.0, 62.0)  # side of a shape before it is stretched
+_SIZES = (14.0, 70.0)  # side of a shape before it is stretched
 _LEAST_SIDE = 6.0  # of the visible box
 _SHORT_SIDE = 0.75  # of a portrait's or landscape's shorter side to its longer
-_MOST_OBJECTS = 8
+_MOST_OBJECTS = 6
+_TYPICAL = 0.85  # share of shapes in a colour of their category
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,14 @@ def draw_image(
     picture : PIL.Image.Image
         RGB, 8 bit.
     shapes : list of Shape
-        Nearest first, at least one and at most eight.
+        Nearest first, at least one and at most six.
     """
     short = round(image_size * _SHORT_SIDE)
     size = ((image_size, image_size), (image_size, short), (short, image_size))[random.integers(3)]
     shapes = _placed(random, size, image_size / _UNIT, categories)
     canvas = _background(random, size, image_size / _UNIT)
     for shape in reversed(shapes):
-        _paint(random, canvas, shape.mask, image_size / _UNIT)
+        _paint(random, canvas, shape, len(categories), image_size / _UNIT)
     canvas += random.normal(0.0, random.uniform(2.0, 8.0), canvas.shape)
     return Image.fromarray(np.clip(np.rint(canvas), 0, 255).astype(np.uint8)), shapes
 
@@ -197,8 +199,9 @@ def _box(visible: np.ndarray) -> tuple[float, float, float, float]:
     """x, y, width, height in image pixels of the true pixels of a supersampled mask."""
     columns = np.flatnonzero(visible.any(axis=0))
     rows = np.flatnonzero(visible.any(axis=1))
-    x, y = columns[0] / SUPERSAMPLING, rows[0] / SUPERSAMPLING
-    return float(x), float(y), (columns[-1] + 1) / SUPERSAMPLING - x, (rows[-1] + 1) / SUPERSAMPLING - y
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    return left / SUPERSAMPLING, top / SUPERSAMPLING, (right - left) / SUPERSAMPLING, (bottom - top) / SUPERSAMPLING
 
 
 # Paint: canvases are float64 [height, width, 3] in 0..255, alphas float64 [height, width] in 0..1.
@@ -274,9 +277,19 @@ def _blob(random: np.random.Generator, size: tuple[int, int], unit: float) -> Im
     return _mask(size, outline * unit * random.uniform(5.0, 26.0) + random.uniform(0.12, 0.88, 2) * size)
 
 
-def _paint(random: np.random.Generator, canvas: np.ndarray, mask: Image.Image, unit: float) -> None:
-    """Paint one shape, maybe with a shadow or a halo, a soft border or little contrast."""
-    size = (canvas.shape[1], canvas.shape[0])
+def _typical_colour(random: np.random.Generator, label: int, categories: int) -> np.ndarray:
+    """Draw a colour of the category's own part of the hue circle, float64 [3] in 0..255."""
+    hue = (label / categories + random.normal(0.0, 0.035)) % 1.0
+    return 255.0 * np.array(colorsys.hsv_to_rgb(hue, random.uniform(0.55, 0.95), random.uniform(0.5, 0.95)))
+
+
+def _paint(random: np.random.Generator, canvas: np.ndarray, shape: Shape, categories: int, unit: float) -> None:
+    """Paint one shape, maybe with a shadow or a halo, a soft border or little contrast.
+
+    Most shapes have a colour that is typical of their category, as things do: what a shape is can be learned in a few
+    hundred steps, where exactly it ends takes longer.
+    """
+    size, mask = (canvas.shape[1], canvas.shape[0]), shape.mask
     ground = canvas[_alpha(mask) > 0].mean(axis=0)
     around = random.random()
     if around < 0.35:
@@ -292,5 +305,9 @@ def _paint(random: np.random.Generator, canvas: np.ndarray, mask: Image.Image, u
     contrast /= np.linalg.norm(direction)
     # A channel that would leave the range turns the other way, or bright ground would swallow bright shapes.
     colour = np.where(np.abs(ground + contrast - 127.5) > 120.0, ground - contrast, ground + contrast)
+    typical = _typical_colour(random, shape.label, categories)
+    # On ground of its own colour a shape would vanish.
+    if random.random() < _TYPICAL and np.linalg.norm(typical - ground) > 45.0:
+        colour = typical
     soft = random.uniform(0.5, 1.2) * unit if random.random() < 0.3 else 0.0
     _blend(canvas, _alpha(mask, blur=soft), np.clip(_texture(random, size, np.clip(colour, 8, 247)), 0, 255))

@@ -30,7 +30,7 @@ _COST = {
 _STATES = {
     "detections.parquet": ("predicted", ""),
     "trained.json": ("trained", ""),
-    "checkpoints": ("started", "training was interrupted; run again to resume"),
+    "checkpoints": ("started", "training has begun and is not finished; run again to resume"),
     "controls.json": ("inspected", ""),
 }
 """State and detail by what a run's folder holds, the furthest first."""

@@ -172,6 +172,23 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, framework, tmp_path):
     assert len(pd.read_parquet(tmp_path / "detections.parquet")) > 0
 
 
+def test_a_refused_dataset_ends_in_one_line_and_code_2_before_any_training(tmp_path):
+    """An annotation file that lists a picture that is not there."""
+    for split in ("train", "val"):
+        image = {"id": 1, "file_name": f"{split}.png", "width": 64, "height": 64}
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+        content = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "disc"}]}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    splits = {split: {"annotations": f"{split}.json", "images": "."} for split in ("train", "val")}
+    card = {"name": "few_shapes", "title": "x", "categories": ["disc"], "data": {"root": [str(tmp_path)], **splits}}
+    write_study(tmp_path)
+    (tmp_path / "few_shapes.yaml").write_text(yaml.safe_dump(card))
+    text = snakemake(tmp_path, "--until", "prepare", expected=2)
+    assert "'train.png' is not in" in [line for line in text.splitlines() if line.startswith("error: ")][-1]
+    assert not (tmp_path / "reports").exists()
+    assert not list((tmp_path / "results" / "datasets").glob("*"))
+
+
 def test_the_dataset_of_the_small_study_is_another_one(finished):
     _, study = finished
     assert isinstance(study.dataset, DatasetCard)
