@@ -79,7 +79,10 @@ def inside(root: Path, relative: str, what: str) -> Path:
         Where the path stands ("train.json: images[3].file_name"), for the message.
     """
     base = root.resolve()
-    path = (base / relative).resolve()
+    try:
+        path = (base / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a character that no path can hold
+        raise InputError(f"{what}: {relative!r} is no path: {error}") from error
     if not path.is_relative_to(base):
         raise InputError(f"{what}: {relative!r} leaves its folder {root}")
     return path

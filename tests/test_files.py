@@ -31,6 +31,11 @@ def test_a_path_that_leaves_its_root_is_refused(tmp_path, relative):
         inside(root, relative, "train.json")
 
 
+def test_what_is_no_path_is_refused(tmp_path):
+    with pytest.raises(InputError, match="is no path"):
+        inside(tmp_path, "a\0b", "train.json")
+
+
 def test_a_path_inside_is_found(tmp_path):
     assert inside(tmp_path, "a/../b.png", "x") == tmp_path.resolve() / "b.png"
 

@@ -8,6 +8,7 @@ import detectron2
 import numpy as np
 import torch
 import torchvision
+from detectron2.data.build import trivial_batch_collator
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
@@ -19,10 +20,11 @@ from adapters.detectron2 import training
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import read_controls
 from adapters.detectron2.cost import trace_parts
-from adapters.detectron2.data import ImageReader, training_loader
+from adapters.detectron2.data import ImageReader, TrainingDataset
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.weights import load_backbone_weights
 from adapters.score_rules import boxes_and_scores
+from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
@@ -69,7 +71,8 @@ class Detectron2Adapter:
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
     ) -> None:
         """Train with Detectron2's trainer."""
-        training.train(run, model, training_loader(run, records, order, session), session)
+        loader = training_loader(TrainingDataset(run, records, order), order, session, trivial_batch_collator)
+        training.train(run, model, loader, session)
 
     def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
         """Detect on every record; all test stages come from one pass."""
@@ -88,7 +91,7 @@ def predict_one(model: GeneralizedRCNN, record: ImageRecord, image: dict[str, An
     outputs = heads.run_stages(features, proposals)
     found = {}
     stages = cascade_test_stages(heads.num_cascade_stages)
-    for stage, boxes, scores in boxes_and_scores(stages, outputs.boxes, outputs.logits, outputs.last_logits):
+    for stage, boxes, scores in boxes_and_scores(stages, outputs):
         predictor = heads.box_predictor[stage.boxes - 1]
         (detected,), _ = fast_rcnn_inference(
             [boxes], [scores], images.image_sizes, predictor.test_score_thresh, predictor.test_nms_thresh,

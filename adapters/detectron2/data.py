@@ -6,14 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from detectron2.data.build import trivial_batch_collator
 from detectron2.data.detection_utils import convert_PIL_to_numpy, filter_empty_instances
 from detectron2.structures import Boxes, Instances
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from adapters.positions import StepPositions
-from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
@@ -107,19 +104,3 @@ class TrainingDataset(Dataset):
         record = self.records[self.order.images.flat[position]]
         short_side, flip = self.order.short_sides.flat[position], self.order.flips.flat[position]
         return self.reader.training_image(record, int(short_side), bool(flip))
-
-
-def training_loader(
-    run: Run, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
-) -> DataLoader:
-    """Batches of this process from the session's first iteration on."""
-    return DataLoader(
-        TrainingDataset(run, records, order),
-        batch_size=run.protocol.schedule.batch_size // session.world_size,
-        sampler=StepPositions(order, session),
-        num_workers=session.execution.loader_workers,
-        collate_fn=trivial_batch_collator,
-        # A loader draws a seed for its workers when its first batch is asked for, inside the first step of a session.
-        # From torch's own generator, that would shift the step's random numbers, and only in a resumed training.
-        generator=torch.Generator(),
-    )

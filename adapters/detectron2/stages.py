@@ -1,7 +1,6 @@
 """The stages of a cascade under control: how they train, and everything that they give at test time."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,24 +8,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class StageOutputs:
-    """What T stages give for R proposals of one image, row by row.
-
-    Attributes
-    ----------
-    boxes : list of T tensors, float32 [R, 4 or 4 * classes]
-        Decoded and clipped, in pixels of the resized image.
-    logits : list of T tensors, float32 [R, classes + 1]
-        Every classifier on its own stage's RoIs, background last.
-    last_logits : list of T tensors, float32 [R, classes + 1]
-        Every classifier on the last stage's RoIs.
-    """
-
-    boxes: list[Tensor]
-    logits: list[Tensor]
-    last_logits: list[Tensor]
+from adapters.score_rules import StageOutputs
 
 
 class ScaledGradient(torch.autograd.Function):

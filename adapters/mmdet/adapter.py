@@ -18,11 +18,12 @@ from adapters.mmdet import training
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
-from adapters.mmdet.data import image_fields, test_transforms, training_loader
+from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.stages import run_stages
 from adapters.mmdet.weights import load_backbone_weights
 from adapters.score_rules import boxes_and_scores
+from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
@@ -68,7 +69,8 @@ class MMDetectionAdapter:
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
     ) -> None:
         """Train with MMEngine's runner."""
-        training.train(run, model, training_loader(run, records, order, session), session)
+        loader = training_loader(TrainingDataset(run, records, order), order, session, pseudo_collate)
+        training.train(run, model, loader, session)
 
     @torch.inference_mode()
     def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
@@ -87,7 +89,7 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
     outputs = run_stages(model.roi_head, features, proposals.bboxes, sample.img_shape)
     found = {}
     stages = cascade_test_stages(run.variant.stages)
-    for stage, boxes, scores in boxes_and_scores(stages, outputs.boxes, outputs.logits, outputs.last_logits):
+    for stage, boxes, scores in boxes_and_scores(stages, outputs):
         rows, labels = multiclass_nms(
             boxes, scores, model.test_cfg.rcnn.score_thr, model.test_cfg.rcnn.nms, model.test_cfg.rcnn.max_per_img
         )

@@ -3,14 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
-from mmengine.dataset import pseudo_collate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from adapters.positions import StepPositions
-from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
@@ -86,18 +82,3 @@ class TrainingDataset(Dataset):
             "short_side": int(self.order.short_sides.flat[position]),
         }
         return self.transforms(image_fields(record) | {"instances": instances} | planned)
-
-
-def training_loader(
-    run: Run, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
-) -> DataLoader:
-    """Batches of this process from the session's first iteration on."""
-    return DataLoader(
-        TrainingDataset(run, records, order),
-        batch_size=run.protocol.schedule.batch_size // session.world_size,
-        sampler=StepPositions(order, session),
-        num_workers=session.execution.loader_workers,
-        collate_fn=pseudo_collate,
-        generator=torch.Generator(),  # the loader must not draw from the generator that the training samples with
-        persistent_workers=session.execution.loader_workers > 0,
-    )

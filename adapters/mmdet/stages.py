@@ -1,6 +1,5 @@
 """The stages of a cascade under control: how they train, and everything that they give at test time."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +8,8 @@ from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from adapters.score_rules import StageOutputs
 
 
 @MODELS.register_module()
@@ -50,25 +51,6 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
             features.register_hook(lambda gradient: gradient * self.trunk_gradient[stage])
         scores, deltas = self.bbox_head[stage](features)
         return {"cls_score": scores, "bbox_pred": deltas, "bbox_feats": features}
-
-
-@dataclass(frozen=True)
-class StageOutputs:
-    """What T stages give for R proposals of one image, row by row.
-
-    Attributes
-    ----------
-    boxes : list of T tensors, float [R, 4 or 4 * classes]
-        Decoded and clipped, in pixels of the resized image.
-    logits : list of T tensors, float [R, classes + 1]
-        Every classifier on its own stage's RoIs, background last.
-    last_logits : list of T tensors, float [R, classes + 1]
-        Every classifier on the last stage's RoIs.
-    """
-
-    boxes: list[Tensor]
-    logits: list[Tensor]
-    last_logits: list[Tensor]
 
 
 def stage_modules(roi_head: nn.Module) -> list[tuple[nn.Module, nn.Module]]:

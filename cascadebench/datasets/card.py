@@ -60,7 +60,7 @@ class Synthetic(Configuration):
     """Must equal the generator's revision: other drawings are another dataset."""
     seed: Annotated[int, Ge(0)]
     image_size: Annotated[int, Ge(32)]
-    """Side of the square images, in pixels."""
+    """Longer side of the images, in pixels."""
     train_images: Annotated[int, Ge(1)]
     val_images: Annotated[int, Ge(1)]
 

@@ -1,0 +1,50 @@
+"""Which images of a training one process reads, in which order, and the loader that reads them."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from adapters.training_session import TrainingSession
+from cascadebench.training_order import TrainingOrder
+
+
+class StepPositions(Sampler[int]):
+    """Positions ``iteration * batch_size + column`` of this process, from the session's first iteration on."""
+
+    def __init__(self, order: TrainingOrder, session: TrainingSession) -> None:
+        self.order, self.session = order, session
+
+    def __len__(self) -> int:
+        iterations, batch_size = self.order.images.shape
+        return (iterations - self.session.start) * batch_size // self.session.world_size
+
+    def __iter__(self) -> Iterator[int]:
+        iterations, batch_size = self.order.images.shape
+        columns = range(batch_size)[self.session.images_of_rank()]
+        for iteration in range(self.session.start, iterations):
+            yield from (iteration * batch_size + column for column in columns)
+
+
+def training_loader(
+    dataset: Dataset, order: TrainingOrder, session: TrainingSession, collate_fn: Callable
+) -> DataLoader:
+    """Build the loader of this process's batches from the session's first iteration on.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Item ``iteration * batch_size + column`` is that image of the order, transformed.
+    collate_fn : callable
+        The framework's way from a list of items to a batch.
+    """
+    return DataLoader(
+        dataset,
+        batch_size=order.images.shape[1] // session.world_size,
+        sampler=StepPositions(order, session),
+        num_workers=session.execution.loader_workers,
+        collate_fn=collate_fn,
+        # A loader draws a seed for its workers when its first batch is asked for, inside the first step of a session.
+        # From torch's own generator, that would shift the step's random numbers, and only in a resumed training.
+        generator=torch.Generator(),
+    )
