@@ -24,7 +24,7 @@ rule inspect:
         " > {log:q} 2>&1"
 
 
-# Target for a look before any training: snakemake --cores 2 inspections
+# Target for a look before any training: snakemake inspections --cores 2
 rule inspections:
     input:
         expand("results/runs/{run}/cost.json", run=STUDY.run_ids),
