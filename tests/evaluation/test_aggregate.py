@@ -121,7 +121,7 @@ def test_states_in_the_order_of_a_run(tmp_path):
     (tmp_path / "controls.json").touch()
     assert run_state(tmp_path) == ("inspected", "")
     (tmp_path / "checkpoints").mkdir()
-    assert run_state(tmp_path) == ("started", "training was interrupted; run again to resume")
+    assert run_state(tmp_path) == ("started", "training has begun and is not finished; run again to resume")
     (tmp_path / "trained.json").touch()
     assert run_state(tmp_path) == ("trained", "")
     (tmp_path / "detections.parquet").touch()

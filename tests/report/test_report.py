@@ -353,8 +353,8 @@ def test_controls_that_differ_between_frameworks_are_marked(page: Page) -> None:
     ]
 
 
-def test_protocol_table_has_every_value(page: Page) -> None:
-    assert page.row("protocol-values", "base_lr")[1] == "0.04"
+def test_protocol_table_has_every_value(study: Study, page: Page) -> None:
+    assert page.row("protocol-values", "base_lr")[1] == f"{study.protocol.schedule.base_lr:g}"
     assert page.row("protocol-values", "anchors.scale")[1] == "4"
     assert page.row("protocol-values", "gradient_clip_norm")[1] == "10"
 
@@ -438,7 +438,9 @@ def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_
     results = shutil.copytree(complete, tmp_path / "results")
     folder = results / "runs" / study.run_ids[1]
     log = (folder / "train_log.jsonl").read_text(encoding="utf-8")
-    (folder / "train_log.jsonl").write_text(log.replace('"lr": 0.04', '"lr": 0.05'), encoding="utf-8")
+    changed = log.replace(f'"lr": {study.protocol.schedule.base_lr}', '"lr": 0.05')
+    assert changed != log
+    (folder / "train_log.jsonl").write_text(changed, encoding="utf-8")
     trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"training_order_sha256": "other"}
     (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
     text = report_on(study, results, tmp_path).text
