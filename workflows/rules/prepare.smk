@@ -22,7 +22,7 @@ rule prepare:
         runtime=60,
     params:
         card=STUDY.file.dataset,
-        folder=f"results/datasets/{STUDY.dataset.name}",
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
         # Another card is another dataset, drawn or checked anew.
         digest=STUDY.dataset.digest(),
     shell:
