@@ -158,6 +158,10 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
                 raise InputError(
                     f"{asked_by}.variant: {card.name} exists for: {', '.join(card.frameworks)}; not {framework}"
                 )
+            if protocol.rules not in ("aligned", framework):
+                raise InputError(
+                    f"{path}: frameworks: protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
+                )
             revisions = Revisions(
                 library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=card.revision
             )
