@@ -93,7 +93,7 @@ class Adapter(Protocol):
         """Build everything that training and testing use, as the adapter's own ``Built``; needs no data, no weights."""
 
     def read_controls(self, built: Any) -> list[Control]:
-        """Read the effective values back from what was built, one per name in :mod:`cascadebench.controls.definitions`."""
+        """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
 
     def common_name(self, name: str) -> str | None:
         """Translate a name of the model's state dict into the common one (:mod:`cascadebench.initial_weights`)."""

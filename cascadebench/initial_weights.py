@@ -4,10 +4,11 @@ Adapters translate their framework's names into the common ones below. A tensor 
 common name alone, so variants share the weights of the parts that they share.
 
 Common names: ``backbone.stem.conv.weight``, ``backbone.stage1.0.conv1.weight``,
-``backbone.stage1.0.norm1.running_var``, ``backbone.stage2.0.shortcut.conv.weight``, ``backbone.stage2.0.shortcut.norm.bias``, ``neck.lateral2.weight`` (from
-residual stage 1, the finest) to ``neck.lateral5``, ``neck.output2.bias`` to ``neck.output5``, ``rpn.conv.weight``,
-``rpn.objectness.weight``, ``rpn.deltas.weight``, and for every head, from 1: ``heads.1.fc1.weight``,
-``heads.1.fc2.bias``, ``heads.1.classifier.weight`` (background last), ``heads.1.regressor.weight``.
+``backbone.stage1.0.norm1.running_var``, ``backbone.stage2.0.shortcut.conv.weight``,
+``backbone.stage2.0.shortcut.norm.bias``, ``neck.lateral2.weight`` (from residual stage 1, the finest) to
+``neck.lateral5``, ``neck.output2.bias`` to ``neck.output5``, ``rpn.conv.weight``, ``rpn.objectness.weight``,
+``rpn.deltas.weight``, and for every head, from 1: ``heads.1.fc1.weight``, ``heads.1.fc2.bias``,
+``heads.1.classifier.weight`` (background last), ``heads.1.regressor.weight``.
 """
 
 import math

@@ -159,9 +159,8 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
                     f"{asked_by}.variant: {card.name} exists for: {', '.join(card.frameworks)}; not {framework}"
                 )
             if protocol.rules not in ("aligned", framework):
-                raise InputError(
-                    f"{path}: frameworks: protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
-                )
+                only = f"protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
+                raise InputError(f"{path}: frameworks: {framework!r}: {only}")
             revisions = Revisions(
                 library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=card.revision
             )
