@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from cascadebench.run import Run
@@ -40,3 +41,19 @@ class ControlDefinition:
     expected: Callable[[Run], Any] | None = None
     per_seed: bool = False
     reason: str = ""
+
+
+def value(path: str) -> Callable[[Run], Any]:
+    """Expect what stands at `path` of the run, such as ``protocol.rpn.nms_iou``; a tuple as a list."""
+    read = attrgetter(path)
+
+    def expected(run: Run) -> Any:
+        found = read(run)
+        return list(found) if isinstance(found, tuple) else found
+
+    return expected
+
+
+def always(value: Any) -> Callable[[Run], Any]:
+    """Expect `value` of every run."""
+    return lambda run: value

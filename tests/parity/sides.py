@@ -96,7 +96,7 @@ class MMDetectionSide:
         batch = self._batch(model, images, truth)
         total, terms = model.parse_losses(model.loss(batch["inputs"], batch["data_samples"]))
         total.backward()
-        losses = {loss_name(name): float(value) for name, value in terms.items() if "loss_" in name}
+        losses = {loss_name(name): float(value.detach()) for name, value in terms.items() if "loss_" in name}
         return Step(losses, _gradients(model, self.adapter.common_name))
 
 
@@ -153,5 +153,5 @@ class Detectron2Side:
         with EventStorage():
             terms = model(self._batch(images, truth))
         sum(terms.values()).backward()
-        losses = {loss_name(name): float(value) for name, value in terms.items()}
+        losses = {loss_name(name): float(value.detach()) for name, value in terms.items()}
         return Step(losses, _gradients(model, self.adapter.common_name))
