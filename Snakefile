@@ -1,4 +1,4 @@
-# CascadeBench: prepare -> inspect -> train -> predict -> evaluate -> aggregate -> report.
+# CascadeBench: prepare -> inspect -> audit -> train -> predict -> evaluate -> aggregate -> report.
 #   snakemake --cores 2                                   the embedded study into reports/tiny.html
 #   snakemake --cores 2 --config study=blood_cells        another study of config/studies/, or a path to a file
 #   snakemake --profile profiles/slurm --config study=coco_1x
@@ -36,6 +36,7 @@ wildcard_constraints:
 localrules:
     all,
     freeze,
+    audit,
     aggregate,
     report,
 
@@ -50,6 +51,7 @@ rule all:
 
 include: "workflows/rules/prepare.smk"
 include: "workflows/rules/inspect.smk"
+include: "workflows/rules/audit.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/predict.smk"
 include: "workflows/rules/evaluate.smk"

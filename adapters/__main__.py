@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from adapters.contract import Adapter, Prediction
-from adapters.cost import count_cost
+from adapters.cost import cost_of
 from adapters.distributed import launch_processes, start_process_group, stop_process_group
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import load_split, trainable
@@ -54,9 +54,9 @@ def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
 
 def inspect(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     """Write ``controls.json`` and ``cost.json``; needs neither images nor weights."""
-    model = initial_model(adapter, run, with_weights=False)
-    controls = [asdict(control) for control in adapter.controls(run)]
-    write_json(arguments.out / "cost.json", count_cost(adapter, model, run))
+    built = adapter.build(run)
+    controls = [asdict(control) for control in adapter.read_controls(built)]
+    write_json(arguments.out / "cost.json", cost_of(adapter, built.model, run))
     write_json(arguments.out / "controls.json", {"run": run.id, "versions": adapter.versions(), "controls": controls})
 
 
@@ -166,8 +166,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
     parser.add_argument("framework")
     parser.add_argument("command", choices=["inspect", "train", "predict"])
-    parser.add_argument("--run", type=Path, required=True, help="the run, run.yaml")
+    parser.add_argument("--run", type=Path, required=True, nargs="+", help="the run, run.yaml; inspect takes several")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--each", action="store_true", help="--out is the folder above the runs' folders")
     parser.add_argument("--data", type=Path, help="prepared dataset; default: results/datasets/<name of the dataset>")
     parser.add_argument(
         "--gpus", type=int, default=0, help="GPUs; 0: the CPU; above 1 training starts a process on each"
@@ -176,7 +177,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
     parser.add_argument("--checkpoint-interval", type=int, default=1000)
     parser.add_argument("--log-interval", type=int, default=20)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
+        parser.error("several runs: only inspect takes them, with --each")
+    return arguments
 
 
 def prepare_torch(arguments: argparse.Namespace) -> None:
@@ -193,20 +197,39 @@ def prepare_torch(arguments: argparse.Namespace) -> None:
     arguments.device = start_process_group("cuda" if arguments.gpus else "cpu")
 
 
+def read_own_run(path: Path, framework: str) -> Run:
+    """Read a run that is the framework's own; raises InputError if it is another's."""
+    run = read_run(path)
+    if run.framework != framework:
+        raise InputError(f"{path}: framework: is {run.framework!r}, asked for {framework!r}")
+    return run
+
+
+COMMANDS = {"inspect": inspect, "train": train, "predict": predict}
+
+
+def forget_failure(path: Path, command: str) -> None:
+    """Remove the note of a failure of this command or of one before it; a later command's failure stands."""
+    order = list(COMMANDS)
+    if path.exists() and order.index(read_json(path)["command"]) <= order.index(command):
+        path.unlink()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failure (noted in ``failed.json``), 2 for wrong input."""
     arguments = parse(argv)
     if arguments.command == "train" and arguments.gpus > 1 and "WORLD_SIZE" not in os.environ:
         launch_processes(arguments.gpus, sys.argv[1:] if argv is None else argv)
-    failure = arguments.out / "failed.json"
     try:
-        run = read_run(arguments.run)
-        if run.framework != arguments.framework:
-            raise InputError(f"{arguments.run}: framework: is {run.framework!r}, asked for {arguments.framework!r}")
-        arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
+        runs = [read_own_run(path, arguments.framework) for path in arguments.run]
         prepare_torch(arguments)
         adapter = load_adapter(arguments.framework)
-        {"inspect": inspect, "train": train, "predict": predict}[arguments.command](adapter, run, arguments)
+        above = arguments.out
+        for run in runs:
+            arguments.out = above / run.id if arguments.each else above
+            arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
+            COMMANDS[arguments.command](adapter, run, arguments)
+            forget_failure(arguments.out / "failed.json", arguments.command)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -215,11 +238,11 @@ def main(argv: list[str] | None = None) -> int:
         lines = traceback.format_exc().splitlines()[-12:]
         message = f"{type(error).__name__}: {error}"
         now = datetime.now(UTC).isoformat(timespec="seconds")
+        failure = arguments.out / "failed.json"
         write_json(failure, {"command": arguments.command, "message": message, "time": now, "log": lines})
         return 1
     finally:
         stop_process_group()
-    failure.unlink(missing_ok=True)
     return 0
 
 

@@ -89,8 +89,14 @@ class Adapter(Protocol):
     def build_optimizer(self, model: nn.Module, run: Run) -> Any:
         """Build the framework's optimizer object for the model."""
 
-    def controls(self, run: Run) -> list[Control]:
-        """Build everything that training and testing use and read the effective values back. No image is needed."""
+    def build(self, run: Run) -> Any:
+        """Build everything that training and testing use, as the adapter's own ``Built``; needs no data, no weights."""
+
+    def read_controls(self, built: Any) -> list[Control]:
+        """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
+
+    def common_name(self, name: str) -> str | None:
+        """Translate a name of the model's state dict into the common one (:mod:`cascadebench.initial_weights`)."""
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

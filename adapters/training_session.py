@@ -4,12 +4,14 @@ The framework's own engine drives the loop; a thin hook in each adapter calls :m
 :meth:`~TrainingSession.before_iteration` and :meth:`~TrainingSession.after_iteration`.
 """
 
+import hashlib
 import json
 import math
 import os
 import random
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +66,12 @@ class TrainingSession:
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.checkpoint = out / "checkpoints" / "last.pt"
-        self.start, self.resumes = 0, 0
+        self.start, self.resumes, self._consumed = 0, 0, ""
         self._state: dict[str, Any] | None = None
         if self.checkpoint.exists():
             self._state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             self.start, self.resumes = self._state["iteration"], self._state["resumes"] + 1
+            self._consumed = self._state["consumed_sha256"]
         self.seconds: list[float] = []
         self._wall_start = time.perf_counter()
 
@@ -115,7 +118,13 @@ class TrainingSession:
         seed_everything(step_seed(self.run.seed, iteration, self.rank))
         self._iteration_start = time.perf_counter()
 
-    def after_iteration(self, iteration: int, losses: dict[str, torch.Tensor], learning_rate: float) -> None:
+    def after_iteration(
+        self,
+        iteration: int,
+        losses: dict[str, torch.Tensor],
+        learning_rate: float,
+        consumed: Sequence[tuple[int, bool]],
+    ) -> None:
         """Log one finished step and save a checkpoint when it is due.
 
         Parameters
@@ -124,6 +133,8 @@ class TrainingSession:
             Every term of the loss under a common name, weighted as it entered the sum.
         learning_rate : float
             Rate that the optimizer used in this step.
+        consumed : sequence of (int, bool)
+            Image id, and whether it was mirrored, of every image that this process trained on, as the batch says.
 
         Raises
         ------
@@ -135,6 +146,9 @@ class TrainingSession:
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is not finite at iteration {iteration}: {values}; try a lower base_lr")
         self.seconds.append(time.perf_counter() - self._iteration_start)
+        # A chain: equal hashes mean that everything up to here was equal.
+        step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
+        self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
         if self.rank == 0:
             self._record(iteration, values, loss, learning_rate)
             done = iteration + 1
@@ -143,6 +157,7 @@ class TrainingSession:
 
     def _record(self, iteration: int, values: dict[str, float], loss: float, learning_rate: float) -> None:
         line = {"iteration": iteration, "lr": learning_rate, "loss": loss, "losses": values}
+        line["consumed_sha256"] = self._consumed
         self._log.write(json.dumps(line | {"seconds": round(self.seconds[-1], 4)}) + "\n")
         self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
         self._tensorboard.add_scalar("loss", loss, iteration)
@@ -166,6 +181,7 @@ class TrainingSession:
         state = {
             "iteration": done,
             "resumes": self.resumes,
+            "consumed_sha256": self._consumed,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),

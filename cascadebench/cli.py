@@ -72,6 +72,18 @@ def freeze(study: StudyName, run: Annotated[str, typer.Option()], out: Annotated
 
 
 @app.command()
+def audit(study: StudyName, results: Results = Path("results")) -> None:
+    """Compare the effective values of a study's runs; exit code 1 if one differs that must not."""
+    from cascadebench.controls.audit_files import audit_study
+    from cascadebench.controls.audit_tables import print_audit
+
+    outcome = audit_study(load_study(study), results)
+    # In a log as wide as ids and code are long; on a terminal they fold.
+    print_audit(outcome, Console() if sys.stdout.isatty() else Console(width=10_000))
+    raise typer.Exit(0 if outcome.passed else 1)
+
+
+@app.command()
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
     detections: Annotated[Path, typer.Option(help="COCO results (.json) or detections.parquet")],
@@ -115,6 +127,18 @@ def report(
 
     planned = load_study(study)
     write_report(planned, results, out or Path("reports") / f"{planned.name}.html")
+
+
+@app.command()
+def docs(
+    study: StudyName,
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option(help="File to write")] = PROJECT / "docs" / "controlled-variables.md",
+) -> None:
+    """Write the page of all controls, with the places where an inspected study's runs read them."""
+    from cascadebench.controls.page import write_page
+
+    write_page(load_study(study), results, out)
 
 
 @app.command()

@@ -168,6 +168,9 @@ class Protocol(Configuration):
 
     name: str
     description: str = ""
+    rules: Literal["aligned", "mmdet", "detectron2"] = "aligned"
+    """`aligned`: where the frameworks' own rules differ, one rule for both. A framework's name: that framework keeps
+    its own rules, and the protocol runs in it alone."""
     schedule: Schedule
     input: Input
     backbone: BackboneTraining

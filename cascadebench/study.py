@@ -1,6 +1,8 @@
 """A study: a set of runs that are compared under one protocol."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ from annotated_types import Ge, MinLen
 
 from cascadebench.backbone import load_backbone
 from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, validated
+from cascadebench.controls.definitions import CONTROLS
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
 from cascadebench.protocol import Protocol
@@ -24,6 +27,19 @@ class StudyVariant(Configuration):
     label: str | None = None
     """Name in tables and pictures; null: the card's title."""
     options: dict[str, Value] = {}
+
+
+class AcceptedViolation(Configuration):
+    """A violation that the audit of the controls shows with its reason and lets pass."""
+
+    control: str
+    """Name of the control."""
+    variant: str | None = None
+    """Label of the variant; null: every variant."""
+    framework: str | None = None
+    """The framework, or one of the two that differ; null: every framework."""
+    reason: Annotated[str, MinLen(1)]
+    """Why the violation does not spoil the comparison; it is printed in the report."""
 
 
 class Execution(Configuration):
@@ -60,15 +76,18 @@ class StudyFile(Configuration):
     baseline: str
     """Label of the variant that others are compared with."""
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+    accepted_violations: tuple[AcceptedViolation, ...] = ()
+    """Violations of the controls that do not stop the study."""
     execution: Execution = Execution()
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run of a study and the label under which it appears there."""
+    """A run of a study, the label under which it appears there, and the controls that its variant may change."""
 
     label: str
     run: Run
+    treatment: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,10 +150,33 @@ def load_study(name: str) -> Study:
         raise InputError(
             f"{path}: baseline: {file.baseline!r} is no variant's label; labels: {', '.join(sorted(labels))}"
         )
+    _check_accepted(file, path, labels)
     ids = [planned.run.id for planned in runs]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")
     return Study(file, protocol, dataset, runs)
+
+
+def check_controls(names: Sequence[str], asked_by: str) -> None:
+    """Raise InputError at the first name that is no control's."""
+    for name in names:
+        if name not in CONTROLS:
+            close = get_close_matches(name, CONTROLS, n=3)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise InputError(f"{asked_by}: unknown control {name!r}; {hint}docs/controlled-variables.md lists them")
+
+
+def _check_accepted(file: StudyFile, path: Path, labels: set[str]) -> None:
+    """Refuse an accepted violation whose control, variant or framework does not exist."""
+    for number, entry in enumerate(file.accepted_violations):
+        asked_by = f"{path}: accepted_violations[{number}]"
+        check_controls([entry.control], f"{asked_by}.control")
+        for key, found, known in (
+            ("variant", entry.variant, sorted(labels)),
+            ("framework", entry.framework, file.frameworks),
+        ):
+            if found is not None and found not in known:
+                raise InputError(f"{asked_by}.{key}: {found!r} is not in the study; there are: {', '.join(known)}")
 
 
 def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: DatasetCard) -> list[PlannedRun]:
@@ -146,6 +188,7 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
     for number, entry in enumerate(file.variants):
         asked_by = f"{path}: variants[{number}]"
         card = load_variant_card(entry.variant, f"{asked_by}.variant")
+        check_controls(card.treatment, f"adapters/variants/{card.name}.yaml: treatment")
         options = card.complete_options(entry.options, f"{asked_by}.options")
         label = entry.label or card.title
         if label in taken:
@@ -158,6 +201,9 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
                 raise InputError(
                     f"{asked_by}.variant: {card.name} exists for: {', '.join(card.frameworks)}; not {framework}"
                 )
+            if protocol.rules not in ("aligned", framework):
+                only = f"protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
+                raise InputError(f"{path}: frameworks: {framework!r}: {only}")
             revisions = Revisions(
                 library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=card.revision
             )
@@ -170,5 +216,5 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
                 seed=seed,
                 revisions=revisions,
             )
-            runs.append(PlannedRun(label, run))
+            runs.append(PlannedRun(label, run, frozenset(card.treatment)))
     return runs

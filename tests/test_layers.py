@@ -39,7 +39,7 @@ def test_both_adapters_have_the_same_files():
     required = {
         "adapter.py",
         "config.py",
-        "controls.py",
+        "controls/__init__.py",
         "data.py",
         "stages.py",
         "training.py",
@@ -47,7 +47,8 @@ def test_both_adapters_have_the_same_files():
         "cost.py",
     }
     for framework in ("mmdet", "detectron2"):
-        names = {path.name for path in (PROJECT / "adapters" / framework).glob("*.py")}
+        folder = PROJECT / "adapters" / framework
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
         assert required <= names, framework
     variants = [
         {path.name for path in (PROJECT / "adapters" / framework / "variants").glob("*.py")}

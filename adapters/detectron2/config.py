@@ -16,7 +16,6 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.backbone import FPN, BasicStem, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
-from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
@@ -24,7 +23,11 @@ from detectron2.modeling.roi_heads import FastRCNNConvFCHead, FastRCNNOutputLaye
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from adapters.detectron2.alignment import TwoSidedBoxTransform
+from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.weights import common_name
+from adapters.initial_weights import fill_with_common_weights
 from cascadebench.errors import InputError
 from cascadebench.run import Run
 
@@ -64,20 +67,28 @@ class DivisibleFPN(FPN):
 
 
 def build_detector(run: Run) -> GeneralizedRCNN:
-    """Build the detector of a run and draw its initial weights from torch's current random state.
+    """Build the detector of a run with its initial weights.
+
+    They are the library's, from the run's seed, or under Detectron2's own rules those that Detectron2 draws from
+    torch's current random state.
 
     Raises
     ------
     InputError
         If the protocol asks for a size divisor that the feature pyramid cannot serve.
     """
-    return instantiate(detector_node(run))
+    model = instantiate(detector_node(run))
+    if run.protocol.rules == "aligned":
+        fill_with_common_weights(model, common_name, run.seed)
+    return model
 
 
 def detector_node(run: Run) -> DictConfig:
-    """Return the detector's whole configuration: the base, changed by the run's variant."""
+    """Return the detector's whole configuration: the base, changed by the run's variant and then by the rules."""
     node = base_node(run)
     importlib.import_module(f"adapters.detectron2.variants.{run.variant.name}").configure(node, run)
+    if run.protocol.rules != "aligned":
+        keep_own_rules(node)
     return node
 
 
@@ -156,7 +167,7 @@ def proposal_network_node(run: Run) -> DictConfig:
         anchor_matcher=LazyCall(Matcher)(
             thresholds=[rpn.negative_iou, rpn.positive_iou], labels=[0, -1, 1], allow_low_quality_matches=True
         ),
-        box2box_transform=LazyCall(Box2BoxTransform)(weights=[1.0] * 4),
+        box2box_transform=LazyCall(TwoSidedBoxTransform)(weights=[1.0] * 4),
         batch_size_per_image=rpn.anchors_per_image,
         positive_fraction=rpn.positive_fraction,
         pre_nms_topk=[rpn.train_pre_nms, rpn.test_pre_nms],
@@ -205,7 +216,7 @@ def box_predictor_node(run: Run, target_stds: tuple[float, ...]) -> DictConfig:
     return LazyCall(FastRCNNOutputLayers)(
         input_shape=ShapeSpec(channels=run.protocol.heads.width),
         # Detectron2 multiplies the targets where others divide them.
-        box2box_transform=LazyCall(Box2BoxTransform)(weights=[1 / std for std in target_stds]),
+        box2box_transform=LazyCall(TwoSidedBoxTransform)(weights=[1 / std for std in target_stds]),
         num_classes=len(run.dataset.categories),
         test_score_thresh=inference.score_threshold,
         test_nms_thresh=inference.nms_iou,

@@ -41,6 +41,10 @@ class ImageReader:
         new_width, new_height = resized_shape(width, height, short_side, self.max_long_side)
         return T.ResizeTransform(height, width, new_height, new_width, Image.BILINEAR)
 
+    def test_transform(self, width: int, height: int) -> T.ResizeTransform:
+        """Return the transform of a picture of this size at test time."""
+        return self.resize(width, height, self.test_short_side)
+
     def read(self, record: ImageRecord) -> np.ndarray:
         """Read the pixels of a record, uint8 [H, W, 3].
 
@@ -66,8 +70,7 @@ class ImageReader:
 
     def test_image(self, record: ImageRecord) -> dict[str, Any]:
         """Return what the model takes at test time: uint8 image [3, H, W] and the original height and width."""
-        transform = self.resize(record.width, record.height, self.test_short_side)
-        image = as_tensor(transform.apply_image(self.read(record)))
+        image = as_tensor(self.test_transform(record.width, record.height).apply_image(self.read(record)))
         return {"image": image, "height": record.height, "width": record.width}
 
     def training_image(self, record: ImageRecord, short_side: int, flip: bool) -> dict[str, Any]:
@@ -83,7 +86,9 @@ class ImageReader:
         size = tuple(image.shape[1:])
         boxes.clip(size)
         instances = Instances(size, gt_boxes=boxes, gt_classes=torch.from_numpy(record.labels.astype(np.int64)))
-        return {"image": image, "instances": filter_empty_instances(instances)}
+        made = {"image": image, "instances": filter_empty_instances(instances)}
+        # The model ignores these; the training log says by them what was really consumed.
+        return made | {"image_id": record.id, "flip": flip}
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -101,6 +106,15 @@ class TrainingDataset(Dataset):
         return self.order.images.size
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        record = self.records[self.order.images.flat[position]]
-        short_side, flip = self.order.short_sides.flat[position], self.order.flips.flat[position]
-        return self.reader.training_image(record, int(short_side), bool(flip))
+        index, short_side, flip = self._drawn(position)
+        return self.reader.training_image(self.records[index], short_side, flip)
+
+    def planned(self, position: int) -> tuple[int, bool, int]:
+        """Return image id, flip and shorter side of an item without reading its picture."""
+        index, short_side, flip = self._drawn(position)
+        return self.records[index].id, flip, short_side
+
+    def _drawn(self, position: int) -> tuple[int, int, bool]:
+        """Index of the record, shorter side and flip of an item."""
+        order = self.order
+        return int(order.images.flat[position]), int(order.short_sides.flat[position]), bool(order.flips.flat[position])

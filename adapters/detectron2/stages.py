@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
@@ -76,3 +77,24 @@ class ControlledROIHeads(CascadeROIHeads):
         outputs.last_logits.extend(predictor(head(pooled))[0] for head, predictor in earlier)
         outputs.last_logits.append(outputs.logits[-1])
         return outputs
+
+    def detect(self, stage: int, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Instances:
+        """Filter by score, suppress and keep the best, by the numbers of a stage's predictor.
+
+        Parameters
+        ----------
+        stage : int
+            From 0.
+        boxes : Tensor, float32 [R, 4 or 4 * classes]
+            In pixels of the resized image.
+        scores : Tensor, float32 [R, classes + 1]
+            Probabilities, background last.
+        size : tuple of int
+            Height and width of the resized image.
+        """
+        predictor = self.box_predictor[stage]
+        (detected,), _ = fast_rcnn_inference(
+            [boxes], [scores], [size], predictor.test_score_thresh, predictor.test_nms_thresh,
+            predictor.test_topk_per_image,
+        )  # fmt: skip
+        return detected

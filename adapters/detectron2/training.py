@@ -114,10 +114,16 @@ class SessionHook(HookBase):
 
     def __init__(self, session: TrainingSession, model: nn.Module, scheduler: LRMultiplier) -> None:
         self.session, self.model, self.scheduler = session, model, scheduler
+        self.consumed: list[tuple[int, bool]] = []
 
     def before_train(self) -> None:
-        """Restore a checkpoint, if there is one."""
+        """Restore a checkpoint, if there is one, and begin to note what the model is given."""
+        self._noting = self.model.register_forward_pre_hook(self._note)
         self.session.restore(self.model, self.trainer.optimizer, self.scheduler)
+
+    def _note(self, model: nn.Module, inputs: tuple[list[dict[str, Any]]]) -> None:
+        """Keep ids and flips of the batch that enters the model."""
+        self.consumed = [(image["image_id"], image["flip"]) for image in inputs[0]]
 
     def before_step(self) -> None:
         """Seed the step."""
@@ -128,11 +134,17 @@ class SessionHook(HookBase):
         learning_rate = self.trainer.optimizer.param_groups[0]["lr"]
         self.scheduler.step()
         losses = {loss_name(name): value for name, value in self.trainer.losses.items()}
-        self.session.after_iteration(self.trainer.iter, losses, learning_rate)
+        self.session.after_iteration(self.trainer.iter, losses, learning_rate, self.consumed)
+
+    def after_train(self) -> None:
+        """Leave the model as it was."""
+        self._noting.remove()
 
 
-def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
-    """Train with Detectron2's loop from ``session.start`` to the end."""
+def build_trainer(
+    run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession
+) -> tuple[SessionTrainer, LRMultiplier]:
+    """Build Detectron2's trainer, which has the optimizer, and the scheduler that its hook steps."""
     optimizer = build_optimizer(model, run)
     scheduler = build_scheduler(optimizer, run)
     trained = model
@@ -141,4 +153,4 @@ def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSessi
         trained = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     trainer = SessionTrainer(trained, loader, optimizer)
     trainer.register_hooks([SessionHook(session, model, scheduler)])
-    trainer.train(session.start, session.iterations)
+    return trainer, scheduler

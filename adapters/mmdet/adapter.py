@@ -14,14 +14,14 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from adapters.contract import Control, Detections, Prediction
-from adapters.mmdet import training
+from adapters.mmdet import training, weights
+from adapters.mmdet.built import Built, build
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.stages import run_stages
-from adapters.mmdet.weights import load_backbone_weights
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
@@ -44,20 +44,28 @@ class MMDetectionAdapter:
         }
 
     def build_model(self, run: Run) -> nn.Module:
-        """Build the detector with random initial weights."""
+        """Build the detector with initial weights."""
         return build_detector(run)
 
     def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
         """Fill the backbone from the run's file."""
-        load_backbone_weights(model, run)
+        weights.load_backbone_weights(model, run)
 
     def build_optimizer(self, model: nn.Module, run: Run) -> OptimWrapper:
         """Build MMEngine's optimizer."""
         return training.build_optimizer(model, run)
 
-    def controls(self, run: Run) -> list[Control]:
+    def build(self, run: Run) -> Built:
+        """Build everything that training and testing use."""
+        return build(run)
+
+    def read_controls(self, built: Built) -> list[Control]:
         """Read the effective values back."""
-        return read_controls(run)
+        return read_controls(built)
+
+    def common_name(self, name: str) -> str | None:
+        """Translate a name of the model's state dict."""
+        return weights.common_name(name)
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

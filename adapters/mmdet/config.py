@@ -1,7 +1,8 @@
 """The MMDetection configuration, built from the protocol: one base for all variants.
 
 A variant's module (``variants/<name>.py``) gets the base and changes what its card declares. MMDetection's own
-configuration files are not used, because they differ from each other in more than the detector.
+configuration files are not used, because they differ from each other in more than the detector. The rules of the base
+are the common ones of both frameworks; a protocol may ask for MMDetection's own instead (``own_rules.py``).
 """
 
 import importlib
@@ -13,24 +14,34 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
-from adapters.mmdet import stages  # noqa: F401 (registers this project's heads)
+from adapters.initial_weights import fill_with_common_weights
+from adapters.mmdet import alignment, own_rules, stages  # noqa: F401 (alignment and stages register their modules)
+from adapters.mmdet.weights import common_name
 from cascadebench.run import Run
 
 STRIDES = (4, 8, 16, 32, 64)
 
 
 def build_detector(run: Run) -> BaseModel:
-    """Build the detector of a run and draw its initial weights from torch's current random state."""
+    """Build the detector of a run with the common initial weights of its seed.
+
+    Under MMDetection's own rules the weights are drawn by MMDetection, from torch's current random state.
+    """
     init_default_scope("mmdet")
     model = MODELS.build(ConfigDict(detector_config(run)))
-    model.init_weights()
+    if own_rules.apply_to(run):
+        model.init_weights()
+    else:
+        fill_with_common_weights(model, common_name, run.seed)
     return model
 
 
 def detector_config(run: Run) -> dict[str, Any]:
-    """Return the detector's whole configuration: the base, changed by the run's variant."""
+    """Return the detector's whole configuration: the base, changed by the run's variant and the protocol's rules."""
     config = base_config(run)
     importlib.import_module(f"adapters.mmdet.variants.{run.variant.name}").configure(config, run)
+    if own_rules.apply_to(run):
+        own_rules.keep_own_rules(config, run)
     return config
 
 
@@ -62,7 +73,7 @@ def base_config(run: Run) -> dict[str, Any]:
         "train_cfg": {
             "rpn": {
                 "assigner": {
-                    "type": "MaxIoUAssigner",
+                    "type": "BestGroundTruthAssigner",
                     "pos_iou_thr": protocol.rpn.positive_iou,
                     "neg_iou_thr": protocol.rpn.negative_iou,
                     "min_pos_iou": 0.0,
@@ -114,7 +125,7 @@ def proposal_network_config(run: Run) -> dict[str, Any]:
     """RPN head over all five levels, L1 regression loss."""
     rpn, channels = run.protocol.rpn, run.protocol.neck.channels
     return {
-        "type": "RPNHead",
+        "type": "CommonRulesRPNHead",
         "in_channels": channels,
         "feat_channels": channels,
         "anchor_generator": {

@@ -7,6 +7,7 @@ from mmcv.transforms import Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
 from torch.utils.data import Dataset
 
+from adapters.mmdet.own_rules import image_backend
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
@@ -35,24 +36,26 @@ class PlannedFlip(RandomFlip):
         return results
 
 
-def load_image() -> LoadImageFromFile:
+def load_image(run: Run) -> LoadImageFromFile:
     """Read pixels as they are stored (annotations know nothing of EXIF orientation), by Pillow as Detectron2 does."""
-    return LoadImageFromFile(color_type="color_ignore_orientation", imdecode_backend="pillow")
+    return LoadImageFromFile(color_type="color_ignore_orientation", imdecode_backend=image_backend(run))
 
 
 def training_transforms(run: Run) -> Compose:
     """Transforms of a training image."""
     sizes = run.protocol.input
-    resize = PlannedResize(scale=(sizes.max_long_side, sizes.train_short_sides[0]), keep_ratio=True, backend="pillow")
-    return Compose([load_image(), LoadAnnotations(with_bbox=True), resize, PlannedFlip(), PackDetInputs()])
+    scale = (sizes.max_long_side, sizes.train_short_sides[0])
+    resize = PlannedResize(scale=scale, keep_ratio=True, backend=image_backend(run))
+    return Compose([load_image(run), LoadAnnotations(with_bbox=True), resize, PlannedFlip(), PackDetInputs()])
 
 
 def test_transforms(run: Run) -> Compose:
     """Transforms of a test image."""
     sizes = run.protocol.input
-    resize = Resize(scale=(sizes.max_long_side, sizes.test_short_side), keep_ratio=True, backend="pillow")
+    scale = (sizes.max_long_side, sizes.test_short_side)
+    resize = Resize(scale=scale, keep_ratio=True, backend=image_backend(run))
     keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-    return Compose([load_image(), resize, PackDetInputs(meta_keys=keys)])
+    return Compose([load_image(run), resize, PackDetInputs(meta_keys=keys)])
 
 
 def image_fields(record: ImageRecord) -> dict[str, Any]:
@@ -71,14 +74,20 @@ class TrainingDataset(Dataset):
     def __len__(self) -> int:
         return self.order.images.size
 
-    def __getitem__(self, position: int) -> dict[str, Any]:
+    def planned(self, position: int) -> tuple[int, bool, int]:
+        """Image id, whether it is mirrored, and length of the shorter side of an item, without reading its picture."""
         record = self.records[self.order.images.flat[position]]
+        return record.id, bool(self.order.flips.flat[position]), int(self.order.short_sides.flat[position])
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        _, flip, short_side = self.planned(position)
+        return self.transformed(self.records[self.order.images.flat[position]], flip, short_side)
+
+    def transformed(self, record: ImageRecord, flip: bool, short_side: int) -> dict[str, Any]:
+        """Read and transform one image with its ground truth."""
         instances = [
             {"bbox": box.tolist(), "bbox_label": int(label), "ignore_flag": 0}
             for box, label in zip(record.boxes, record.labels, strict=True)
         ]
-        planned = {
-            "planned_flip": bool(self.order.flips.flat[position]),
-            "short_side": int(self.order.short_sides.flat[position]),
-        }
+        planned = {"planned_flip": flip, "short_side": short_side}
         return self.transforms(image_fields(record) | {"instances": instances} | planned)

@@ -18,16 +18,17 @@ class ControlledCascadeBoxHead(Shared2FCBBoxHead):
 
     def refine_bboxes(
         self, sampling_results: list, bbox_results: dict[str, Any], batch_img_metas: list[dict]
-    ) -> list[InstanceData]:
-        """Regress the RoIs of a training step, image by image."""
+    ) -> list[InstanceData] | None:
+        """Regress the RoIs of a training step, image by image; None if there are none."""
         for result in sampling_results:
             # MMDetection would drop the RoIs that were ground truth here and add the ground truth itself again later.
             result.pos_is_gt = torch.zeros_like(result.pos_is_gt)
         refined = super().refine_bboxes(sampling_results, bbox_results, batch_img_metas)
-        for instances in refined:
-            sides = instances.bboxes[:, 2:] - instances.bboxes[:, :2]
-            instances.bboxes = instances.bboxes[(sides > 0).all(dim=1)]
-        return refined
+        if refined is None:
+            return None
+        sides = [instances.bboxes[:, 2:] - instances.bboxes[:, :2] for instances in refined]
+        # Instances refuse a value of another length; these are indexed as a whole.
+        return [instances[(side > 0).all(dim=1)] for instances, side in zip(refined, sides, strict=True)]
 
 
 @MODELS.register_module()

@@ -110,9 +110,25 @@ class SessionHook(Hook):
         """Hand over the step's losses."""
         terms = {name: value.detach() for name, value in outputs.items() if "loss_" in name}
         all_reduce_dict(terms, op="mean")  # over the processes; alone it changes nothing
-        self.session.after_iteration(
-            batch_idx, {loss_name(name): value for name, value in terms.items()}, self.learning_rate
-        )
+        losses = {loss_name(name): value for name, value in terms.items()}
+        consumed = [(sample.img_id, sample.flip) for sample in data_batch["data_samples"]]
+        self.session.after_iteration(batch_idx, losses, self.learning_rate, consumed)
+
+
+def loop_config(run: Run) -> dict[str, Any]:
+    """MMEngine's loop over the iterations of the schedule, without validation."""
+    iterations = run.protocol.schedule.iterations
+    return {
+        "type": "IterBasedTrainLoop",
+        "max_iters": iterations,
+        "val_interval": iterations + 1,
+        "fast_forward_on_resume": True,
+    }
+
+
+def build_hooks(session: TrainingSession, model: nn.Module) -> list[Hook]:
+    """Build everything that takes part in the loop besides MMEngine's stepping of the schedulers."""
+    return [SessionHook(session, model)]
 
 
 class SessionRunner(Runner):
@@ -144,17 +160,12 @@ def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSessi
         model=model,
         work_dir=str(session.out / "checkpoints" / "mmengine"),
         train_dataloader=loader,
-        train_cfg={
-            "type": "IterBasedTrainLoop",
-            "max_iters": run.protocol.schedule.iterations,
-            "val_interval": run.protocol.schedule.iterations + 1,
-            "fast_forward_on_resume": True,
-        },
+        train_cfg=loop_config(run),
         optim_wrapper=optimizer_config(run),
         param_scheduler=scheduler_config(run),
         # The session logs, seeds and saves; MMEngine steps the schedulers.
         default_hooks=dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "checkpoint")),
-        custom_hooks=[SessionHook(session, model)],
+        custom_hooks=build_hooks(session, model),
         launcher="pytorch" if session.world_size > 1 else "none",
         log_level="WARNING",
         default_scope="mmdet",

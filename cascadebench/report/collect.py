@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from cascadebench.controls.audit import Audit
+from cascadebench.controls.audit_files import read_audit
 from cascadebench.errors import InputError
 from cascadebench.files import read_json
 from cascadebench.run import Run
@@ -126,6 +128,8 @@ class StudyResults:
         ``studies/<study>/*.csv`` by stem, numbers as floats; empty when missing.
     lock : dict
         ``datasets/<name>/lock.json``; empty when missing.
+    audit : Audit or None
+        ``studies/<study>/audit.json``.
     missing : list of str
         One sentence for everything that could not be read.
     """
@@ -134,6 +138,7 @@ class StudyResults:
     tables: dict[str, pd.DataFrame]
     runs: tuple[RunRecord, ...]
     lock: dict[str, Any]
+    audit: Audit | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -228,6 +233,20 @@ def _read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     return (value, None) if isinstance(value, dict) else ({}, "unreadable")
 
 
+def _read_audit(path: Path, missing: list[str]) -> Audit | None:
+    """Read the audit of the controls; None if there is none."""
+    if not path.is_file():
+        missing.append(f"{path.name} is missing.")
+        return None
+    try:
+        audit = read_audit(path)
+    except InputError:
+        audit = None
+    if audit is None:
+        missing.append(f"{path.name} is unreadable.")
+    return audit
+
+
 def _read_log(path: Path) -> pd.DataFrame:
     """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
     lines = []
@@ -276,4 +295,5 @@ def collect(study: Study, results: Path) -> StudyResults:
     lock, problem = _read_object(results / "datasets" / study.dataset.name / "lock.json")
     if problem:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
-    return StudyResults(study, tables, tuple(records), lock, missing)
+    audit = _read_audit(folder / "audit.json", missing)
+    return StudyResults(study, tables, tuple(records), lock, audit, missing)

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.errors import InputError
 from cascadebench.files import write_text
-from cascadebench.report import charts, settings, summary, tables
+from cascadebench.report import charts, controls_audit, settings, summary, tables
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
@@ -64,6 +64,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
         "controls": settings.compare_controls(results),
+        "audit_tables": controls_audit.audit_tables(results),
         "specifications": {panel.id: panel.spec for figure in figures for panel in figure.panels},
         "themes": charts.THEMES,
         "version": __version__,

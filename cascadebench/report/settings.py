@@ -7,10 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cascadebench.errors import InputError
 from cascadebench.report.cells import ABSENT, Cell, Column, Group, Line, Row, Table, number, plain
 from cascadebench.report.collect import RunRecord, StudyResults, framework_title
-from cascadebench.variant import load_variant_card
 
 Values = Sequence[tuple[RunRecord, str]]
 """A printed value of each run that has one."""
@@ -89,17 +87,6 @@ def _readings(results: StudyResults) -> dict[str, list[tuple[RunRecord, str, str
     return readings
 
 
-def _treatments(results: StudyResults) -> set[str]:
-    """Names of the controls that the cards of the study's variants declare to change."""
-    names: set[str] = set()
-    for variant in sorted({record.run.variant.name for record in results.runs}):
-        try:
-            names.update(load_variant_card(variant).treatment)
-        except InputError:
-            continue
-    return names
-
-
 def _notes(values: dict[str, Values], declared: bool) -> tuple[Line, ...]:
     """What the reader of a control must notice; `values` by framework."""
     notes = []
@@ -127,7 +114,8 @@ def _differs_between_frameworks(values: dict[str, Values]) -> bool:
 
 def compare_controls(results: StudyResults) -> Controls:
     """Put the controls of all runs side by side."""
-    frameworks, treatments = list(results.study.file.frameworks), _treatments(results)
+    frameworks = list(results.study.file.frameworks)
+    treatments = frozenset().union(*(planned.treatment for planned in results.study.runs))
     readings = _readings(results)
     groups: dict[str, list[Row]] = {}
     across = []
@@ -140,9 +128,8 @@ def compare_controls(results: StudyResults) -> Controls:
             cells += [_cell(values[framework]), Cell("" if places else ABSENT, tuple(Line(place) for place in places))]
         if _differs_between_frameworks(values):
             across.append(name)
-        declared = any(name == treatment or name.startswith(f"{treatment}.") for treatment in treatments)
         part = name.partition(".")[0] if "." in name else ""
-        groups.setdefault(part, []).append(Row(Cell(name, _notes(values, declared)), tuple(cells)))
+        groups.setdefault(part, []).append(Row(Cell(name, _notes(values, name in treatments)), tuple(cells)))
     columns = [Column("Control", kind="text")]
     for title in map(framework_title, frameworks):
         columns += [Column("Value", group=title, kind="text"), Column("Read from", group=title, kind="code")]

@@ -1,6 +1,7 @@
 """The Detectron2 adapter: what it builds, how it trains, resumes and predicts."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from adapters.cost import count_cost
-from adapters.detectron2.adapter import ADAPTER, predict_one
+from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.data import ImageReader, TrainingDataset
+from adapters.detectron2.inference import predict_one
 from adapters.detectron2.training import build_optimizer, build_scheduler
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.backbone import Weights, load_backbone
@@ -129,6 +131,20 @@ def test_a_schedule_too_long_for_the_scheduler_is_refused():
         build_scheduler(build_optimizer(torch.nn.Linear(1, 1), run), run)
 
 
+def consumed(log: str) -> list[str]:
+    """Hashes of the images that every step was trained on."""
+    return [json.loads(line)["consumed_sha256"] for line in log.splitlines()]
+
+
+def consumed_by_order(records: list[ImageRecord], run: Run, steps: int) -> list[str]:
+    """The same, from the order of a run."""
+    order, hashes = training_order(records, run.protocol, run.seed), [""]
+    for images, flips in list(zip(order.images, order.flips, strict=True))[:steps]:
+        step = "".join(f"{records[image].id}{'-' if flip else '+'}" for image, flip in zip(images, flips, strict=True))
+        hashes.append(hashlib.sha256(f"{hashes[-1]}{step}".encode()).hexdigest())
+    return hashes[1:]
+
+
 @BOTH
 def test_resumed_training_equals_an_uninterrupted_one(variant, records, tmp_path):
     run = make_run(variant)
@@ -137,6 +153,8 @@ def test_resumed_training_equals_an_uninterrupted_one(variant, records, tmp_path
     assert same(straight, train(run, records, tmp_path / "resumed"))
     assert not same(straight, build(run).state_dict())
     log = (tmp_path / "straight" / "train_log.jsonl").read_text()
+    assert consumed(log) == consumed((tmp_path / "resumed" / "train_log.jsonl").read_text())
+    assert consumed(log)[:2] == consumed_by_order(records, run, 2)
     assert ("stage3_regression" in log) == (variant == "cascade_rcnn")
     assert '"rpn_classification"' in log
     assert same(straight, train(run, records, tmp_path / "workers", workers=1))
@@ -342,7 +360,7 @@ def test_what_of_the_backbone_learns(batch_norm, records, tmp_path):
     assert values["backbone.batch_norm"] == batch_norm
 
 
-@pytest.mark.parametrize(("rule", "shares"), [("decay", [1.0, 0.5, 0.25]), ("avg", [0.33333] * 3)])
+@pytest.mark.parametrize(("rule", "shares"), [("decay", [1.0, 0.5, 0.25]), ("avg", [0.3333333] * 3)])
 def test_controls_of_a_cascade(rule, shares):
     values = {control.name: control.value for control in ADAPTER.controls(make_run("cascade_rcnn", stage_loss=rule))}
     assert values["heads.trunk_gradient"] == shares

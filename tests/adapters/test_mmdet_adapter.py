@@ -1,5 +1,9 @@
 """MMDetection's adapter: what it builds, how it trains and what it predicts."""
 
+import hashlib
+import json
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -55,8 +59,8 @@ def test_training_is_repeatable_and_resuming_equals_never_stopping(
     out = tmp_path / "stopped"
     after = TrainingSession.after_iteration
 
-    def stop_in_the_fifth(self, iteration, losses, learning_rate):
-        after(self, iteration, losses, learning_rate)
+    def stop_in_the_fifth(self, iteration, *arguments):
+        after(self, iteration, *arguments)
         if iteration == 4:
             raise KeyboardInterrupt
 
@@ -75,6 +79,22 @@ def test_training_is_repeatable_and_resuming_equals_never_stopping(
     ]
     assert lines[0] == lines[1]
     assert len(lines[0]) == 6
+
+
+def test_the_log_says_which_images_were_trained_on(small_run, records, execution, tmp_path):
+    run = small_run("mmdet", "faster_rcnn")
+    train(run, records, tmp_path, execution)
+    with_boxes = trainable_records(records)
+    order = training_order(with_boxes, run.protocol, run.seed)
+    chain = ""
+    for line, images, flips in zip(
+        (tmp_path / "train_log.jsonl").read_text().splitlines(), order.images, order.flips, strict=True
+    ):
+        step = "".join(
+            f"{with_boxes[image].id}{'-' if flip else '+'}" for image, flip in zip(images, flips, strict=True)
+        )
+        chain = hashlib.sha256(f"{chain}{step}".encode()).hexdigest()
+        assert json.loads(line)["consumed_sha256"] == chain
 
 
 def test_another_seed_trains_another_model(small_run, records, execution, tmp_path):
@@ -275,8 +295,6 @@ def test_operators_are_served():
 def test_an_operator_that_torchvision_lacks_says_so():
     if operators_in_use() != "torchvision":
         pytest.skip("needs an mmcv without compiled operators; this one has them")
-    import sys
-
     with pytest.raises(NotImplementedError, match="carafe_forward"):
         sys.modules["mmcv._ext"].carafe_forward()
 
@@ -286,3 +304,33 @@ def test_the_session_refuses_a_training_split_without_boxes(records):
 
     with pytest.raises(InputError, match="no image has a ground-truth box"):
         trainable(PreparedSplit((records[5],), (1,)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_under_own_rules_trains_and_predicts(variant, small_run, records, execution, tmp_path):
+    run = small_run("mmdet", variant)
+    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": "mmdet"})})
+    model = initial_model(ADAPTER, run, with_weights=False)
+    assert variant == "faster_rcnn" or type(model.roi_head).__name__ == "CascadeRoIHead"
+    train(run, records, tmp_path, execution)
+    predictions = list(ADAPTER.predict(run, model.eval(), records[:1]))
+    assert list(predictions[0].test_stages) == [stage.label for stage in cascade_test_stages(run.variant.stages)]
+
+
+def test_boxes_regressed_out_of_the_image_are_dropped_between_stages(small_run, records):
+    run = small_run("mmdet", "cascade_rcnn")
+    model = initial_model(ADAPTER, run, with_weights=False).train()
+    with torch.no_grad():
+        model.roi_head.bbox_head[0].fc_reg.bias[0] = 20.0  # two widths to the right
+    with_boxes = trainable_records(records)
+    dataset = TrainingDataset(run, with_boxes, training_order(with_boxes, run.protocol, 0))
+    batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+    seen = []
+    bbox_loss = model.roi_head.bbox_loss
+    model.roi_head.bbox_loss = lambda stage, x, results: (
+        seen.append(torch.cat([result.priors for result in results])) or bbox_loss(stage, x, results)
+    )
+    total, _ = model.parse_losses(model.loss(batch["inputs"], batch["data_samples"]))
+    assert torch.isfinite(total)
+    assert 0 < len(seen[1]) < len(seen[0])
+    assert (seen[1][:, 2:] > seen[1][:, :2]).all()

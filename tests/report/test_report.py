@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,6 +16,7 @@ import vl_convert
 import yaml
 
 from cascadebench.configuration import CONFIG, read_yaml
+from cascadebench.controls.audit import Audit, Finding
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.study import Study, load_study
@@ -86,6 +88,26 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
     write("predicted.json", {"run": run_id, "seconds_per_image": 0.05})
 
 
+def write_audit(root: Path, study: Study, *findings: Finding) -> None:
+    """The audit of the controls as ``cascadebench audit`` writes it."""
+    audit = Audit(study.name, len(study.runs), 97, findings)
+    summary = {"passed": audit.passed, "verdict": audit.verdict}
+    (root / "studies" / study.name / "audit.json").write_text(json.dumps(summary | dataclasses.asdict(audit)))
+
+
+def operators(study: Study) -> list[Finding]:
+    """A stated difference between the frameworks, of every variant."""
+    pairs = [(planned.run.id, other.run.id) for planned in study.runs for other in study.runs
+             if (planned.run.framework, other.run.framework) == ("detectron2", "mmdet") and planned.label == other.label
+             and planned.run.seed == other.run.seed]  # fmt: skip
+    return [
+        Finding(
+            "framework difference", "frameworks", "model.operators", *pair, "vision", "mmcv", "a.nms", "b.nms", "Why."
+        )
+        for pair in pairs
+    ]
+
+
 def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Path:
     """A results tree as the pipeline leaves it; the runs in `failed` broke during training."""
     status, ap, per_class, gaps, cost = [], [], [], [], []
@@ -133,6 +155,7 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
     tables = {"status": status, "ap": ap, "ap_per_class": per_class, "gaps": gaps, "cost": cost}
     for name, rows in tables.items():
         write_csv(root / "studies" / study.name / f"{name}.csv", rows)
+    write_audit(root, study, *operators(study))
     split = {"images": 400, "annotations": 1203, "crowd": 0, "dropped": 0, "clipped": 2, "source_sha256": "ab" * 32}
     lock = {
         "dataset": study.dataset.name,
@@ -270,7 +293,7 @@ def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
 def test_sections_stand_in_order(page: Page) -> None:
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section" and "id" in attributes]
     results = ["summary", "accuracy", "curves", "gaps", "test-stages", "per-category", "training", "cost"]
-    assert sections == [*results, "protocol", "dataset", "environment", "runs", "limits", "repeat"]
+    assert sections == [*results, "protocol", "audit", "dataset", "environment", "runs", "limits", "repeat"]
 
 
 def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
@@ -359,6 +382,34 @@ def test_protocol_table_has_every_value(study: Study, page: Page) -> None:
     assert page.row("protocol-values", "gradient_clip_norm")[1] == "10"
 
 
+def test_the_audit_states_framework_differences_once(page: Page) -> None:
+    assert "0 violations; 1 stated framework difference (97 controls in 4 runs)." in page.text
+    assert "audit-violations" not in page.tables
+    runs = [f"Faster R-CNN FPN, {name}, seed 0|Cascade R-CNN, {name}, seed 0" for name in ("Detectron2", "MMDetection")]
+    row = ["model.operators", runs[0], "vision|a.nms", runs[1], "mmcv|b.nms", "Why."]
+    assert page.tables["audit-frameworks"][1:] == [row]
+
+
+def test_violations_are_told_at_the_top_and_accepted_ones_with_their_reason(study: Study, tmp_path: Path) -> None:
+    results = write_results(tmp_path, study)
+    wrong, fine = study.run_ids[-1], study.run_ids[0]
+    write_audit(
+        results, study,
+        Finding("violation", "protocol", "rpn.nms_iou", wrong, "protocol", 0.7000001, 0.7, "x.iou", reason=HOSTILE),
+        Finding("violation", "readings", "rpn.border", fine, reason="not read"),
+        Finding("accepted", "treatment", "input.resize", wrong, fine, "cv2", "pillow", "y", "z", "It is a test."),
+    )  # fmt: skip
+    page = report_on(study, results, tmp_path)
+    assert "2 violations; 1 accepted violation; 0 stated framework differences" in page.text
+    assert page.text.index("audit of the controls found violations") < page.text.index("AP by IoU threshold")
+    title = "Cascade R-CNN, Detectron2, seed 0"
+    value = ["rpn.nms_iou", title, "0.7000001|x.iou", "the protocol", "0.7", HOSTILE]
+    assert page.tables["audit-violations"][1:] == [
+        value, ["rpn.border", "Faster R-CNN FPN, MMDetection, seed 0", "", "", "", "not read"],
+    ]  # fmt: skip
+    assert page.row("audit-accepted", "input.resize")[-1] == "It is a test."
+
+
 def test_failed_run_is_shown_with_its_reason(study: Study, tmp_path: Path) -> None:
     page = report_on(study, write_results(tmp_path, study, failed=(study.run_ids[-1],)), tmp_path)
     text = " ".join(page.text.split())
@@ -391,6 +442,8 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
         ("studies/tiny/ap_per_class.csv", "ap_per_class.csv is missing."),
         ("studies/tiny/gaps.csv", "gaps.csv is missing."),
         ("studies/tiny/cost.csv", "cost.csv is missing."),
+        ("studies/tiny/audit.json", "audit.json is missing."),
+        ("studies/tiny/audit.json", "Not audited: audit.json is missing or unreadable."),
         ("runs", "controls.json is missing for 4 of 4 runs."),
         ("datasets", "datasets/shapes/lock.json is missing."),
         (".", "train_log.jsonl is missing or empty for 4 of 4 runs."),
@@ -416,6 +469,7 @@ def test_damaged_files_do_not_stop_the_report(study: Study, complete: Path, tmp_
     page = report_on(study, results, tmp_path)
     assert "4 of 4 runs evaluated" in page.text
     assert "train_log.jsonl is missing or empty for 4 of 4 runs." in page.text
+    assert "Not audited: audit.json is missing or unreadable." in page.text
 
 
 def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ rule aggregate:
 rule report:
     input:
         rules.aggregate.output,
+        rules.audit.output,
     output:
         report(f"reports/{STUDY.name}.html", category="CascadeBench"),
     log:

@@ -1,0 +1,14 @@
+"""Effective values of a run in Detectron2, read back from its built objects or probed by how they behave."""
+
+from adapters.contract import Control
+from adapters.detectron2.built import Built
+from adapters.detectron2.controls import backbone, heads, images, inference, proposals, training
+from adapters.detectron2.controls.rows import undisturbed
+
+PARTS = (training, images, backbone, proposals, heads, inference)
+
+
+def read_controls(built: Built) -> list[Control]:
+    """Read every control; the objects, and the random state, are left as they were."""
+    with undisturbed(built.model):
+        return [Control(*row) for part in PARTS for row in part.rows(built)]

@@ -1,0 +1,32 @@
+"""Detectron2's own rules where they differ from the common ones, for a protocol with ``rules: detectron2``.
+
+What the protocol has a value for (image sizes, batch norm, iterations) is not here: a protocol says it.
+"""
+
+from detectron2.config import LazyCall
+from detectron2.modeling.box_regression import Box2BoxTransform
+from omegaconf import DictConfig
+
+FIRST_STAGE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+CASCADE_TRAIN_POST_NMS = 2000
+
+
+def keep_own_rules(node: DictConfig) -> None:
+    """Change a detector's configuration tree, variant included, back to Detectron2's own rules.
+
+    Weights start as Detectron2 draws them, too; that is no part of the tree (:func:`.config.build_detector`).
+    """
+    heads = node.roi_heads
+    stages = len(heads.box_heads)
+    # Boxes may shrink to nothing: the transform clamps from above alone.
+    node.proposal_generator.box2box_transform = LazyCall(Box2BoxTransform)(weights=[1.0] * 4)
+    for stage, predictor in enumerate(heads.box_predictors):
+        # 10, 20 and 30 as they stand in Detectron2's files, in place of reciprocals of the deviations.
+        weights = [weight * (stage + 1) for weight in FIRST_STAGE_WEIGHTS]
+        predictor.box2box_transform = LazyCall(Box2BoxTransform)(weights=weights)
+        predictor.loss_weight = 1.0
+    # Every stage's loss counts fully in its head, and its share of the trunk's gradient is the same.
+    heads.trunk_gradient = [1 / stages] * stages
+    if stages > 1:
+        # Base-RCNN-FPN.yaml keeps 1000, which protocols have; the cascade's file raises it.
+        node.proposal_generator.post_nms_topk[0] = CASCADE_TRAIN_POST_NMS

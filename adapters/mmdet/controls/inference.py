@@ -1,0 +1,30 @@
+"""Controls of what follows the heads, and of the whole model."""
+
+from collections.abc import Iterator
+
+import torch
+from mmdet.models.layers import multiclass_nms
+
+from adapters.mmdet.built import Built
+from adapters.mmdet.controls.rows import Row, overlap_of_nms
+from adapters.mmdet.operators import operators_in_use
+
+
+def inference_rows(built: Built) -> Iterator[Row]:
+    """From scores and boxes to detections; size and operators of the model."""
+    config, where = built.model.test_cfg.rcnn, "model.test_cfg.rcnn"
+    yield "inference.score_threshold", config.score_thr, f"{where}.score_thr"
+    yield "inference.nms_iou", overlap_of_nms(config.nms), f"{where}.nms"
+    yield "inference.nms_classwise", nms_classwise(built), f"probe: multiclass_nms() with {where}.nms"
+    yield "inference.max_detections", config.max_per_img, f"{where}.max_per_img"
+    yield "inference.score_rule", built.run.variant.headline, "run.variant.headline"
+    trainable = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
+    yield "model.trainable_parameters", trainable, "model.parameters() with requires_grad"
+    yield "model.operators", operators_in_use(), "sys.modules['mmcv._ext']"
+
+
+def nms_classwise(built: Built) -> bool:
+    """Probe whether two equal boxes of different classes are both kept."""
+    boxes = torch.tensor([[10.0, 10.0, 50.0, 50.0]] * 2)
+    scores = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.8, 0.2]])
+    return len(multiclass_nms(boxes, scores, 0.5, built.model.test_cfg.rcnn.nms, 10)[0]) == 2

@@ -1,0 +1,1 @@
+"""Controls: named effective values of a run, what they should be, and the audit that compares them."""

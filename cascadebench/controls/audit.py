@@ -1,0 +1,253 @@
+"""The audit: every run's controls against the protocol, the baseline, its other seeds and the other frameworks."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from cascadebench.controls.definition import ControlDefinition
+from cascadebench.controls.definitions import CONTROLS
+from cascadebench.study import AcceptedViolation, PlannedRun, Study
+
+FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
+Check = Literal["readings", "protocol", "treatment", "seeds", "frameworks", "acceptance"]
+Readings = dict[str, dict[str, Any]]
+"""A run's readings by control: ``name``, ``value``, ``read_from``."""
+
+PROTOCOL = "protocol"
+"""Stands for the other run where a value is compared with what the protocol says."""
+RELATIVE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One difference, or one reading that is not there.
+
+    Attributes
+    ----------
+    kind : str
+        ``violation``: the study must not train. ``accepted``: a violation that the study's file accepts. ``framework
+        difference``: the definition of the control says why frameworks differ. ``own rule``: the protocol keeps a
+        framework's own rules, and this is one.
+    check : str
+        What was checked: ``readings`` (every control is there), ``protocol``, ``treatment`` (against the baseline),
+        ``seeds``, ``frameworks``, ``acceptance`` (an accepted violation that does not occur).
+    control, run : str
+        Name and run id; empty where they are none in particular.
+    other_run : str
+        Id of the run that it was compared with, or ``protocol``.
+    value, other
+        The two values.
+    read_from, other_read_from : str
+        Where they were read, as code.
+    reason : str
+        What is wrong, or why it is not.
+    """
+
+    kind: FindingKind
+    check: Check
+    control: str
+    run: str
+    other_run: str = ""
+    value: Any = None
+    other: Any = None
+    read_from: str = ""
+    other_read_from: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audit of a study found, among how many runs and controls."""
+
+    study: str
+    runs: int
+    controls: int
+    findings: tuple[Finding, ...]
+
+    def of_kind(self, kind: FindingKind) -> list[Finding]:
+        """Findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no violation."""
+        return not self.of_kind("violation")
+
+    @property
+    def verdict(self) -> str:
+        """Violations by number, what is stated by the number of its controls."""
+        stated = {kind: len({f.control for f in self.of_kind(kind)}) for kind in ("framework difference", "own rule")}
+        words = [
+            _counted(len(self.of_kind("violation")), "violation"),
+            *([_counted(len(self.of_kind("accepted")), "accepted violation")] * bool(self.of_kind("accepted"))),
+            _counted(stated["framework difference"], "stated framework difference"),
+            *([_counted(stated["own rule"], "own rule")] * bool(stated["own rule"])),
+        ]
+        return f"{'; '.join(words)} ({self.controls} controls in {_counted(self.runs, 'run')})"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """Findings that are the same but for the runs, together."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(repr(replace(finding, run="", other_run="")), []).append(finding)
+    return list(groups.values())
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values are equal: numbers but for a relative 1e-6, lists element by element.
+
+    2 equals 2.0; True equals neither 1 nor 1.0.
+    """
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
+    if numbers:
+        return math.isclose(one, other, rel_tol=RELATIVE_TOLERANCE)
+    return type(one) is type(other) and one == other
+
+
+def audit(study: Study, controls: Mapping[str, Sequence[dict[str, Any]]]) -> Audit:
+    """Compare what was read back from the runs of a study.
+
+    Parameters
+    ----------
+    controls : mapping of str to sequence of dict
+        By run id, the entries ``name``, ``value``, ``read_from``. A run that is not there is a violation.
+
+    Returns
+    -------
+    Audit
+        A value that is not the protocol's is one finding, and is not compared with other runs on top of that.
+    """
+    readings = {run_id: {entry["name"]: entry for entry in entries} for run_id, entries in controls.items()}
+    findings = [finding for planned in study.runs for finding in _incomplete(planned, controls.get(planned.run.id))]
+    for planned in study.runs:
+        findings += _against_protocol(planned, readings.get(planned.run.id, {}))
+    wrong = {(finding.run, finding.control) for finding in findings if finding.kind == "violation"}
+    for check, planned, reference in _pairs(study):
+        here = {name: entry for name, entry in readings.get(planned.run.id, {}).items()
+                if not {(planned.run.id, name), (reference.run.id, name)} & wrong}  # fmt: skip
+        findings += _between_runs(check, planned, reference, here, readings.get(reference.run.id, {}))
+    findings = _accept(study, findings)
+    return Audit(study.name, len(study.runs), len(CONTROLS), tuple(findings))
+
+
+def _incomplete(planned: PlannedRun, entries: Sequence[dict[str, Any]] | None) -> Iterator[Finding]:
+    """Controls that are missing, unknown or listed twice."""
+    run_id = planned.run.id
+    if entries is None:
+        yield Finding("violation", "readings", "", run_id, reason="the run has no controls.json: inspect it first")
+        return
+    names = Counter(entry["name"] for entry in entries)
+    problems = {
+        "the control was not read": [name for name in CONTROLS if name not in names],
+        "no definition has this control": [name for name in names if name not in CONTROLS],
+        "the control is listed more than once": [name for name, count in names.items() if count > 1],
+    }
+    by_name = {entry["name"]: entry for entry in entries}
+    for reason, wrong in problems.items():
+        for name in wrong:
+            entry = by_name.get(name, {})
+            place = str(entry.get("read_from", ""))
+            yield Finding("violation", "readings", name, run_id, "", entry.get("value"), None, place, "", reason)
+
+
+def _against_protocol(planned: PlannedRun, readings: Readings) -> Iterator[Finding]:
+    """Values that are not what the protocol, backbone or variant says."""
+    run = planned.run
+    aligned = run.protocol.rules == "aligned"
+    for name, entry in readings.items():
+        definition = CONTROLS.get(name)
+        if definition is None or definition.kind != "protocol" or definition.expected is None:
+            continue
+        expected = definition.expected(run)
+        if not same_value(entry["value"], expected):
+            kind, reason = (
+                ("violation", "the run's protocol, backbone or variant says otherwise")
+                if aligned
+                else ("own rule", f"the protocol keeps {run.protocol.rules}'s own rules")
+            )
+            place = entry["read_from"]
+            yield Finding(kind, "protocol", name, run.id, PROTOCOL, entry["value"], expected, place, "", reason)
+
+
+def _pairs(study: Study) -> Iterator[tuple[Check, PlannedRun, PlannedRun]]:
+    """Every run with the baseline's, with its own of the first seed, and with the first framework's."""
+    file = study.file
+    runs = {(p.label, p.run.framework, p.run.backbone.name, p.run.seed): p for p in study.runs}
+    for (label, framework, backbone, seed), planned in runs.items():
+        references: dict[Check, tuple[str, str, str, int]] = {
+            "treatment": (file.baseline, framework, backbone, seed),
+            "seeds": (label, framework, backbone, file.seeds[0]),
+            "frameworks": (label, file.frameworks[0], backbone, seed),
+        }
+        for check, key in references.items():
+            if runs[key] is not planned:
+                yield check, planned, runs[key]
+
+
+def _between_runs(
+    check: Check, planned: PlannedRun, reference: PlannedRun, ours: Readings, theirs: Readings
+) -> Iterator[Finding]:
+    """Values that differ between two runs and should not, or whose difference is stated."""
+    for name, entry in ours.items():
+        definition, other = CONTROLS.get(name), theirs.get(name)
+        if definition is None or other is None or same_value(entry["value"], other["value"]):
+            continue
+        judgement = _judge(check, definition, planned)
+        if judgement:
+            kind, reason = judgement
+            values = (entry["value"], other["value"], entry["read_from"], other["read_from"])
+            yield Finding(kind, check, name, planned.run.id, reference.run.id, *values, reason)
+
+
+def _judge(check: Check, definition: ControlDefinition, planned: PlannedRun) -> tuple[FindingKind, str] | None:
+    """What a difference between two runs is and why; None if it may be."""
+    if definition.kind == "record":
+        return None
+    if check == "seeds":
+        return None if definition.per_seed else ("violation", "differs between seeds of the same variant")
+    if check == "treatment":
+        card = f"the card of {planned.run.variant.name} does not declare it as treatment"
+        declared = definition.name in planned.treatment
+        return None if declared else ("violation", f"differs from the baseline, and {card}")
+    if definition.kind == "framework":
+        return "framework difference", definition.reason
+    return "violation", "differs between frameworks, and no reason is stated"
+
+
+def _accept(study: Study, findings: Sequence[Finding]) -> list[Finding]:
+    """Turn violations that the study accepts into accepted ones; add the acceptances that match none."""
+    planned = {one.run.id: one for one in study.runs}
+    entries = study.file.accepted_violations
+    result, used = [], set()
+    for finding in findings:
+        matching = [number for number, entry in enumerate(entries) if _matches(entry, finding, planned)]
+        used.update(matching)
+        accepted = {"kind": "accepted", "reason": entries[matching[0]].reason} if matching else {}
+        result.append(replace(finding, **accepted))
+    if any(finding.check == "readings" and not finding.control for finding in findings):
+        return result  # without all readings, what matches nothing may still have its use
+    for number, entry in enumerate(entries):
+        if number not in used:
+            reason = f"accepted_violations[{number}] of the study matches no violation: remove it"
+            result.append(Finding("violation", "acceptance", entry.control, "", reason=reason))
+    return result
+
+
+def _matches(entry: AcceptedViolation, finding: Finding, planned: Mapping[str, PlannedRun]) -> bool:
+    """Whether an entry of the study's file accepts a violation."""
+    frameworks = {planned[run].run.framework for run in (finding.run, finding.other_run) if run in planned}
+    return (
+        finding.kind == "violation"
+        and finding.control == entry.control
+        and entry.variant in (None, planned[finding.run].label)
+        and (entry.framework is None or entry.framework in frameworks)
+    )

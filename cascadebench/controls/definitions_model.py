@@ -1,0 +1,201 @@
+"""Controls of the model: backbone and pyramid, region proposal network, heads, inference."""
+
+from cascadebench.cascade import stage_iou_thresholds, stage_target_stds, stage_weights
+from cascadebench.controls.definition import ControlDefinition as Control
+from cascadebench.controls.definition import always, value
+from cascadebench.run import Run
+
+SIDE_FACTORS = [0.016, 62.5]
+"""Least and greatest factor on a box's side, 16 / 1000 and 1000 / 16."""
+
+
+def _blocks(run: Run) -> list[int]:
+    return {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[run.backbone.depth]
+
+
+def _channels(run: Run) -> list[int]:
+    expansion = 4 if run.backbone.depth >= 50 else 1
+    return [run.backbone.base_channels * expansion * 2**stage for stage in range(4)]
+
+
+def _anchor_sides(run: Run) -> list[float]:
+    return [run.protocol.rpn.anchors.scale * stride for stride in (4, 8, 16, 32, 64)]
+
+
+def _iou_thresholds(run: Run) -> list[float]:
+    return stage_iou_thresholds(run.protocol.heads.iou_threshold, run.variant.stages)
+
+
+def _target_stds(run: Run) -> list[list[float]]:
+    return [list(stds) for stds in stage_target_stds(run.protocol.heads.target_stds, run.variant.stages)]
+
+
+def _stage_weights(run: Run) -> list[float]:
+    return stage_weights(run.variant.options.get("stage_loss", "decay"), run.variant.stages)
+
+
+BACKBONE = (
+    Control("backbone.blocks", "Residual blocks per stage.", expected=_blocks),
+    Control("backbone.channels", "Output channels per stage.", expected=_channels),
+    Control(
+        "backbone.stride_in_1x1",
+        "Whether a bottleneck strides in its first 1x1 convolution.",
+        expected=value("backbone.stride_in_1x1"),
+    ),
+    Control("backbone.frozen_parameters", "Backbone parameters that do not learn.", kind="equal"),
+    Control("backbone.batch_norm", "What batch norm learns.", expected=value("protocol.backbone.batch_norm")),
+    Control(
+        "backbone.weights_sha256",
+        "Checksum of the file of backbone weights; none: random weights.",
+        expected=lambda run: run.backbone.weights.sha256 if run.backbone.weights else None,
+    ),
+    Control(
+        "weights.trunk_sha256", "Hash of the initial weights of backbone, neck and RPN.", kind="equal", per_seed=True
+    ),
+    Control("weights.first_head_sha256", "Hash of the first head's initial weights.", kind="equal", per_seed=True),
+    Control("neck.channels", "Channels of every pyramid level.", expected=value("protocol.neck.channels")),
+    Control("neck.levels", "Pyramid levels.", expected=always(5)),
+    Control("neck.last_level", "Probe: how the coarsest level comes from the one before.", expected=always("max_pool")),
+    Control("neck.top_down", "Probe: how a coarser level is enlarged.", expected=always("nearest")),
+)
+
+RPN = (
+    Control("rpn.anchor_sides", "Square root of an anchor's area, per level.", "pixels", expected=_anchor_sides),
+    Control(
+        "rpn.anchor_aspect_ratios",
+        "Height of an anchor over its width.",
+        expected=value("protocol.rpn.anchors.aspect_ratios"),
+    ),
+    Control("rpn.anchor_grid_sha256", "Probe: hash of all anchors of a 96 x 64 image.", kind="equal"),
+    Control("rpn.positive_iou", "IoU from which an anchor is positive.", expected=value("protocol.rpn.positive_iou")),
+    Control("rpn.negative_iou", "IoU below which an anchor is negative.", expected=value("protocol.rpn.negative_iou")),
+    Control("rpn.low_quality_matches", "Whether a ground truth's best anchors are positive.", expected=always(True)),
+    Control("rpn.low_quality_floor", "Probe: least IoU of such a best anchor.", expected=always(0.0)),
+    Control(
+        "rpn.low_quality_ground_truth",
+        "Probe: which ground truth such a best anchor regresses to.",
+        expected=always("its best"),
+    ),
+    Control("rpn.anchors_per_image", "Anchors sampled per image.", expected=value("protocol.rpn.anchors_per_image")),
+    Control(
+        "rpn.positive_fraction",
+        "Greatest share of positives among the sampled anchors.",
+        expected=value("protocol.rpn.positive_fraction"),
+    ),
+    Control(
+        "rpn.loss_normalizer",
+        "Probe: what divides the RPN losses.",
+        expected=always("anchors_per_image x images"),
+    ),
+    Control(
+        "rpn.train_pre_nms",
+        "Proposals per level before NMS in training.",
+        expected=value("protocol.rpn.train_pre_nms"),
+    ),
+    Control(
+        "rpn.test_pre_nms", "Proposals per level before NMS in testing.", expected=value("protocol.rpn.test_pre_nms")
+    ),
+    Control(
+        "rpn.train_post_nms",
+        "Proposals over all levels after NMS in training.",
+        expected=value("protocol.rpn.train_post_nms"),
+    ),
+    Control(
+        "rpn.test_post_nms",
+        "Proposals over all levels after NMS in testing.",
+        expected=value("protocol.rpn.test_post_nms"),
+    ),
+    Control("rpn.nms_iou", "IoU of the RPN's NMS.", expected=value("protocol.rpn.nms_iou")),
+    Control("rpn.min_box_side", "Sides of proposals are longer than this.", "pixels", expected=always(0.0)),
+    Control("rpn.border", "Border beyond which anchors take no part; -1: none.", "pixels", expected=always(-1)),
+    Control("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", expected=always(True)),
+    Control("rpn.regression_loss", "Regression loss of the RPN.", expected=always("l1")),
+    Control("rpn.loss_weights", "Weights of classification and regression.", expected=always([1.0, 1.0])),
+    Control("rpn.target_stds", "Standard deviations of the RPN's regression targets.", expected=always([1.0] * 4)),
+    Control(
+        "rpn.delta_clamp",
+        "Probe: least and greatest factor on an anchor's side.",
+        expected=always(SIDE_FACTORS),
+    ),
+)
+
+HEADS = (
+    Control("heads.stages", "Number of heads.", expected=value("variant.stages")),
+    Control("heads.iou_threshold", "IoU from which a RoI is positive, per stage.", expected=_iou_thresholds),
+    Control(
+        "heads.target_means",
+        "Means of the regression targets, per stage.",
+        expected=lambda run: [[0.0] * 4] * run.variant.stages,
+    ),
+    Control("heads.target_stds", "Standard deviations of the regression targets, per stage.", expected=_target_stds),
+    Control(
+        "heads.delta_clamp",
+        "Probe: least and greatest factor on a RoI's side, per stage.",
+        expected=lambda run: [SIDE_FACTORS] * run.variant.stages,
+    ),
+    Control(
+        "heads.regression",
+        "One regressor for all classes or one per class.",
+        expected=lambda run: run.variant.options.get("regression", "class_agnostic"),
+    ),
+    Control("heads.classification_loss", "Classification loss of the heads.", expected=always("cross_entropy")),
+    Control("heads.regression_loss", "Regression loss of the heads.", expected=always("l1")),
+    Control(
+        "heads.loss_weight",
+        "Weight of each stage's losses in its head's gradient.",
+        expected=lambda run: [1.0] * run.variant.stages,
+    ),
+    Control("heads.loss_normalizer", "Probe: what divides both losses of a stage.", expected=always("RoIs")),
+    Control(
+        "heads.trunk_gradient", "Probe: share of each stage's gradient that reaches the trunk.", expected=_stage_weights
+    ),
+    Control("heads.width", "Outputs of a fully connected layer.", expected=value("protocol.heads.width")),
+    Control("heads.fully_connected_layers", "Fully connected layers of a head.", expected=always(2)),
+    Control("heads.pool_size", "Side of a pooled RoI.", "cells", expected=value("protocol.heads.pool_size")),
+    Control(
+        "heads.sampling_ratio",
+        "RoIAlign samples per bin side; 0: as many as the bin has feature cells.",
+        expected=value("protocol.heads.sampling_ratio"),
+    ),
+    Control("heads.pooling_aligned", "Whether RoIAlign shifts by half a pixel.", expected=always(True)),
+    Control(
+        "heads.level_map_sha256", "Probe: hash of the pyramid levels that fixed boxes are pooled from.", kind="equal"
+    ),
+    Control(
+        "heads.rois_per_image", "RoIs sampled for the first stage.", expected=value("protocol.heads.rois_per_image")
+    ),
+    Control(
+        "heads.positive_fraction",
+        "Greatest share of positives among the sampled RoIs.",
+        expected=value("protocol.heads.positive_fraction"),
+    ),
+    Control(
+        "heads.add_ground_truth",
+        "Whether ground truth joins the first stage's proposals in training.",
+        expected=value("protocol.heads.add_ground_truth"),
+    ),
+    Control("heads.rois_entering", "Probe: RoIs that train each stage on a fixed batch.", kind="equal"),
+    Control("heads.positives_entering", "Probe: positives among the RoIs that train each stage.", kind="equal"),
+)
+
+INFERENCE = (
+    Control(
+        "inference.score_threshold",
+        "Detections score above this.",
+        expected=value("protocol.inference.score_threshold"),
+    ),
+    Control("inference.nms_iou", "IoU of the final NMS.", expected=value("protocol.inference.nms_iou")),
+    Control("inference.nms_classwise", "Probe: whether classes are suppressed apart.", expected=always(True)),
+    Control("inference.max_detections", "Detections per image.", expected=value("protocol.inference.max_detections")),
+    Control("inference.score_rule", "Test stage that stands for the variant.", expected=value("variant.headline")),
+)
+
+MODEL = (
+    Control("model.trainable_parameters", "Parameters that learn.", kind="equal"),
+    Control(
+        "model.operators",
+        "What serves NMS and RoIAlign.",
+        kind="framework",
+        reason="Each framework calls the operators that its installation has; the stand-ins give the same numbers.",
+    ),
+)

@@ -1,0 +1,132 @@
+"""What MMDetection's adapter builds, read back: names of weights, controls, common and own rules."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from adapters.mmdet.adapter import ADAPTER
+from adapters.mmdet.controls.rows import delta_clamp
+from adapters.mmdet.weights import common_name
+from cascadebench.controls.definitions import CONTROLS
+from cascadebench.initial_weights import initial_tensor
+from cascadebench.study import load_study
+
+torch.set_num_threads(1)
+VARIANTS = ["faster_rcnn", "cascade_rcnn"]
+
+
+def values_of(run) -> dict:
+    """Controls by name."""
+    controls = ADAPTER.read_controls(ADAPTER.build(run))
+    values = {control.name: control.value for control in controls}
+    assert len(values) == len(controls)
+    return values
+
+
+def embedded_run(variant, rules="aligned"):
+    """A run of the embedded study under the rules of a protocol."""
+    planned = load_study("tiny").runs
+    run = next(p.run for p in planned if (p.run.framework, p.run.variant.name) == ("mmdet", variant))
+    return run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": rules})})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_weight_has_one_common_name(variant):
+    run = embedded_run(variant)
+    names = {name: common_name(name) for name in ADAPTER.build_model(run).state_dict()}
+    assert {name.rpartition(".")[2] for name, common in names.items() if common is None} == {"num_batches_tracked"}
+    given = [common for common in names.values() if common]
+    assert len(set(given)) == len(given)
+    assert {int(common.split(".")[1]) for common in given if common.startswith("heads.")} == set(
+        range(1, run.variant.stages + 1)
+    )
+
+
+@pytest.mark.parametrize("name", ["backbone.conv2.weight", "roi_head.bbox_head.shared_fcs.2.weight", "neck.gamma"])
+def test_a_name_outside_the_table_is_refused(name):
+    with pytest.raises(ValueError, match="no common name"):
+        common_name(name)
+
+
+def test_initial_weights_are_the_common_ones_of_the_seed():
+    run = embedded_run("cascade_rcnn").model_copy(update={"seed": 3})
+    state = ADAPTER.build_model(run).state_dict()
+    for name, common in {
+        "backbone.layer2.0.downsample.0.weight": "backbone.stage2.0.shortcut.conv.weight",
+        "backbone.layer1.0.bn1.running_var": "backbone.stage1.0.norm1.running_var",
+        "neck.fpn_convs.3.conv.weight": "neck.output5.weight",
+        "rpn_head.rpn_cls.weight": "rpn.objectness.weight",
+        "roi_head.bbox_head.2.fc_reg.weight": "heads.3.regressor.weight",
+    }.items():
+        assert np.array_equal(state[name].numpy(), initial_tensor(common, tuple(state[name].shape), 3)), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_control_is_read_and_what_the_protocol_says(variant):
+    run = embedded_run(variant)
+    values = values_of(run)
+    assert values.keys() == CONTROLS.keys()
+    for name, control in CONTROLS.items():
+        if control.expected:
+            expected = control.expected(run)
+            assert np.asarray(values[name]).shape == np.asarray(expected).shape, name
+            is_number = np.asarray(expected).dtype.kind == "f"
+            assert np.allclose(values[name], expected, rtol=1e-6) if is_number else values[name] == expected, name
+
+
+def test_reading_controls_changes_nothing():
+    built = ADAPTER.build(embedded_run("cascade_rcnn"))
+    before = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = ADAPTER.read_controls(built)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert ADAPTER.read_controls(built) == first
+    assert all(torch.equal(tensor, before[name]) for name, tensor in built.model.state_dict().items())
+    assert built.schedulers[0].last_step == 0
+    assert built.optim_wrapper.param_groups[0]["lr"] == built.run.learning_rate(0)
+
+
+def test_a_protocol_may_keep_mmdetection_s_own_rules():
+    values = values_of(embedded_run("cascade_rcnn", "mmdet"))
+    aligned = values_of(embedded_run("cascade_rcnn"))
+    changed = {name: value for name, value in values.items() if value != aligned[name]}
+    hashes = {"input.resized_image_sha256", "weights.trunk_sha256", "weights.first_head_sha256"}
+    assert hashes <= changed.keys()
+    # The first stage moves all 33 RoIs of an image onto its ground truth, and later ones take 16 positives of 64 RoIs.
+    assert {name: value for name, value in changed.items() if name not in hashes} == {
+        "input.resize": "cv2_bilinear",
+        "rpn.low_quality_floor": 0.3,
+        "rpn.low_quality_ground_truth": "the one it is best for",
+        "rpn.loss_normalizer": "sampled anchors",
+        "rpn.train_post_nms": 200,
+        "rpn.border": 0,
+        "rpn.padding_anchors": False,
+        "rpn.regression_loss": "smooth_l1 up to 0.1111",
+        "heads.target_stds": [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]],
+        "heads.regression_loss": "smooth_l1 up to 1",
+        "heads.loss_weight": [1.0, 0.5, 0.25],
+        "heads.trunk_gradient": [1.0, 1.0, 1.0],
+        "heads.rois_entering": [66, 32, 32],
+        "heads.positives_entering": [2, 32, 32],
+    }
+
+
+def test_positive_anchors_regress_to_their_best_ground_truth():
+    assigner = ADAPTER.build_model(embedded_run("faster_rcnn")).rpn_head.assigner
+    anchors = torch.tensor([[0.0, 0.0, 40.0, 100.0], [0.0, 0.0, 100.0, 100.0], [300.0, 300.0, 320.0, 320.0]])
+    truth = InstanceData(
+        bboxes=torch.tensor([[0.0, 0.0, 40.0, 100.0], [65.0, 0.0, 100.0, 100.0]]), labels=torch.zeros(2).long()
+    )
+    result = assigner.assign(InstanceData(priors=anchors), truth)
+    assert result.gt_inds.tolist() == [1, 1, 0]
+    assert result.labels.tolist() == [0, 0, -1]
+    none = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0).long())
+    assert assigner.assign(InstanceData(priors=anchors), none).gt_inds.tolist() == [0, 0, 0]
+
+
+def test_deltas_are_clamped_on_both_sides():
+    model = ADAPTER.build_model(embedded_run("cascade_rcnn"))
+    coders = [model.rpn_head.bbox_coder, *(head.bbox_coder for head in model.roi_head.bbox_head)]
+    assert [delta_clamp(coder) for coder in coders] == [[0.016, 62.5]] * 4

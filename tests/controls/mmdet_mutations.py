@@ -1,0 +1,301 @@
+"""Single changes behind the configuration's back, in what MMDetection built for the embedded study's Cascade R-CNN.
+
+Each is the name of the control that must see it, and a function that makes it.
+"""
+
+import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
+
+# isort: split
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import torch
+from mmdet.datasets.transforms import FilterAnnotations
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
+from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+from mmdet.models.task_modules.assigners import MaxIoUAssigner
+from mmengine.hooks import EMAHook
+from torch import nn
+from torch.utils.data import DataLoader
+
+from adapters.mmdet.built import Built
+
+Change = Callable[[Built], Any]
+
+
+def found(built: Built, path: str) -> Any:
+    """Follow attributes and positions from what was built."""
+    target = built
+    for part in path.split("."):
+        target = target[int(part)] if part.isdigit() else getattr(target, part)
+    return target
+
+
+def change(path: str, **settings: Any) -> Change:
+    """Make a function that sets attributes, or entries of a dict."""
+
+    def apply(built: Built) -> None:
+        target = found(built, path)
+        for name, value in settings.items():
+            if isinstance(target, dict):
+                target[name] = value
+            else:
+                setattr(target, name, value)
+
+    return apply
+
+
+# Schedule, optimizer and order of the images
+
+GROUP, RPN, ROI = "optim_wrapper.param_groups.0", "model.rpn_head", "model.roi_head"
+
+
+def no_warmup(built):
+    built.schedulers[0].start_factor = 1.0
+    built.optim_wrapper.param_groups[0]["lr"] = built.run.protocol.schedule.base_lr
+
+
+def earlier_milestone(built):
+    first, second = sorted(built.schedulers[-1].milestones)
+    built.schedulers[-1].milestones = Counter([first - 1, second])
+
+
+def longer_warmup(built):
+    built.schedulers[0].total_iters += 1
+    built.schedulers[0].end += 1
+
+
+def another_optimizer(built):
+    built.optim_wrapper.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.run.learning_rate(0))
+
+
+def a_group_without_decay(built):
+    optimizer = built.optim_wrapper.optimizer
+    moved = optimizer.param_groups[0]["params"].pop()
+    optimizer.add_param_group({"params": [moved], "lr": optimizer.param_groups[0]["lr"], "weight_decay": 0.0})
+
+
+def a_parameter_twice(built):
+    parameters = built.optim_wrapper.param_groups[0]["params"]
+    parameters.append(parameters[0])
+
+
+def smaller_batches(built):
+    built.loader = DataLoader(built.dataset, batch_size=1, sampler=built.loader.sampler)
+
+
+def shuffled(built):
+    built.loader = DataLoader(built.dataset, batch_size=built.loader.batch_size, shuffle=True)
+
+
+def two_images_swapped(built):
+    images = built.dataset.order.images
+    images[[0, 1]] = images[[1, 0]]
+
+
+def another_seed_of_the_steps(built):
+    built.session.run = built.run.model_copy(update={"seed": built.run.seed + 1})
+
+
+TRAINING: list[tuple[str, Change]] = [
+    ("schedule.iterations", change("loop", max_iters=601)),
+    ("schedule.learning_rate_peak", change(GROUP, lr=0.0004)),
+    ("schedule.learning_rate_first", no_warmup),
+    ("schedule.milestones", earlier_milestone),
+    ("schedule.learning_rate_last", change("schedulers.1", gamma=0.5)),
+    ("schedule.warmup_iterations", longer_warmup),
+    ("schedule.learning_rates_sha256", change("schedulers.0", start_factor=0.02)),
+    ("optimizer.name", another_optimizer),
+    ("optimizer.momentum", change(GROUP, momentum=0.8)),
+    ("optimizer.weight_decay", change(GROUP, weight_decay=5e-4)),
+    ("optimizer.nesterov", change(GROUP, nesterov=True)),
+    ("optimizer.parameter_groups", a_group_without_decay),
+    ("optimizer.parameters_covered", lambda built: built.optim_wrapper.param_groups[0]["params"].pop()),
+    ("optimizer.parameters_covered", a_parameter_twice),
+    ("optimizer.gradient_clip_norm", change("optim_wrapper", clip_grad_kwargs={"max_norm": 35.0})),
+    ("optimizer.gradient_clip_norm", change("optim_wrapper", clip_grad_kwargs=None)),
+    ("training.precision", change("optim_wrapper", optim_context=lambda model: torch.autocast("cpu", torch.bfloat16))),
+    ("training.weight_averaging", lambda built: built.hooks.append(EMAHook())),
+    ("training.batch_size", smaller_batches),
+    ("training.order_sha256", shuffled),
+    ("training.order_sha256", two_images_swapped),
+    ("training.order_sha256", change("session", start=1)),
+    ("training.flips_sha256", lambda built: built.dataset.order.flips[0, :1].__ixor__(True)),
+    ("training.flips_sha256", change("dataset.transforms.transforms.3", direction="vertical")),
+    ("training.step_seeds_sha256", another_seed_of_the_steps),
+]
+
+# From images to tensors
+
+
+def tiny_boxes_dropped(built):
+    built.dataset.transforms.transforms.insert(3, FilterAnnotations(min_gt_bbox_wh=(1.0, 1.0)))
+
+
+INPUT: list[tuple[str, Change]] = [
+    ("input.pixel_mean", lambda built: built.model.data_preprocessor.mean.add_(1)),
+    ("input.pixel_std", lambda built: built.model.data_preprocessor.std.fill_(1.0)),
+    ("input.channel_order", change("model.data_preprocessor", _channel_conversion=False)),
+    ("input.normalized_pixel", change("model.data_preprocessor", _enable_normalize=False)),
+    ("input.size_divisor", change("model.data_preprocessor", pad_size_divisor=16)),
+    ("input.padding_value", change("model.data_preprocessor", pad_value=0.5)),
+    ("input.resize", change("dataset.transforms.transforms.2", backend="cv2")),
+    ("input.resized_image_sha256", change("test_transforms.transforms.1", interpolation="bicubic")),
+    ("input.resized_shapes", change("test_transforms.transforms.1", keep_ratio=False)),
+    ("input.test_short_side", change("test_transforms.transforms.1", scale=(128, 96))),
+    ("input.max_long_side", change("dataset.transforms.transforms.2", scale=(160, 128))),
+    ("input.train_short_sides", lambda built: built.dataset.order.short_sides[0, :1].__isub__(32)),
+    ("input.ground_truth_boxes", tiny_boxes_dropped),
+]
+
+# Backbone and pyramid
+
+
+def strided_in_1x1(built):
+    first = built.model.backbone.layer2[0].conv1
+    built.model.backbone.layer2[0].conv1 = nn.Conv2d(first.in_channels, first.out_channels, 1, 2, bias=False)
+
+
+def one_frozen_norm(built):
+    built.model.backbone.norm_eval = True
+    built.model.backbone.layer1[0].bn1.weight.requires_grad_(False)
+
+
+def average_pooling(built):
+    forward = built.model.neck.forward
+    built.model.neck.forward = lambda maps: (*(levels := forward(maps))[:-1], nn.functional.avg_pool2d(levels[-2], 2))
+
+
+BACKBONE: list[tuple[str, Change]] = [
+    ("backbone.blocks", lambda built: built.model.backbone.layer2.__delitem__(1)),
+    ("backbone.stride_in_1x1", strided_in_1x1),
+    ("backbone.frozen_parameters", lambda built: built.model.backbone.conv1.weight.requires_grad_(False)),
+    ("backbone.batch_norm", change("model.backbone", norm_eval=True)),
+    ("backbone.batch_norm", one_frozen_norm),
+    ("weights.trunk_sha256", lambda built: built.model.backbone.layer3[0].conv1.weight.data[0, 0, 0, 0].add_(1e-3)),
+    ("weights.first_head_sha256", lambda built: built.model.roi_head.bbox_head[0].fc_cls.weight.data.mul_(2)),
+    ("neck.top_down", change("model.neck", upsample_cfg={"mode": "bilinear"})),
+    ("neck.levels", change("model.neck", num_outs=6)),
+    ("neck.last_level", average_pooling),
+    ("model.trainable_parameters", lambda built: built.model.neck.lateral_convs[0].conv.weight.requires_grad_(False)),
+]
+
+# Proposals
+
+
+def turned_anchors(built):
+    generator = built.model.rpn_head.prior_generator
+    generator.base_anchors = [base[:, [1, 0, 3, 2]] for base in generator.base_anchors]
+
+
+def native(method: str) -> Change:
+    """Make a function that puts MMDetection's own method back into the proposal network."""
+    return lambda built: setattr(
+        built.model.rpn_head, method, MethodType(getattr(RPNHead, method), built.model.rpn_head)
+    )
+
+
+def clamped_elsewhere(path: str) -> Change:
+    """Make a function that clamps a coder's deltas at another ratio."""
+    return lambda built: setattr(
+        found(built, path), "decode", partial(found(built, path).decode, wh_ratio_clip=1 / 1000)
+    )
+
+
+PROPOSALS: list[tuple[str, Change]] = [
+    ("rpn.anchor_sides", lambda built: built.model.rpn_head.prior_generator.base_anchors[0].mul_(1.1)),
+    ("rpn.anchor_aspect_ratios", turned_anchors),
+    ("rpn.anchor_grid_sha256", lambda built: built.model.rpn_head.prior_generator.base_anchors[0].add_(2)),
+    ("rpn.positive_iou", change(f"{RPN}.assigner", pos_iou_thr=0.6)),
+    ("rpn.negative_iou", change(f"{RPN}.assigner", neg_iou_thr=0.4)),
+    ("rpn.low_quality_matches", change(f"{RPN}.assigner", match_low_quality=False)),
+    ("rpn.low_quality_floor", change(f"{RPN}.assigner", min_pos_iou=0.3)),
+    ("rpn.low_quality_ground_truth", change(f"{RPN}.assigner", __class__=MaxIoUAssigner)),
+    ("rpn.anchors_per_image", change(f"{RPN}.sampler", num=32)),
+    ("rpn.positive_fraction", change(f"{RPN}.sampler", pos_fraction=0.25)),
+    ("rpn.loss_normalizer", native("get_targets")),
+    ("rpn.padding_anchors", native("get_anchors")),
+    ("rpn.border", change(f"{RPN}.train_cfg", allowed_border=0)),
+    ("rpn.train_pre_nms", change("model.train_cfg.rpn_proposal", nms_pre=50)),
+    ("rpn.train_post_nms", change("model.train_cfg.rpn_proposal", max_per_img=50)),
+    ("rpn.nms_iou", change("model.train_cfg.rpn_proposal.nms", iou_threshold=0.8)),
+    ("rpn.test_pre_nms", change(f"{RPN}.test_cfg", nms_pre=50)),
+    ("rpn.test_post_nms", change(f"{RPN}.test_cfg", max_per_img=50)),
+    ("rpn.min_box_side", change(f"{RPN}.test_cfg", min_bbox_size=4)),
+    ("rpn.regression_loss", change(RPN, loss_bbox=SmoothL1Loss(beta=1 / 9))),
+    ("rpn.loss_weights", change(f"{RPN}.loss_bbox", loss_weight=2.0)),
+    ("rpn.target_stds", change(f"{RPN}.bbox_coder", stds=(0.1, 0.1, 0.2, 0.2))),
+    ("rpn.delta_clamp", clamped_elsewhere(f"{RPN}.bbox_coder")),
+]
+
+# Heads and inference
+
+
+def one_regressor_per_class(built):
+    for head in built.model.roi_head.bbox_head:
+        head.reg_class_agnostic = False
+        head.fc_reg = nn.Linear(head.fc_reg.in_features, 4 * head.num_classes)
+
+
+def boxes_divided_by_positives(built):
+    head = built.model.roi_head.bbox_head[0]
+    loss = head.loss
+
+    def changed(scores, deltas, rois, labels, *others, **keywords):
+        losses = loss(scores, deltas, rois, labels, *others, **keywords)
+        losses["loss_bbox"] = losses["loss_bbox"] * len(labels) / (labels < head.num_classes).sum().clamp(min=1)
+        return losses
+
+    head.loss = changed
+
+
+def a_narrow_layer(built):
+    first, second = built.model.roi_head.bbox_head[0].shared_fcs
+    narrow = nn.Linear(first.in_features, 64), nn.Linear(64, second.out_features)
+    built.model.roi_head.bbox_head[0].shared_fcs = nn.ModuleList(narrow)
+
+
+def a_stage_samples_again(built):
+    """As MMDetection's own cascade does."""
+    roi_head = built.model.roi_head
+    roi_head.bbox_head[0].__class__ = Shared2FCBBoxHead
+    roi_head.bbox_sampler[1] = roi_head.bbox_sampler[0]
+
+
+HEADS: list[tuple[str, Change]] = [
+    ("heads.iou_threshold", change(f"{ROI}.bbox_assigner.2", pos_iou_thr=0.75)),
+    ("heads.target_means", change(f"{ROI}.bbox_head.1.bbox_coder", means=(0.0, 0.0, 0.1, 0.1))),
+    ("heads.target_stds", change(f"{ROI}.bbox_head.2.bbox_coder", stds=(0.033, 0.033, 0.067, 0.067))),
+    ("heads.delta_clamp", clamped_elsewhere(f"{ROI}.bbox_head.1.bbox_coder")),
+    ("heads.regression", one_regressor_per_class),
+    ("heads.classification_loss", change(f"{ROI}.bbox_head.0", loss_cls=CrossEntropyLoss(class_weight=[1.0] * 6))),
+    ("heads.regression_loss", change(f"{ROI}.bbox_head.2", loss_bbox=SmoothL1Loss(beta=1.0))),
+    ("heads.loss_weight", change(f"{ROI}.bbox_head.0.loss_bbox", loss_weight=2.0)),
+    ("heads.loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
+    ("heads.loss_normalizer", boxes_divided_by_positives),
+    ("heads.trunk_gradient", change(ROI, trunk_gradient=[1.0, 1.0, 1.0])),
+    ("heads.fully_connected_layers", lambda built: built.model.roi_head.bbox_head[1].shared_fcs.__delitem__(1)),
+    ("heads.width", a_narrow_layer),
+    ("heads.sampling_ratio", change(f"{ROI}.bbox_roi_extractor.0.roi_layers.0", sampling_ratio=2)),
+    ("heads.pooling_aligned", change(f"{ROI}.bbox_roi_extractor.1.roi_layers.0", aligned=False)),
+    ("heads.level_map_sha256", change(f"{ROI}.bbox_roi_extractor.0", finest_scale=28)),
+    ("heads.rois_per_image", change(f"{ROI}.bbox_sampler.0", num=128)),
+    ("heads.positive_fraction", change(f"{ROI}.bbox_sampler.0", pos_fraction=0.5)),
+    ("heads.add_ground_truth", change(f"{ROI}.bbox_sampler.0", add_gt_as_proposals=False)),
+    ("heads.rois_entering", change(f"{ROI}.bbox_head.0", __class__=Shared2FCBBoxHead)),
+    ("heads.rois_entering", a_stage_samples_again),
+    ("heads.positives_entering", lambda built: built.model.roi_head.bbox_head[0].fc_reg.bias.data[0].add_(10)),
+]
+
+INFERENCE: list[tuple[str, Change]] = [
+    ("inference.score_threshold", change("model.test_cfg.rcnn", score_thr=0.001)),
+    ("inference.nms_iou", change("model.test_cfg.rcnn.nms", iou_threshold=0.6)),
+    ("inference.nms_classwise", change("model.test_cfg.rcnn.nms", class_agnostic=True)),
+    ("inference.max_detections", change("model.test_cfg.rcnn", max_per_img=300)),
+]
+
+MUTATIONS: list[tuple[str, Change]] = [*TRAINING, *INPUT, *BACKBONE, *PROPOSALS, *HEADS, *INFERENCE]

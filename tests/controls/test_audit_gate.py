@@ -1,0 +1,104 @@
+"""Snakemake: nothing trains before the audit, and a violation ends the study with the table, the report and code 1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from readings import change, right_controls, write_controls
+
+from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.files import write_json
+from cascadebench.study import Study, load_study
+
+
+def snakemake(folder: Path, *arguments: str, study: str = "small", expected: int = 0) -> str:
+    """Run Snakemake on a study of the folder and return what it printed."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", PROJECT / "Snakefile", "--directory", folder]
+    profile = ["--workflow-profile", PROJECT / "profiles" / "default", "--cores", "1"]
+    config = ["--config", f"study={folder / study}.yaml"]
+    done = subprocess.run(
+        [*command, *profile, *arguments, *config],
+        capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def write_study(folder: Path, name: str = "small", **changes) -> Study:
+    """Write the embedded study with few images, under another name."""
+    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
+    card["data"] |= {"train_images": 12, "val_images": 6}
+    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
+    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": name, "dataset": str(folder / "few_shapes.yaml")}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
+    return load_study(str(folder / f"{name}.yaml"))
+
+
+def inspected(folder: Path, wrong: bool = False) -> Study:
+    """A study whose runs are inspected; `wrong`: one of them has another NMS than the protocol."""
+    study = write_study(folder)
+    controls = right_controls(study)
+    if wrong:
+        change(controls, "rpn.nms_iou", 0.55, study.run_ids[-1])
+    for planned in study.runs:
+        of_run = folder / "results" / "runs" / planned.run.id
+        planned.run.write(of_run / "run.yaml")
+        write_json(of_run / "cost.json", {"parameters": 1})
+    write_controls(folder / "results", controls)
+    return study
+
+
+def test_a_violation_stops_the_study_before_any_training(tmp_path):
+    study = inspected(tmp_path, wrong=True)
+    text = snakemake(tmp_path, expected=1)
+    assert "rule audit:" in text
+    assert "rule train:" not in text
+    for word in ("Violations", "rpn.nms_iou", study.run_ids[-1], "0.55", "0.7", "model.rpn.nms_iou", "1 violation"):
+        assert word in text
+    assert not list((tmp_path / "results" / "runs").glob("*/checkpoints"))
+    report = (tmp_path / "reports" / "small.html").read_text()
+    assert "1 violation" in report
+    assert "model.rpn.nms_iou" in report
+
+    # An audit by hand shows the same and opens nothing.
+    command = [sys.executable, "-m", "cascadebench", "audit", str(tmp_path / "small.yaml"), "--results", "results"]
+    by_hand = subprocess.run(command, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)})
+    assert by_hand.returncode == 1
+    assert (tmp_path / "results/studies/small/audit.json").exists()
+    assert "rule audit:" in snakemake(tmp_path, "--dry-run")
+
+    # Accepted with a reason, the study goes on.
+    entry = {"control": "rpn.nms_iou", "framework": "detectron2", "reason": "It is a test."}
+    write_study(tmp_path, accepted_violations=[entry])
+    snakemake(tmp_path, "--until", "audit")
+    dry = snakemake(tmp_path, "--dry-run")
+    assert "rule audit:" not in dry
+    assert dry.count("rule train:") == 4
+    # What was accepted is no longer: it is audited again.
+    write_study(tmp_path)
+    assert "rule audit:" in snakemake(tmp_path, "--dry-run")
+
+
+def test_a_trained_run_is_not_trained_again_for_another_study_s_audit(tmp_path):
+    study = inspected(tmp_path)
+    trained = study.run_ids[0]
+    snakemake(tmp_path, "prepare", "audit")
+    write_json(tmp_path / "results" / "runs" / trained / "trained.json", {})
+    write_study(tmp_path, "other", seeds=[0, 1])
+    text = snakemake(tmp_path, "--dry-run", study="other")
+    assert text.count("rule inspect:") == 4
+    assert text.count("rule train:") == 7
+    assert "rule audit:" in text
+    assert f"results/runs/{trained}/trained.json\n    log" not in text
+
+
+@pytest.mark.parametrize("target", ["inspections", "audit"])
+def test_one_can_stop_before_any_training(tmp_path, target):
+    write_study(tmp_path)
+    text = snakemake(tmp_path, "--dry-run", target)
+    assert text.count("rule inspect:") == 4
+    assert "rule train:" not in text
+    assert ("rule audit:" in text) is (target == "audit")
