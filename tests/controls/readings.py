@@ -43,3 +43,12 @@ def write_controls(results: Path, controls: Controls) -> None:
     for run, entries in controls.items():
         content = {"run": run, "versions": {"torch": "2"}, "controls": entries}
         write_json(results / "runs" / run / "controls.json", content)
+
+
+def runs(study: Study, label: str = "", framework: str = "", seed: int = 0) -> list[str]:
+    """Ids of the runs with this label, framework and seed; empty: any."""
+    return [
+        planned.run.id
+        for planned in study.runs
+        if label in ("", planned.label) and framework in ("", planned.run.framework) and planned.run.seed == seed
+    ]
