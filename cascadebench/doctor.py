@@ -55,21 +55,10 @@ def find_packages() -> Iterator[Finding]:
             yield Finding(module, "installed, from no known distribution")
 
 
-# Frameworks are asked in a process of their own: this package never imports them.
-_PROBE = """
-import torch
-print("GPUs|" + (", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())) or "none"))
-from adapters.mmdet.operators import operators_in_use
-import adapters.mmdet, mmcv.ops
-print("mmcv operators|" + operators_in_use())
-from adapters.detectron2.operators import operators_in_use
-print("Detectron2 operators|" + operators_in_use())
-"""
-
-
 def probe_frameworks() -> Iterator[Finding]:
-    """Yield what the frameworks say of operators and GPUs."""
-    done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, cwd=PROJECT, check=False)
+    """Yield what the frameworks say of operators and GPUs; asked in a process of its own, as nothing here imports one."""
+    command = [sys.executable, "-m", "adapters.installation"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
     remedies = {
         "GPUs": "Studies with `execution: gpus: 0` need none; for the others run on a machine with an NVIDIA driver.",
         "mmcv operators": "Enough for every detector here. Compiled ones: .venv/bin/pip install --no-build-isolation "
