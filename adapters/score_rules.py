@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cascadebench.test_stages import TestStage
+from cascadebench.test_stages import TestStage, cascade_test_stages
 
 
 @dataclass(frozen=True)
@@ -54,3 +54,34 @@ def boxes_and_scores(
         else:
             scores = torch.stack([given.softmax(-1) for given in chosen]).mean(0)
         yield test_stage, outputs.boxes[test_stage.boxes - 1], scores
+
+
+def effective_score_rule(stages: int, headline: str) -> str:
+    """Probe which boxes and scores the test stage called `headline` really takes.
+
+    Fixed outputs go through :func:`boxes_and_scores`; what comes out is compared with every test stage's own formula,
+    written out again here.
+
+    Returns
+    -------
+    str
+        Label of the test stage whose formula gives the same, or ``none of them``.
+    """
+    random = torch.Generator().manual_seed(0)
+    drawn = [[3 * torch.randn(5, 4, generator=random) for _ in range(stages)] for _ in range(3)]
+    outputs = StageOutputs(*drawn)
+    test_stages = cascade_test_stages(stages)
+    given = {stage.label: (boxes, scores) for stage, boxes, scores in boxes_and_scores(test_stages, outputs)}
+    boxes, scores = given[headline]
+    for stage in test_stages:
+        own, last = ([part[number - 1].exp() for number in stage.classifiers] for part in drawn[1:])
+        share = {
+            "single": own[0],
+            "probabilities": sum(one / one.sum(1, keepdim=True) for one in own),
+            "logits": torch.stack(own).log().mean(0).exp(),
+            "last_rois": sum(one / one.sum(1, keepdim=True) for one in last),
+        }[stage.rule]
+        expected = share / share.sum(1, keepdim=True)
+        if torch.equal(boxes, drawn[0][stage.boxes - 1]) and torch.allclose(scores, expected, atol=1e-6):
+            return stage.label
+    return "none of them"

@@ -56,7 +56,7 @@ def find_packages() -> Iterator[Finding]:
 
 
 def probe_frameworks() -> Iterator[Finding]:
-    """Yield what the frameworks say of operators and GPUs; asked in a process of its own, as nothing here imports one."""
+    """Yield what the frameworks say of operators and GPUs, asked in a process of its own: nothing here imports one."""
     command = [sys.executable, "-m", "adapters.installation"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=False)
     remedies = {

@@ -8,6 +8,7 @@ from adapters.detectron2.built import Built
 from adapters.detectron2.controls.rows import Row, one_or_all
 from adapters.detectron2.operators import operators_in_use
 from adapters.detectron2.stages import ControlledROIHeads
+from adapters.score_rules import effective_score_rule
 
 
 def rows(built: Built) -> Iterator[Row]:
@@ -22,7 +23,8 @@ def rows(built: Built) -> Iterator[Row]:
         yield f"inference.{name}", value, f"roi_heads.box_predictor[t].{attribute}"
     classwise = one_or_all(suppresses_classwise(heads, stage) for stage in range(len(predictors)))
     yield "inference.nms_classwise", classwise, "probe: one box under two classes"
-    yield "inference.score_rule", built.run.variant.headline, "run.variant.headline"
+    rule = effective_score_rule(built.run.variant.stages, built.run.variant.headline)
+    yield "inference.score_rule", rule, "probe: boxes_and_scores() on fixed outputs"
     trainable = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
     yield "model.trainable_parameters", trainable, "model.parameters() with requires_grad"
     yield "model.operators", operators_in_use(), "detectron2.layers.nms.box_ops, detectron2.layers.roi_align.roi_align"

@@ -8,6 +8,7 @@ from mmdet.models.layers import multiclass_nms
 from adapters.mmdet.built import Built
 from adapters.mmdet.controls.rows import Row, overlap_of_nms
 from adapters.mmdet.operators import operators_in_use
+from adapters.score_rules import effective_score_rule
 
 
 def inference_rows(built: Built) -> Iterator[Row]:
@@ -17,7 +18,8 @@ def inference_rows(built: Built) -> Iterator[Row]:
     yield "inference.nms_iou", overlap_of_nms(config.nms), f"{where}.nms"
     yield "inference.nms_classwise", nms_classwise(built), f"probe: multiclass_nms() with {where}.nms"
     yield "inference.max_detections", config.max_per_img, f"{where}.max_per_img"
-    yield "inference.score_rule", built.run.variant.headline, "run.variant.headline"
+    rule = effective_score_rule(built.run.variant.stages, built.run.variant.headline)
+    yield "inference.score_rule", rule, "probe: boxes_and_scores() on fixed outputs"
     trainable = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
     yield "model.trainable_parameters", trainable, "model.parameters() with requires_grad"
     yield "model.operators", operators_in_use(), "sys.modules['mmcv._ext']"
