@@ -86,9 +86,6 @@ class Adapter(Protocol):
     def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
         """Fill the backbone from the run's file of weights; every tensor must find its place."""
 
-    def build_optimizer(self, model: nn.Module, run: Run) -> Any:
-        """Build the framework's optimizer object for the model."""
-
     def build(self, run: Run) -> Any:
         """Build everything that training and testing use, as the adapter's own ``Built``; needs no data, no weights."""
 

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 
 import detectron2
-import torch
 import torchvision
 from torch import nn
 
 from adapters.contract import Control, Prediction
-from adapters.detectron2 import training
 from adapters.detectron2.built import Built, assemble, build
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import read_controls
@@ -44,10 +42,6 @@ class Detectron2Adapter:
     def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
         """Fill the backbone from the run's file."""
         load_backbone_weights(model, run)
-
-    def build_optimizer(self, model: nn.Module, run: Run) -> torch.optim.Optimizer:
-        """Build the optimizer over the parameters that learn."""
-        return training.build_optimizer(model, run)
 
     def build(self, run: Run) -> Built:
         """Build everything that training and testing use."""

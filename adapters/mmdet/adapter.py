@@ -10,7 +10,6 @@ import torch
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
 from mmdet.models.layers import multiclass_nms
 from mmengine.dataset import pseudo_collate
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from adapters.contract import Control, Detections, Prediction
@@ -50,10 +49,6 @@ class MMDetectionAdapter:
     def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
         """Fill the backbone from the run's file."""
         weights.load_backbone_weights(model, run)
-
-    def build_optimizer(self, model: nn.Module, run: Run) -> OptimWrapper:
-        """Build MMEngine's optimizer."""
-        return training.build_optimizer(model, run)
 
     def build(self, run: Run) -> Built:
         """Build everything that training and testing use."""
