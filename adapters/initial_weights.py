@@ -6,12 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from cascadebench.initial_weights import initial_tensor
+from cascadebench.initial_weights import drawn_as_pytorch, initial_tensor, pytorch_tensor
+from cascadebench.run import Run
 
 
 @torch.no_grad()
-def fill_with_common_weights(model: nn.Module, common_name: Callable[[str], str | None], seed: int) -> None:
-    """Replace every parameter and buffer of a model by the common initial numbers.
+def fill_with_common_weights(model: nn.Module, common_name: Callable[[str], str | None], run: Run) -> None:
+    """Replace every parameter and buffer of a model by the common initial numbers of a run.
 
     Parameters
     ----------
@@ -19,10 +20,18 @@ def fill_with_common_weights(model: nn.Module, common_name: Callable[[str], str 
         From a name of the model's state dict to the common one; None for buffers that hold no weights (counters, pixel
         statistics, anchors).
     """
-    for name, tensor in model.state_dict().items():
+    state = model.state_dict()
+    for name, tensor in state.items():
         common = common_name(name)
-        if common is not None:
-            tensor.copy_(torch.from_numpy(initial_tensor(common, tuple(tensor.shape), seed)))
+        if common is None:
+            continue
+        shape = tuple(tensor.shape)
+        if drawn_as_pytorch(run, common):
+            fan_in = state[f"{name.rpartition('.')[0]}.weight"].shape[1]
+            drawn = pytorch_tensor(common, shape, fan_in, run.seed)
+        else:
+            drawn = initial_tensor(common, shape, run.seed)
+        tensor.copy_(torch.from_numpy(drawn))
 
 
 def weights_digest(model: nn.Module, common_name: Callable[[str], str | None], prefixes: tuple[str, ...]) -> str:

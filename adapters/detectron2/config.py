@@ -5,7 +5,6 @@ its card declares. Detectron2's own configuration files are not used, because th
 the detector.
 """
 
-import importlib
 from typing import Any
 
 import torch.nn.functional as F
@@ -28,6 +27,7 @@ from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.stages import ControlledROIHeads
 from adapters.detectron2.weights import common_name
 from adapters.initial_weights import fill_with_common_weights
+from adapters.variant_module import variant_module
 from cascadebench.errors import InputError
 from cascadebench.run import Run
 
@@ -79,14 +79,14 @@ def build_detector(run: Run) -> GeneralizedRCNN:
     """
     model = instantiate(detector_node(run))
     if run.protocol.rules == "aligned":
-        fill_with_common_weights(model, common_name, run.seed)
+        fill_with_common_weights(model, common_name, run)
     return model
 
 
 def detector_node(run: Run) -> DictConfig:
     """Return the detector's whole configuration: the base, changed by the run's variant and then by the rules."""
     node = base_node(run)
-    importlib.import_module(f"adapters.detectron2.variants.{run.variant.name}").configure(node, run)
+    variant_module(run).configure(node, run)
     if run.protocol.rules != "aligned":
         keep_own_rules(node)
     return node

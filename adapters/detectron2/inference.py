@@ -12,7 +12,6 @@ from torch import Tensor
 from adapters.contract import Detections, Prediction
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.test_stages import cascade_test_stages
 
 
 @torch.inference_mode()

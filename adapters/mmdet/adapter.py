@@ -26,7 +26,6 @@ from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.test_stages import cascade_test_stages
 from cascadebench.training_order import TrainingOrder
 
 
@@ -91,7 +90,7 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
     proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
     outputs = run_stages(model.roi_head, features, proposals.bboxes, sample.img_shape)
     found = {}
-    stages = cascade_test_stages(run.variant.stages)
+    stages = run.variant.test_stages
     for stage, boxes, scores in boxes_and_scores(stages, outputs):
         rows, labels = multiclass_nms(
             boxes, scores, model.test_cfg.rcnn.score_thr, model.test_cfg.rcnn.nms, model.test_cfg.rcnn.max_per_img

@@ -5,7 +5,6 @@ configuration files are not used, because they differ from each other in more th
 are the common ones of both frameworks; a protocol may ask for MMDetection's own instead (``own_rules.py``).
 """
 
-import importlib
 from typing import Any
 
 import mmdet.models  # noqa: F401 (registers MMDetection's modules)
@@ -17,6 +16,7 @@ from mmengine.registry import init_default_scope
 from adapters.initial_weights import fill_with_common_weights
 from adapters.mmdet import alignment, own_rules, stages  # noqa: F401 (alignment and stages register their modules)
 from adapters.mmdet.weights import common_name
+from adapters.variant_module import variant_module
 from cascadebench.run import Run
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -32,14 +32,14 @@ def build_detector(run: Run) -> BaseModel:
     if own_rules.apply_to(run):
         model.init_weights()
     else:
-        fill_with_common_weights(model, common_name, run.seed)
+        fill_with_common_weights(model, common_name, run)
     return model
 
 
 def detector_config(run: Run) -> dict[str, Any]:
     """Return the detector's whole configuration: the base, changed by the run's variant and the protocol's rules."""
     config = base_config(run)
-    importlib.import_module(f"adapters.mmdet.variants.{run.variant.name}").configure(config, run)
+    variant_module(run).configure(config, run)
     if own_rules.apply_to(run):
         own_rules.keep_own_rules(config, run)
     return config

@@ -8,6 +8,7 @@ Detections still come from this project's test stages, which include MMDetection
 from typing import Any
 
 from cascadebench.cascade import stage_weights
+
 from cascadebench.run import Run
 
 

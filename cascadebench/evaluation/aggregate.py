@@ -128,9 +128,9 @@ def _about(planned: PlannedRun) -> dict[str, Any]:
 
 def _runs(evaluated: Sequence[PlannedRun]) -> pd.DataFrame:
     """Runs as :func:`cascadebench.evaluation.gaps.gap_curves` reads them."""
-    more = ({"stages": planned.run.variant.stages, "headline": planned.run.variant.headline} for planned in evaluated)
-    rows = [_about(planned) | extra for planned, extra in zip(evaluated, more, strict=True)]
-    return pd.DataFrame(rows, columns=[*_RUN, "stages", "headline"])
+    more = ("stages", "classifiers", "headline")
+    rows = [_about(planned) | {name: getattr(planned.run.variant, name) for name in more} for planned in evaluated]
+    return pd.DataFrame(rows, columns=[*_RUN, *more])
 
 
 def _curves(ap_tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from cascadebench.evaluation.ap_table import write_ap
 from cascadebench.evaluation.coco import evaluate
 from cascadebench.evaluation.detections import read_detections
 from cascadebench.run import read_run
-from cascadebench.test_stages import cascade_test_stages
 
 
 def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
@@ -27,6 +26,6 @@ def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
     """
     run = read_run(run_folder / "run.yaml")
     path = run_folder / "detections.parquet"
-    labels = [test_stage.label for test_stage in cascade_test_stages(run.variant.stages)]
+    labels = [test_stage.label for test_stage in run.variant.test_stages]
     table = evaluate(dataset_folder / "val.json", read_detections(path), labels, source=str(path))
     write_ap(run_folder / "ap.parquet", table)

@@ -18,7 +18,6 @@ from cascadebench.report.cells import (
     signed_points,
 )
 from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, Rows, RunRecord, StudyResults
-from cascadebench.test_stages import cascade_test_stages
 
 _AT_IOU = "at one IoU threshold, in percent"
 _BY_IOU = tuple(Column("AP", str(percent), _AT_IOU) for percent in IOU_PERCENTS)
@@ -83,7 +82,7 @@ def stage_table(results: StudyResults) -> Table:
         for detector in detectors:
             runs = {record.run.id for record in detector.runs}
             found = {stage for run, stage in scores if run in runs}
-            expected = [stage.label for stage in cascade_test_stages(detector.runs[0].run.variant.stages)]
+            expected = [stage.label for stage in detector.runs[0].run.variant.test_stages]
             stages = [stage for stage in expected if stage in found] + sorted(found - set(expected))
             if len(stages) < 2:
                 continue

@@ -30,9 +30,8 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.run import ChosenVariant, Revisions, Run
 from cascadebench.study import Execution, load_protocol
-from cascadebench.test_stages import cascade_test_stages
 from cascadebench.training_order import TrainingOrder, training_order
-from cascadebench.variant import load_variant_card
+from cascadebench.variant_catalog import load_variant_card
 
 SMALL = {
     "schedule": {"iterations": 6, "batch_size": 2, "warmup_iterations": 2, "steps": [4]},
@@ -166,7 +165,7 @@ def test_predictions_keep_the_contract(variant, records):
     model = build(run).eval()
     predictions = list(ADAPTER.predict(run, model, records))
     assert [one.image_id for one in predictions] == [record.id for record in records]
-    labels = [stage.label for stage in cascade_test_stages(run.variant.stages)]
+    labels = [stage.label for stage in run.variant.test_stages]
     for record, one in zip(records, predictions, strict=True):
         assert list(one.test_stages) == labels
         for found in (one.proposals, *one.test_stages.values()):

@@ -24,7 +24,6 @@ from cascadebench.errors import InputError
 from cascadebench.files import sha256_of
 from cascadebench.image_size import resized_shape
 from cascadebench.study import load_protocol, load_study
-from cascadebench.test_stages import cascade_test_stages
 from cascadebench.training_order import training_order
 
 test_transforms.__test__ = False
@@ -110,7 +109,7 @@ def test_every_test_stage_comes_with_boxes_inside_the_image(variant, small_run, 
     model = initial_model(ADAPTER, run, with_weights=False).eval()
     predictions = list(ADAPTER.predict(run, model, records))
     assert [prediction.image_id for prediction in predictions] == [record.id for record in records]
-    labels = [stage.label for stage in cascade_test_stages(run.variant.stages)]
+    labels = [stage.label for stage in run.variant.test_stages]
     for prediction, record in zip(predictions, records, strict=True):
         assert list(prediction.test_stages) == labels
         for found in [*prediction.test_stages.values(), prediction.proposals]:
@@ -314,7 +313,7 @@ def test_a_run_under_own_rules_trains_and_predicts(variant, small_run, records, 
     assert variant == "faster_rcnn" or type(model.roi_head).__name__ == "CascadeRoIHead"
     train(run, records, tmp_path, execution)
     predictions = list(ADAPTER.predict(run, model.eval(), records[:1]))
-    assert list(predictions[0].test_stages) == [stage.label for stage in cascade_test_stages(run.variant.stages)]
+    assert list(predictions[0].test_stages) == [stage.label for stage in run.variant.test_stages]
 
 
 def test_boxes_regressed_out_of_the_image_are_dropped_between_stages(small_run, records):

@@ -7,7 +7,7 @@ from cascadebench.controls.audit import Audit, audit, grouped, same_value
 from cascadebench.controls.definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
-from cascadebench.variant import load_variant_card
+from cascadebench.variant_catalog import load_variant_card
 
 
 def found(outcome: Audit, kind: str = "violation") -> list[tuple[str, str, str, str]]:

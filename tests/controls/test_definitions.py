@@ -9,7 +9,7 @@ from cascadebench.configuration import CONFIG, PROJECT
 from cascadebench.controls.definitions import CONTROLS, GROUPS
 from cascadebench.controls.page import expected_from, page
 from cascadebench.study import load_study
-from cascadebench.variant import load_variant_card
+from cascadebench.variant_catalog import load_variant_card
 
 STUDIES = sorted(path.stem for path in (CONFIG / "studies").glob("*.yaml"))
 CARDS = sorted(path.stem for path in (PROJECT / "adapters" / "variants").glob("*.yaml"))

@@ -11,7 +11,7 @@ from cascadebench.evaluation.detections import write_detections
 from cascadebench.evaluation.run_evaluation import evaluate_run
 from cascadebench.evaluation.summary import summarize
 from cascadebench.study import load_study
-from cascadebench.test_stages import cascade_test_stages
+from cascadebench.test_stages import all_test_stages
 
 TRUTH = {
     "images": [{"id": 1}, {"id": 2}],
@@ -45,7 +45,7 @@ def test_run(folders):
     run_folder, dataset_folder = folders
     evaluate_run(run_folder, dataset_folder)
     table = read_ap(run_folder / "ap.parquet")
-    labels = [stage.label for stage in cascade_test_stages(3)] + ["extra"]
+    labels = [stage.label for stage in all_test_stages(3, 3)] + ["extra"]
     assert list(table["test_stage"].unique()) == labels
     assert len(table) == len(labels) * 2 * len(LIMITS) * len(IOUS)
     half = pytest.approx(51 / 101)  # precision 1 up to recall 0.5

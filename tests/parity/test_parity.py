@@ -16,16 +16,34 @@ from sides import Detectron2Side, MMDetectionSide
 from adapters.training_session import TrainingSession
 from cascadebench.configuration import CONFIG
 from cascadebench.run import Run
-from cascadebench.study import Execution, load_protocol, load_study
+from cascadebench.study import Execution, chosen_variant, load_protocol, load_study
 from cascadebench.training_order import training_order
-from cascadebench.variant import ADAPTERS, load_framework_card, load_variant_card
+from cascadebench.variant import load_framework_card
+from cascadebench.variant_catalog import find_variant, load_variant_card, own_variants
 
 torch.set_num_threads(1)
 BOTH = ("mmdet", "detectron2")
-VARIANTS = [
-    name
-    for name in sorted(path.stem for path in (ADAPTERS / "variants").glob("*.yaml"))
+OPTIONS = {
+    "faster_rcnn": [{"heads": "unshared"}, {"nms_cls": 0.6, "nms_reg": 0.8}, {"regression": "class_specific"}],
+    "cascade_rcnn": [{"stages": 4, "iou_thresholds": "constant", "target_statistics": "constant", "stage_loss": "avg"}],
+    "fscascade": [
+        {"merge": "concat", "share_gradient": False},
+        {"merge": "sum", "embed": "identity", "stages": 2},
+        {"cfs": False, "lfs": False},
+    ],
+    "decoupled_rcnn": [
+        {"classifiers": 3, "iou_thresholds": "rising", "later_weights": "pytorch"},
+        {"regression": "class_specific", "stage_weights": "halved", "regression_ground_truth": True},
+        {"stages": 1, "heads": "shared", "nms_reg": 0.95},
+        {"double_head": True, "stages": 2},
+    ],
+}
+"""Options that are tried beside the defaults of each variant."""
+CASES = [
+    (name, options)
+    for name in own_variants()
     if set(BOTH) <= set(load_variant_card(name).frameworks)
+    for options in [{}, *OPTIONS.get(name, [])]
 ]
 EVERYTHING = {
     "schedule": {"iterations": 20, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [15]},
@@ -35,20 +53,12 @@ EVERYTHING = {
 }
 
 
-def run_of(framework: str, variant: str, batch_norm: str = "trained") -> Run:
+def run_of(framework: str, variant: str, options: dict | None = None, batch_norm: str = "trained") -> Run:
     """Return the embedded study's run of a variant, sampling everything."""
-    card = load_variant_card(variant)
-    options = card.complete_options({}, "test")
+    found = find_variant(variant, "test")
     first = load_study("tiny").runs[0].run
     override = EVERYTHING | {"backbone": {"frozen_stages": 0, "batch_norm": batch_norm}}
-    chosen = first.variant.model_copy(
-        update={
-            "name": variant,
-            "options": options,
-            "stages": card.number_of_stages(options),
-            "headline": card.headline_stage(options),
-        }
-    )
+    chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
     update = {"framework": framework, "variant": chosen, "protocol": load_protocol("tiny", override, "test")}
     return first.model_copy(update=update)
 
@@ -63,12 +73,17 @@ def add_noise(model: torch.nn.Module, common_name) -> None:
             parameter.add_(scale * torch.randn(parameter.shape, generator=random))
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+def case_name(case: tuple[str, dict]) -> str:
+    """A variant and the values of the options that it is tried with."""
+    return "-".join([case[0], *(f"{name}={value}" for name, value in case[1].items())])
+
+
+@pytest.fixture(scope="module", params=CASES, ids=case_name)
 def pair(request):
     """Both frameworks' side, run and model of a variant."""
     found = []
     for side in (MMDetectionSide(), Detectron2Side()):
-        run = run_of(side.framework, request.param)
+        run = run_of(side.framework, *request.param)
         torch.manual_seed(0)
         model = side.adapter.build_model(run)
         add_noise(model, side.adapter.common_name)

@@ -20,7 +20,6 @@ from cascadebench.controls.audit import Audit, Finding
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.study import Study, load_study
-from cascadebench.test_stages import cascade_test_stages
 
 AP_NAMES = [f"AP{percent}" for percent in range(50, 100, 5)]
 MEASURES = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR1", "AR10", "AR100"]
@@ -120,7 +119,7 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
         status.append({"run": run_id, **head, "variant": run.variant.name, "dataset": run.dataset.name, **state})
         if broke:
             continue
-        stages = cascade_test_stages(run.variant.stages)
+        stages = run.variant.test_stages
         table = {
             s.label: scores(run.framework, s.boxes, sum(s.classifiers) / len(s.classifiers), run.seed) for s in stages
         }

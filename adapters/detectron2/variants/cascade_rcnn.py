@@ -1,9 +1,9 @@
 """Cascade R-CNN: heads in a row, each on the boxes of the head before."""
 
+from cascadebench.cascade import stage_iou_thresholds, stage_target_stds, stage_weights
 from omegaconf import DictConfig
 
 from adapters.detectron2.config import box_head_node, box_predictor_node, matcher_node
-from cascadebench.cascade import stage_iou_thresholds, stage_target_stds, stage_weights
 from cascadebench.run import Run
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from adapters.mmdet.config import box_head_config, roi_extractor_config, stage_training_config
 from cascadebench.cascade import stage_iou_thresholds, stage_target_stds, stage_weights
+
+from adapters.mmdet.config import box_head_config, roi_extractor_config, stage_training_config
 from cascadebench.run import Run
 
 
