@@ -35,12 +35,30 @@ class _Stages(nn.Module):
         return [*outputs.boxes, *outputs.logits, *outputs.last_logits]
 
 
+class _Masks(nn.Module):
+    """Mask branches on the boxes of detections."""
+
+    def __init__(self, model: GeneralizedRCNN) -> None:
+        super().__init__()
+        self.heads = model.roi_heads
+
+    def forward(self, boxes: Tensor, *features: Tensor) -> list[Tensor]:
+        return self.heads.mask_logits(dict(zip(self.heads.box_in_features, features, strict=True)), boxes)
+
+
 def trace_parts(model: GeneralizedRCNN, run: Run, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
-    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels."""
+    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels.
+
+    Mask branches get as many of these boxes, evenly spread, as there are detections at most.
+    """
     shapes = model.backbone.output_shape()
     levels = [shapes[name] for name in model.roi_heads.box_in_features]
     features = [torch.zeros(1, level.channels, height // level.stride, width // level.stride) for level in levels]
     sides = torch.linspace(16, min(width, height), rois)
     boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
     stages = _Stages(model, (height, width), TestStage.parse(run.variant.headline))
-    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (stages, (boxes, *features))]
+    parts = [(_Dense(model), (torch.zeros(1, 3, height, width),)), (stages, (boxes, *features))]
+    if run.variant.masks:
+        detections = torch.linspace(0, rois - 1, min(rois, run.protocol.inference.max_detections)).long()
+        parts.append((_Masks(model), (boxes[detections], *features)))
+    return parts

@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from adapters.contract import Detections, Prediction
+from adapters.masks import pasted
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.test_stages import TestStage
@@ -29,6 +30,9 @@ def predict_one(
     found = {}
     for stage, boxes, scores in boxes_and_scores(test_stages, outputs):
         detected = heads.detect(stage.boxes - 1, boxes, scores, images.image_sizes[0])
+        if stage.label == getattr(heads, "mask_test_stage", None):
+            boxes, labels = detected.pred_boxes.tensor, detected.pred_classes
+            detected.mask_probabilities = heads.mask_probabilities(features, boxes, labels)
         found[stage.label] = on_original(detected, record)
     objectness = proposals.objectness_logits.sigmoid()
     as_detections = Instances(
@@ -41,12 +45,13 @@ def predict_one(
 
 
 def on_original(detected: Instances, record: ImageRecord) -> Detections:
-    """Scale boxes to the original image, clip them to it and drop what has no area; `detected` is used up."""
+    """Scale boxes to the original image, clip them to it, drop what has no area, paste masks; `detected` is used up."""
     scaled = detector_postprocess(detected, record.height, record.width)
+    boxes, masks = scaled.pred_boxes.tensor, None
+    if scaled.has("mask_probabilities"):
+        masks = pasted(scaled.mask_probabilities, boxes, record.width, record.height)
     return Detections(
-        _array(scaled.pred_boxes.tensor, np.float32),
-        _array(scaled.scores, np.float32),
-        _array(scaled.pred_classes, np.int64),
+        _array(boxes, np.float32), _array(scaled.scores, np.float32), _array(scaled.pred_classes, np.int64), masks
     )
 
 

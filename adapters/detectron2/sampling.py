@@ -86,23 +86,23 @@ class DecoupledROIHeads(ControlledROIHeads):
         losses: dict[str, Tensor] = {}
         for stage, predictor in enumerate(self.box_predictor):
             terms: dict[str, Tensor] = {}
-            further = stage + 1 < len(self.box_predictor)
             if predictor.classifies:
-                pooled = self.pooled(levels, classification, stage)
-                logits = self._output("classification", stage, pooled)
+                seen = self.pooled(levels, classification, stage)
+                logits = self._output("classification", stage, seen)
                 terms |= predictor.losses((logits, None), classification)
-                if further and self.box_predictor[stage + 1].classifies:
-                    with torch.no_grad():
-                        deltas = self._output("regression", stage, pooled)
-                    moved = self._moved(stage, classification, logits, deltas)
-                    classification = self._entering(moved, classification, stage + 1, targets)
             pooled = self.pooled(levels, regression, stage)
             deltas = self._output("regression", stage, pooled)
             terms |= predictor.losses((None, deltas), regression)
             losses |= {f"{name}_stage{stage}": term for name, term in terms.items()}
-            if further:
-                moved = self._positives_moved(stage, regression, pooled, deltas)
-                regression = self._entering(moved, regression, stage + 1, targets)
+            if stage + 1 == len(self.box_predictor):
+                break
+            moved = self._positives_moved(stage, regression, pooled, deltas)
+            regression = self._entering(moved, regression, stage + 1, targets)
+            if self.box_predictor[stage + 1].classifies:
+                with torch.no_grad():
+                    deltas = self._output("regression", stage, seen)
+                moved = self._moved(stage, classification, logits, deltas)
+                classification = self._entering(moved, classification, stage + 1, targets)
         return losses
 
     def _output(self, task: Task, stage: int, pooled: Tensor) -> Tensor:

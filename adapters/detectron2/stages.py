@@ -170,4 +170,4 @@ def one_box_each(boxes: Tensor, logits: Tensor | None) -> Tensor:
     if boxes.shape[1] == 4:
         return boxes
     classes = logits[:, :-1].argmax(1)
-    return boxes.reshape(len(boxes), -1, 4)[torch.arange(len(boxes), device=boxes.device), classes]
+    return boxes.reshape(len(boxes), boxes.shape[1] // 4, 4)[torch.arange(len(boxes), device=boxes.device), classes]

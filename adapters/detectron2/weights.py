@@ -31,6 +31,9 @@ COMMON_NAMES: tuple[tuple[str, str | None], ...] = (
     (r"roi_heads\.sharing\.reductions\.(\d+)\.(\w+)", r"heads.\1.reduction.\2"),
     (r"roi_heads\.box_predictor\.(\d+)\.cls_score\.(\w+)", r"heads.{head}.classifier.\2"),
     (r"roi_heads\.box_predictor\.(\d+)\.bbox_pred\.(\w+)", r"heads.{head}.regressor.\2"),
+    # Mask branches are counted from 1.
+    (r"roi_heads\.mask_heads\.(\d+)\.mask_fcn(\d)\.(\w+)", r"heads.\1.mask.conv\2.\3"),
+    (r"roi_heads\.mask_heads\.(\d+)\.(deconv|predictor)\.(\w+)", r"heads.\1.mask.\2.\3"),
 )
 
 

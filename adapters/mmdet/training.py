@@ -18,7 +18,7 @@ from adapters.training_session import TrainingSession
 from cascadebench.run import Run
 
 RPN_LOSSES = {"loss_rpn_cls": "rpn_classification", "loss_rpn_bbox": "rpn_regression"}
-TASKS = {"cls": "classification", "bbox": "regression"}
+TASKS = {"cls": "classification", "bbox": "regression", "mask": "mask"}
 
 
 def loss_name(name: str) -> str:
@@ -28,7 +28,7 @@ def loss_name(name: str) -> str:
     """
     if name in RPN_LOSSES:
         return RPN_LOSSES[name]
-    stage, task, classifier = re.fullmatch(r"s(\d)\.loss_(cls|bbox)(\d?)", name).groups()
+    stage, task, classifier = re.fullmatch(r"s(\d)\.loss_(cls|bbox|mask)(\d?)", name).groups()
     return f"stage{classifier or int(stage) + 1}_{TASKS[task]}"
 
 

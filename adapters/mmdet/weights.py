@@ -32,6 +32,7 @@ IN_HEAD = {
     "fc_cls": "classifier",
     "fc_reg": "regressor",
 }
+IN_MASK_BRANCH = {"upsample": "deconv", "conv_logits": "predictor"}
 IN_SHARING = {"embeddings": "embedding", "reductions": "reduction"}
 
 
@@ -69,6 +70,9 @@ def _common_module(module: str) -> str | None:
     if found := re.fullmatch(r"roi_head\.sharing\.(embeddings|reductions)\.(\d)", module):
         kind, stage = found.groups()
         return f"heads.{stage}.{IN_SHARING[kind]}"
+    if found := re.fullmatch(r"roi_head\.mask_head\.(\d)\.(?:convs\.(\d)\.conv|(upsample|conv_logits))", module):
+        stage, convolution, other = found.groups()  # mask branches are counted from 1
+        return f"heads.{stage}.mask.{IN_MASK_BRANCH[other] if other else f'conv{int(convolution) + 1}'}"
     if found := re.fullmatch(r"roi_head\.bbox_head\.(\d)\.(.*)", module):
         stage, inside = found.groups()
         return _in_head(int(stage) + 1, inside)  # MMDetection counts heads from 0

@@ -78,10 +78,10 @@ def headline_table(results: StudyResults) -> Table:
 
 
 def mask_table(results: StudyResults) -> Table:
-    """AP of the masks of the detectors that predict them; empty in a study without such a detector."""
+    """AP of the masks of the detectors that predict them; empty without such a detector or without its results."""
     groups = []
-    for title, detectors in results.panels() if results.study.masks else ():
-        scores = results.rows("ap_masks", "test_stage")
+    scores = results.rows("ap_masks", "test_stage") if results.study.masks else {}
+    for title, detectors in results.panels() if scores else ():
         rows = [
             Row(
                 Cell(detector.label, (Line(f"test stage {detector.headline}", "muted"),)),

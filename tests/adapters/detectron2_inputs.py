@@ -63,10 +63,12 @@ def truth() -> Instances:
     return Instances(SIZE, gt_boxes=Boxes(boxes), gt_classes=torch.tensor([1, 3]))
 
 
-def proposals(positives: int, negatives: int, seed: int = 0) -> Instances:
-    """Proposals near the ground truth, at an IoU of at least 0.5, and far from it."""
+def proposals(positives: int, negatives: int, seed: int = 0, spread: float = 6.0) -> Instances:
+    """Proposals as near as `spread` pixels to the ground truth, with 6 at an IoU above 0.5, and far from it."""
     random = torch.Generator().manual_seed(seed)
-    near = truth().gt_boxes.tensor.repeat(positives, 1)[:positives] + 6 * torch.rand(positives, 4, generator=random)
+    near = truth().gt_boxes.tensor.repeat(positives, 1)[:positives] + spread * torch.rand(
+        positives, 4, generator=random
+    )
     corner = 20 * torch.rand(negatives, 2, generator=random) + torch.tensor([80.0, 5.0])
     far = torch.cat([corner, corner + 10 + 5 * torch.rand(negatives, 2, generator=random)], 1)
     boxes = torch.cat([near, far])

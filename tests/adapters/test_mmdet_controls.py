@@ -153,3 +153,55 @@ def test_deltas_are_clamped_on_both_sides():
     model = ADAPTER.build_model(embedded_run("cascade_rcnn"))
     coders = [model.rpn_head.bbox_coder, *(head.bbox_coder for head in model.roi_head.bbox_head)]
     assert [delta_clamp(coder) for coder in coders] == [[0.016, 62.5]] * 4
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "seen"),
+    [
+        ("fscascade", {"sharing.cfs": False}, {"heads.classifier_trains": [[1], [2], [3]]}),
+        ("fscascade", {"sharing.lfs": False}, {"heads.regressor_trains": [[1], [2], [3]]}),
+        (
+            "fscascade",
+            {"sharing.share_gradient": False},
+            {"heads.classifier_trains": [[1], [2], [3]], "heads.regressor_trains": [[1], [2], [3]]},
+        ),
+        (
+            "fscascade",
+            {"sharing.cfs": False, "sharing.lfs": False},
+            {
+                "heads.trunks_run": [[1], [2], [3]],
+                "heads.classifier_trains": [[1], [2], [3]],
+                "heads.regressor_trains": [[1], [2], [3]],
+            },
+        ),
+        ("decoupled_rcnn", {"regression_sampler.num": 40}, {"heads.rois_per_image": [64, 40]}),
+        (
+            "decoupled_rcnn",
+            {"regression_sampler.num": 20},
+            {
+                "heads.rois_per_image": [64, 20],
+                "heads.regression_rois_entering": [40, 40, 40],
+            },
+        ),
+        (
+            "decoupled_rcnn",
+            {"stage_loss_weights": [1.0, 0.5, 0.25]},
+            {"heads.regression_loss_weight": [0.5, 0.25, 0.125]},
+        ),
+        ("decoupled_rcnn", {"trunk_gradient": [1.0, 0.5, 1.0]}, {"heads.trunk_gradient": [1.0, 0.5, 1.0]}),
+        ("integral_loss", {"bbox_assigner.2.pos_iou_thr": 0.9}, {"heads.iou_threshold": [0.5, 0.6, 0.9]}),
+        ("iterative_bbox", {"applications": 2}, {"heads.stages": 2, "heads.classifiers": 2}),
+    ],
+)
+def test_a_change_in_another_variant_is_read(variant, changes, seen):
+    built = ADAPTER.build(embedded_run(variant))
+    before = {control.name: control.value for control in ADAPTER.read_controls(built)}
+    for path, value in changes.items():
+        *parts, name = path.split(".")
+        target = built.model.roi_head
+        for part in parts:
+            target = target[int(part)] if part.isdigit() else getattr(target, part)
+        setattr(target, name, value)
+    after = {control.name: control.value for control in ADAPTER.read_controls(built)}
+    counts = {"heads.positives_entering", "heads.regression_positives_entering"}
+    assert {name: value for name, value in after.items() if value != before[name] and name not in counts} == seen

@@ -94,7 +94,9 @@ def records(tmp_path_factory) -> list[ImageRecord]:
         path = folder / f"{number}.png"
         picture.save(path)
         array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-        found.append(ImageRecord(10 + number, path, width, height, array, np.arange(len(boxes), dtype=np.int64)))
+        labels = np.arange(len(boxes), dtype=np.int64)
+        masks = tuple([np.array([x, y, right, y, right, bottom, x, bottom])] for x, y, right, bottom in boxes)
+        found.append(ImageRecord(10 + number, path, width, height, array, labels, masks))
     return found
 
 

@@ -16,6 +16,7 @@ from adapters.contract import Prediction
 from adapters.training_session import TrainingSession
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.masks import problem_with_counts
 from cascadebench.training_order import training_order
 
 
@@ -115,6 +116,7 @@ def test_the_same_seed_gives_the_same_bytes(adapter, run, records, trained, pred
         for label, detections in one.test_stages.items():
             for part in ("boxes", "scores", "labels"):
                 assert getattr(detections, part).tobytes() == getattr(other.test_stages[label], part).tobytes()
+            assert detections.masks == other.test_stages[label].masks
 
 
 def test_predicts_every_test_stage_inside_the_image(run, records, predictions):
@@ -129,6 +131,9 @@ def test_predicts_every_test_stage_inside_the_image(run, records, predictions):
             assert ((found.scores >= 0) & (found.scores <= 1)).all(), label
             assert ((found.labels >= 0) & (found.labels < len(run.dataset.categories))).all(), label
             assert len(found.scores) <= max(run.protocol.inference.max_detections, run.protocol.rpn.test_post_nms)
+            assert (found.masks is not None) == (run.variant.masks and label == run.variant.headline), label
+            for mask in found.masks or ():
+                assert problem_with_counts(mask, record.width, record.height) is None, label
     assert any(len(found.scores) for found in predictions[0].test_stages.values())
 
 

@@ -60,7 +60,7 @@ def differences_of_inference(one, other) -> dict[str, float]:
     """Greatest difference of every part of two :class:`sides.Inference`."""
     reached = {name: max(map(difference, getattr(one, name), getattr(other, name))) for name in
                ("features", "proposals", "objectness")}  # fmt: skip
-    for name in ("boxes", "logits", "last_logits"):
+    for name in ("boxes", "logits", "last_logits", "mask_logits"):
         first, second = ([tensor for image in getattr(answer, name) for tensor in image] for answer in (one, other))
         assert len(first) == len(second)
         reached[name] = max(map(difference, first, second), default=0.0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapters.detectron2.heads import StageOutputLayers
 from adapters.detectron2.sampling import DecoupledROIHeads
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.probe_inputs import probe_boxes, probe_features, probe_ground_truth
+from adapters.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 
 SIZE = (128, 128)
 IMAGES = 2
@@ -110,7 +110,7 @@ def trained_batch(heads: ControlledROIHeads, channels: int) -> TrainedBatch:
     """
     heads.train()
     boxes, labels = probe_ground_truth()
-    target = Instances(SIZE, gt_boxes=Boxes(boxes), gt_classes=labels % heads.num_classes)
+    target = Instances(SIZE, gt_boxes=Boxes(boxes), gt_classes=labels % heads.num_classes, bitmaps=probe_bitmaps(boxes))
     chosen = probe_boxes()[: min(heads.batch_size_per_image // 2, 60)]
     one = Instances(SIZE, proposal_boxes=Boxes(chosen), objectness_logits=torch.zeros(len(chosen)))
     proposals = [(one, one) if isinstance(heads, DecoupledROIHeads) else one] * IMAGES

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adapters.mmdet.sampling import DecoupledRoIHead
 from adapters.mmdet.stages import ControlledCascadeRoIHead
-from adapters.probe_inputs import probe_boxes, probe_features, probe_ground_truth
+from adapters.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 
 IMAGE = (128, 128)
 
@@ -94,7 +94,7 @@ def _proposals(roi_head: ControlledCascadeRoIHead, boxes: Tensor) -> Any:
 def _sample(truth: Tensor, labels: Tensor) -> DetDataSample:
     """An image with ground truth."""
     sample = DetDataSample(metainfo={"img_shape": IMAGE, "pad_shape": IMAGE})
-    sample.gt_instances = InstanceData(bboxes=truth.clone(), labels=labels)
+    sample.gt_instances = InstanceData(bboxes=truth.clone(), labels=labels, masks=probe_bitmaps(truth))
     sample.ignored_instances = InstanceData(bboxes=truth[:0], labels=labels[:0])
     return sample
 
