@@ -75,8 +75,17 @@ def _fields(card: VariantCard) -> dict[str, str]:
     return {key: _yaml({key: content[key]}) for key in content}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML whose short lists stand on one line."""
+
+
+_Dumper.add_representer(
+    list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=len(value) < 5)
+)
+
+
 def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None).rstrip()
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110).rstrip()
 
 
 def _write(path: Path, template: str, **content: Any) -> None:

@@ -276,11 +276,11 @@ def _variant(entry: StudyVariant, file: StudyFile, path: Path, asked_by: str) ->
 
 
 def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str) -> ChosenVariant:
-    """Choose a variant with complete options; raises InputError if there are more classifiers than stages."""
+    """Choose a variant with complete options; raises InputError if more classifiers are asked for than stages."""
     card = found.card
     stages, classifiers = card.number_of_stages(options), card.number_of_classifiers(options)
-    if classifiers > stages > 1:
-        raise InputError(f"{asked_by}: {classifiers} classifiers for {stages} stages; at most one each is allowed")
+    if isinstance(card.classifiers, str) and classifiers > stages:
+        raise InputError(f"{asked_by}.{card.classifiers}: {classifiers}: at most one for each of {stages} stages")
     return ChosenVariant(
         name=card.name,
         options=options,

@@ -137,3 +137,12 @@ def test_a_package_offers_its_variant_by_an_entry_point(tmp_path, monkeypatch):
     (information / "entry_points.txt").write_text("[cascadebench.variants]\npackaged = not_there\n")
     with pytest.raises(InputError, match=r"entry point packaged in cascadebench\.variants: 'not_there'"):
         variant_files()
+
+
+def test_more_classifiers_than_stages_are_refused(tmp_path):
+    path = tmp_path / "many.yaml"
+    entry = "{variant: decoupled_rcnn, options: {stages: 2, classifiers: 3}}"
+    text = STUDY.replace("name: mine", "name: many").replace("variant_folders: [variants]\n", "")
+    path.write_text(text.replace("{variant: mine}", entry))
+    with pytest.raises(InputError, match=r"options\.classifiers: 3: at most one for each of 2 stages"):
+        load_study(str(path))

@@ -365,7 +365,6 @@ def test_weights_of_later_stages_may_start_as_pytorch_draws_them(run):
 
 
 @pytest.mark.parametrize(("options", "complaint"), [
-    ({"stages": 1, "classifiers": 2}, r"classifiers: 2 for stages: 1; at most one each"),
     ({"double_head": True, "heads": "shared"}, r"double_head: true needs heads: unshared"),
 ])  # fmt: skip
 def test_options_that_exclude_each_other(options, complaint, run):

@@ -84,16 +84,19 @@ def test_trains_with_finite_loss(trained, run):
         assert any(name.startswith("stage1_") for name in line["losses"])
 
 
-def test_every_parameter_that_should_train_receives_gradient(adapter, run, records):
-    from comparison import add_noise, ground_truth, two_images
+def test_every_parameter_that_should_train_receives_gradient(adapter, run, found):
+    from comparison import add_noise, ground_truth, run_of, two_images
     from sides import Detectron2Side, MMDetectionSide
 
     side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework]()
-    model = initial_model(adapter, run, with_weights=False)
+    model = initial_model(adapter, run_of(run.framework, found), with_weights=False)
     add_noise(model, adapter.common_name)  # layers that start at zero pass no gradient on
-    gradients = side.step(model, two_images(), ground_truth()).gradients
     wanted = {adapter.common_name(name) for name, one in model.named_parameters() if one.requires_grad}
-    assert wanted == {name for name, gradient in gradients.items() if gradient.abs().max() > 0}
+    found = set()
+    for _ in range(3):  # of one step's sampled anchors none may be on the coarsest levels
+        gradients = side.step(model, two_images(), ground_truth()).gradients
+        found |= {name for name, gradient in gradients.items() if gradient.abs().max() > 0}
+    assert found == wanted
 
 
 def test_an_interrupted_training_ends_in_the_same_bytes(adapter, run, records, trained, tmp_path, execution):

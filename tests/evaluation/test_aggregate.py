@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from two_detectors import two_detectors
 
 from cascadebench.evaluation.aggregate import aggregate, run_state
 from cascadebench.evaluation.ap_table import write_ap
 from cascadebench.evaluation.coco import evaluate
 from cascadebench.masks import encoded
-from cascadebench.study import load_study
 
-STUDY = load_study("tiny")
+STUDY = two_detectors()
 TRUTH = {
     "images": [{"id": 1}],
     "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "ring"}],

@@ -17,14 +17,11 @@ def configure(node: DictConfig, run: Run) -> None:
     Raises
     ------
     InputError
-        If there are more classifiers than stages, or the double head is asked of a head that shares its layers.
+        If the double head is asked of a head that shares its layers.
     """
-    variant, options, settings = run.variant, run.variant.options, stage_settings(run)
-    if variant.classifiers > variant.stages:
-        asked = f"variant {variant.name}: classifiers: {variant.classifiers} for stages: {variant.stages}"
-        raise InputError(f"{asked}; at most one each is allowed")
+    options, settings = run.variant.options, stage_settings(run)
     if options["double_head"] and options["heads"] == "shared":
-        raise InputError(f"variant {variant.name}: double_head: true needs heads: unshared")
+        raise InputError(f"{run.variant.name}: double_head: true needs heads: unshared")
     set_stages(node.roi_heads, run, settings)
     branches = [task_branches_node(run, stage, options["double_head"]) for stage in settings]
     if options["heads"] == "shared":

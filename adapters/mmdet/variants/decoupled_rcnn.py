@@ -14,15 +14,12 @@ def configure(config: dict[str, Any], run: Run) -> None:
     Raises
     ------
     InputError
-        If there are more classifiers than stages, or the double head is asked of a head that shares its layers.
+        If the double head is asked of a head that shares its layers.
     """
-    variant, options = run.variant, run.variant.options
-    if variant.classifiers > variant.stages:
-        asked = f"variant {variant.name}: classifiers: {variant.classifiers} for stages: {variant.stages}"
-        raise InputError(f"{asked}; at most one each is allowed")
+    options = run.variant.options
     shared, convolutions = options["heads"] == "shared", options["double_head"]
     if shared and convolutions:
-        raise InputError(f"variant {variant.name}: double_head: true needs heads: unshared")
+        raise InputError(f"{run.variant.name}: double_head: true needs heads: unshared")
     stages = stage_settings(run)
     box_heads = [
         box_head_config(run, stage, shared and number == 0, convolutions) for number, stage in enumerate(stages)
