@@ -7,6 +7,8 @@ project's reading of it (card ``fscascade``).
 import torch
 from torch import Tensor, nn
 
+from cascadebench.initial_weights import initial_tensor
+
 
 class FeatureSharing(nn.Module):
     """Merges the features that the layers of several heads make of one stage's RoIs.
@@ -39,6 +41,11 @@ class FeatureSharing(nn.Module):
         self.reductions = nn.ModuleDict(
             {str(stage): nn.Linear(stage * width, width, bias=False) for stage in concatenated}
         )
+        # Under a framework's own rules nobody else draws these.
+        for kind, maps_of_stages in (("embedding", self.embeddings), ("reduction", self.reductions)):
+            for stage, layer in maps_of_stages.items():
+                start = initial_tensor(f"heads.{stage}.{kind}.weight", tuple(layer.weight.shape), seed=0)
+                layer.weight = nn.Parameter(torch.from_numpy(start))
 
     def heads_needed(self, stage: int) -> list[int]:
         """Heads, from 0 as `stage`, whose layers must run on the RoIs of a stage."""

@@ -31,8 +31,8 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
 
     Residual convolutions and those of mask branches: normal, variance 2 / fan-out (He). Pyramid and fully connected
     layers: uniform, variance 1 / fan-in (Caffe2's Xavier). RPN and classifiers: normal, deviation 0.01; box regressors
-    and mask predictors: 0.001. Biases 0; norms start as the identity, embeddings at zero, reductions as the mean of what
-    they reduce.
+    and mask predictors: 0.001. Biases 0; norms start as the identity, embeddings at zero, reductions as the mean of
+    what they reduce.
 
     Parameters
     ----------

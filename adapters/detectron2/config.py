@@ -249,7 +249,7 @@ def box_predictor_node(run: Run, stage: StageSettings) -> DictConfig:
         test_score_thresh=inference.score_threshold,
         test_nms_thresh=inference.nms_iou,
         test_topk_per_image=inference.max_detections,
-        cls_agnostic_bbox_reg=stage.class_agnostic is not False,
+        cls_agnostic_bbox_reg=stage.class_agnostic,
         smooth_l1_beta=0.0,
         loss_weight={"loss_cls": stage.classification_weight or 0.0, "loss_box_reg": stage.regression_weight or 0.0},
         classifies=stage.has_classifier,

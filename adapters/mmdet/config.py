@@ -222,7 +222,7 @@ def box_head_config(
         "roi_feat_size": heads.pool_size,
         "num_classes": len(run.dataset.categories),
         "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(stage.target_stds)},
-        "reg_class_agnostic": bool(stage.class_agnostic),
+        "reg_class_agnostic": stage.class_agnostic,
         "loss_cls": classification_loss_config(stage),
         "loss_bbox": {"type": "L1Loss", "loss_weight": stage.regression_weight},
     }

@@ -8,7 +8,7 @@ Detections still come from this project's test stages, which include MMDetection
 from typing import Any
 
 from cascadebench.run import Run
-from cascadebench.stages import trunk_gradients
+from cascadebench.stages import stage_settings
 
 
 def apply_to(run: Run) -> bool:
@@ -38,7 +38,7 @@ def _keep_cascade_rules(config: dict[str, Any], run: Run) -> None:
     config["rpn_head"]["loss_bbox"] = {"type": "SmoothL1Loss", "beta": 1 / 9, "loss_weight": 1.0}
     roi_head, stages = config["roi_head"], run.variant.stages
     # A stage's weight acts on its whole loss, so on the head's gradient and the trunk's alike.
-    roi_head["stage_loss_weights"] = trunk_gradients(run.variant.options["stage_loss"], stages)
+    roi_head["stage_loss_weights"] = [stage.trunk_gradient for stage in stage_settings(run)]
     roi_head["trunk_gradient"] = [1.0] * stages
     for head in roi_head["bbox_head"]:
         head["type"] = "StageBoxHead"  # drops what began as ground truth

@@ -59,7 +59,7 @@ def test_a_card_declares_what_its_variant_changes(name):
     ("name", "expected"),
     [
         ("rpn.nms_iou", "`protocol.rpn.nms_iou`"),
-        ("heads.iou_threshold", "`protocol.heads.iou_threshold`, `variant.stages`"),
+        ("heads.iou_threshold", "`variant.heads`, `variant.options`, `protocol.heads.iou_threshold`"),
         ("schedule.learning_rate_last", "`protocol.schedule`"),
         ("rpn.regression_loss", '`"l1"`'),
         ("training.order_sha256", "equal per seed"),

@@ -22,6 +22,7 @@ from sides import Detectron2Side, MMDetectionSide
 
 from adapters.training_session import TrainingSession
 from cascadebench.configuration import CONFIG
+from cascadebench.masks import bitmap
 from cascadebench.study import Execution, load_protocol
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
@@ -32,6 +33,7 @@ BOTH = ("mmdet", "detectron2")
 OPTIONS = {
     "faster_rcnn": [{"heads": "unshared"}, {"nms_cls": 0.6, "nms_reg": 0.8}, {"regression": "class_specific"}],
     "cascade_rcnn": [{"stages": 4, "iou_thresholds": "constant", "target_statistics": "constant", "stage_loss": "avg"}],
+    "cascade_mask_rcnn": [{"mask_on": "every"}],
     "fscascade": [
         {"merge": "concat", "share_gradient": False},
         {"merge": "sum", "embed": "identity", "stages": 2},
@@ -132,13 +134,13 @@ def records(tmp_path_factory):
     few = card.data.model_copy(update={"train_images": 12, "val_images": 4})
     folder = tmp_path_factory.mktemp("few") / "shapes"
     prepare(card.model_copy(update={"data": few}), folder)
-    return trainable(load_split(folder, "train"))
+    return trainable(load_split(folder, "train", segmentations=True))
 
 
 def test_final_detections_agree(pair, records):
     one, other = (list(side.adapter.predict(run, model.eval(), records[:4])) for side, run, model in pair)
     total = 0
-    for first, second in zip(one, other, strict=True):
+    for first, second, record in zip(one, other, records[:4], strict=True):
         for label, found in first.test_stages.items():
             expected = second.test_stages[label]
             assert len(found.scores) == len(expected.scores), label
@@ -148,7 +150,21 @@ def test_final_detections_agree(pair, records):
             assert np.abs(found.scores[orders[0]] - expected.scores[orders[1]]).max(initial=0) <= 1e-4
             assert np.abs(found.boxes[orders[0]] - expected.boxes[orders[1]]).max(initial=0) <= 2e-3
             assert (found.labels[orders[0]] == expected.labels[orders[1]]).all()
+            assert differing_pixels((found.masks, expected.masks), orders, record) <= 1e-3
     assert total > 20
+
+
+def differing_pixels(masks, orders, record) -> float:
+    """Share of the pixels of two frameworks' masks that differ; both of them give masks, or none."""
+    assert (masks[0] is None) == (masks[1] is None)
+    if not masks[0]:
+        return 0.0
+    size = {"size": [record.height, record.width]}
+    one, other = (
+        np.array([bitmap(size | {"counts": given[row]}, record.width, record.height) for row in order])
+        for given, order in zip(masks, orders, strict=True)
+    )
+    return float(np.mean(one != other))
 
 
 TOGETHER, AFTERWARDS = 1e-5, 0.05

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
 from adapters.feature_sharing import FeatureSharing
 from adapters.mmdet.stages import ControlledCascadeRoIHead
 from adapters.mmdet.variants import cascade_rcnn
-from cascadebench.initial_weights import initial_tensor
 from cascadebench.run import Run
 
 
@@ -33,15 +31,6 @@ class FeatureSharingRoIHead(ControlledCascadeRoIHead):
         classification, regression = self.sharing(features)
         head = self.bbox_head[stage]
         return head.fc_cls(classification), head.fc_reg(regression)
-
-    @torch.no_grad()
-    def init_weights(self) -> None:
-        """Let MMDetection draw the weights that it knows; embeddings and reductions start as they always do."""
-        super().init_weights()
-        for kind, maps in (("embedding", self.sharing.embeddings), ("reduction", self.sharing.reductions)):
-            for stage, layer in maps.items():
-                start = initial_tensor(f"heads.{stage}.{kind}.weight", tuple(layer.weight.shape), 0)
-                layer.weight.copy_(torch.from_numpy(start))
 
 
 def configure(config: dict[str, Any], run: Run) -> None:
