@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cascadebench.errors import InputError
+from cascadebench.evaluation.accumulation import Accumulation, accumulate
 from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
-from cascadebench.evaluation.detections import problem_in
 from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
-from cascadebench.evaluation.reference import average_precision
+from cascadebench.evaluation.ground_truth_table import ground_truth_table
+from cascadebench.evaluation.stage_matches import match_stages
 
 
 def evaluate(
@@ -23,10 +23,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate every test stage on its own.
 
-    The rules are pycocotools': an ``ignore`` key of an annotation has no effect (``iscrowd`` overwrites it), images
-    without detections count with their ground truth, and detections beyond `max_dets` per image and category do not
-    count. One thing is not: a ground truth of annotation id 0 is a ground truth like others, whereas pycocotools counts
-    its match as none.
+    The rules are pycocotools' and so are the numbers, to the bit: an ``ignore`` key of an annotation has no effect
+    (``iscrowd`` overwrites it), images without detections count with their ground truth, and detections beyond
+    `max_dets` per image and category do not count. One thing is not: a ground truth of annotation id 0 is a ground
+    truth like others, whereas pycocotools counts its match as none.
 
     Parameters
     ----------
@@ -53,27 +53,14 @@ def evaluate(
         If the annotations are malformed, or a detection is not finite or on an image or category that they do not have.
     """
     truth = read_ground_truth(ground_truth)
-    problem = problem_in(detections)
-    if problem:
-        raise InputError(f"{source}: {problem}")
-    for key, known in (("image_id", truth.image_ids), ("category_id", truth.category_ids)):
-        unknown = ~np.isin(detections[key].to_numpy(), known)
-        if unknown.any():
-            row = int(unknown.argmax())
-            value = detections[key].iloc[row]
-            raise InputError(f"{source}: row {row} (counted from 0): {key} {value} is not in {truth.source}")
-    labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
-    if not labels:
-        raise InputError(f"{source}: no detection, and no test stage is named that could have none")
-    tables = [
-        _table(label, truth, *average_precision(truth, detections[detections["test_stage"] == label]))
-        for label in labels
-    ]
+    table = ground_truth_table(truth)
+    matches = match_stages(table, detections, test_stages, source=source)
+    tables = [ap_rows(label, truth, accumulate(table, found)) for label, found in matches.items()]
     return pd.concat(tables, ignore_index=True)
 
 
-def _table(test_stage: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarray) -> pd.DataFrame:
-    """Rows of one test stage from arrays [IoU thresholds, categories, areas, max_dets]."""
+def ap_rows(test_stage: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
+    """Rows of one test stage, as :func:`evaluate` returns them."""
     rows = [
         (test_stage, category, area, max_dets, iou)
         for category in (ALL, *truth.category_names)
@@ -81,6 +68,9 @@ def _table(test_stage: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarr
         for iou in IOUS
     ]
     table = pd.DataFrame(rows, columns=["test_stage", "category", "area", "max_dets", "iou"])
+    absent = accumulation.recall < 0
+    # In C order, because the order of axes in memory decides in which order a mean adds up.
+    ap, recall = (np.where(absent, np.nan, values).copy(order="C") for values in (accumulation.ap, accumulation.recall))
     return table.astype({"max_dets": "int32"}).assign(ap=_in_row_order(ap), recall=_in_row_order(recall))
 
 

@@ -1,4 +1,4 @@
-"""Average precision by pycocotools, the field's reference."""
+"""Average precision by pycocotools, the field's reference, which the kernel is compared with."""
 
 import io
 from contextlib import redirect_stdout
