@@ -7,7 +7,7 @@ import pandas as pd
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation.detection_order import ordered_detections
-from cascadebench.evaluation.detections import problem_in
+from cascadebench.evaluation.detections import check_rows
 from cascadebench.evaluation.ground_truth_table import GroundTruthTable, check_known
 from cascadebench.evaluation.matching import Matches, match
 
@@ -32,9 +32,7 @@ def match_stages(
         If a detection is not finite, has a negative side, or is on an image or category that `table` does not have; or
         if there is no test stage at all.
     """
-    problem = problem_in(detections)
-    if problem:
-        raise InputError(f"{source}: {problem}")
+    check_rows(detections, source)
     positions = {}
     for key, index in (("image_id", table.image_index), ("category_id", table.category_index)):
         ids = detections[key].to_numpy()
