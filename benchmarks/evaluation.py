@@ -30,7 +30,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.generated_detections import Detector, generated_detections, generated_truth
+from benchmarks.generated_detections import Detector, generated_detections, generated_truth, object_ease
 from cascadebench.configuration import PROJECT
 from cascadebench.evaluation.detections import write_detections
 from cascadebench.evaluation.ground_truth import GroundTruth
@@ -47,7 +47,8 @@ def write_problem(folder: Path, images: int) -> str:
     share = images / 5000
     truth = generated_truth(random, images, objects=round(36335 * share), crowds=round(446 * share))
     detectors = [Detector(spread=0.07 - 0.002 * number) for number in range(STAGES)]
-    found = [generated_detections(random, truth, detector, round(392_000 * share)) for detector in detectors]
+    ease = object_ease(random, truth)
+    found = [generated_detections(random, truth, ease, detector, round(392_000 * share)) for detector in detectors]
     write_text(folder / "val.json", json.dumps(as_coco(truth)))
     columns = ("image_id", "category_id", "score")
     entries = found[0][list(columns)].astype({"score": "float64"}).to_dict(orient="records")

@@ -49,18 +49,33 @@ def generated_truth(
     return GroundTruth("generated", np.arange(images) * 100 + 139, np.arange(classes) + 1, names, rows)
 
 
+def object_ease(random: np.random.Generator, truth: GroundTruth) -> np.ndarray:
+    """How easily any detector finds each object, float64 [objects].
+
+    Half of it is its image's: objects of one image are hard or easy together, and one detector's hard images are the
+    other's.
+    """
+    image = np.searchsorted(truth.image_ids, truth.boxes["image_id"])
+    return random.normal(size=len(truth.image_ids))[image] + random.normal(size=len(image))
+
+
 def generated_detections(
-    random: np.random.Generator, truth: GroundTruth, detector: Detector, detections: int = 392_000
+    random: np.random.Generator, truth: GroundTruth, ease: np.ndarray, detector: Detector, detections: int = 392_000
 ) -> pd.DataFrame:
     """Detections as :func:`cascadebench.evaluation.detections.read_detections` returns them, without test stages.
 
-    About a detection and a half per found object, the best score for the best box as a rule; the rest are false. An
-    image may be hard or easy for its objects together, which is what makes a bootstrap over objects too narrow.
+    About a detection and a half per found object, the best score for the best box as a rule; the rest are false.
+
+    Parameters
+    ----------
+    ease : ndarray, float64 [objects]
+        Of :func:`object_ease`; the same for all detectors that are compared.
+    detections : int
+        Number of rows, unless there are more found objects.
     """
     rows = truth.boxes
-    ease = random.normal(size=len(truth.image_ids))[np.searchsorted(truth.image_ids, rows["image_id"])]
-    chance = 1 / (1 + np.exp(-(np.log(detector.found / (1 - detector.found)) + ease)))
-    copies = np.where(random.uniform(size=len(rows)) < chance, 1 + (random.uniform(size=len(rows)) < 0.5), 0)
+    found = ease + 0.7 * random.normal(size=len(rows)) > -1.6 * np.log(detector.found / (1 - detector.found))
+    copies = np.where(found, 1 + (random.uniform(size=len(rows)) < 0.5), 0)
     hit = rows.loc[rows.index.repeat(copies), ["image_id", "category_id", "x", "y", "w", "h"]]
     spread = detector.spread * np.exp(random.normal(0, 0.7, size=(len(hit), 1)))
     noise = random.normal(size=(len(hit), 4)) * spread

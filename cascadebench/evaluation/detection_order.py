@@ -19,7 +19,7 @@ class OrderedDetections:
     ----------
     start : ndarray, int64 [classes + 1]
         Detections of class c are ``start[c]`` up to, without, ``start[c + 1]``.
-    order : ndarray, int64 [detections]
+    order : ndarray, int32 [detections]
         Row of every detection in the list that was given.
     image : ndarray, int32 [detections]
         Position of the image.
@@ -68,12 +68,12 @@ def ordered_detections(
     if np.isnan(score).any():
         raise InputError(f"detections: row {int(np.isnan(score).argmax())} (counted from 0): the score is NaN")
     category, image = np.asarray(category, dtype=np.uint64), np.asarray(image, dtype=np.uint64)
-    order = np.arange(len(score))
+    order = np.arange(len(score), dtype=np.int32)
     for keys in (image, _falling(score), category):
         order = _sorted_by(keys, order)
     start = np.zeros(classes + 1, dtype=np.int64)
     np.cumsum(np.bincount(category.astype(np.int64), minlength=classes), out=start[1:])
-    box = np.asarray(box, dtype=np.float64).reshape(-1, 4)[order]
+    box = np.ascontiguousarray(box, dtype=np.float64).reshape(-1, 4).take(order, axis=0)
     area = box[:, 2] * box[:, 3] if area is None else np.asarray(area, dtype=np.float64)[order]
     return OrderedDetections(start, order, image[order].astype(np.int32), box, area)
 
@@ -94,18 +94,22 @@ def _sorted_by(keys, order):
     ----------
     keys : ndarray, uint64 [N]
         Key of every row.
-    order : ndarray, int64 [N]
-        Rows in the order that equal keys keep.
+    order : ndarray, int32 [N]
+        Rows in the order that equal keys keep; overwritten.
 
     Returns
     -------
-    ndarray, int64 [N]
+    ndarray, int32 [N]
         Rows by rising key.
     """
     rows = len(order)
-    differing = np.uint64(0)
-    for row in range(1, rows):
-        differing |= keys[row] ^ keys[0]
+    differing, sorted_already = np.uint64(0), True
+    for position in range(1, rows):
+        key, before = keys[order[position]], keys[order[position - 1]]
+        differing |= key ^ before
+        sorted_already &= before <= key
+    if sorted_already:
+        return order
     other = np.empty_like(order)
     place = np.empty(_VALUES, np.int64)
     for shift in range(0, 64, _DIGIT):

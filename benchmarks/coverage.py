@@ -1,0 +1,224 @@
+"""How often the intervals hold what they should: samples of images out of a large generated population.
+
+    python -m benchmarks.coverage
+
+Two made-up detectors find the objects of 100,000 images. Each sample is a validation set of 5000 of them, drawn
+independently; its intervals are compared with what is true: the AP of the whole population, the mean AP over very many
+samples of this size, and the gap between the detectors. A second part does the same with several training seeds, whose
+detectors differ at random.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.generated_detections import Detector, generated_detections, generated_truth, object_ease
+from cascadebench.evaluation.bootstrap import image_weights
+from cascadebench.evaluation.detection_order import ordered_detections
+from cascadebench.evaluation.ground_truth_table import ground_truth_table
+from cascadebench.evaluation.intervals import NORMAL_QUANTILE, PERCENTILES, gap_interval, quantities
+from cascadebench.evaluation.matching import match
+from cascadebench.evaluation.weighted_ap import Plan, weighted_ap, weighting_plan
+
+SHOWN = ("AP", "AP50", "AP75", "AP90")
+DETECTORS = (Detector(found=0.80, spread=0.070), Detector(found=0.81, spread=0.066))
+OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 7.267, 0.0892, 40
+CONSOLE = Console(width=120, highlight=False)
+
+
+def population_plans(random: np.random.Generator, images: int, detectors: list[Detector]) -> list[Plan]:
+    """Matches of every detector on the same generated images."""
+    counts = round(OBJECTS_PER_IMAGE * images), round(CROWDS_PER_IMAGE * images)
+    truth = generated_truth(random, images, objects=counts[0], crowds=counts[1])
+    ease = object_ease(random, truth)
+    table = ground_truth_table(truth)
+    plans = []
+    for detector in detectors:
+        rows = generated_detections(random, truth, ease, detector, DETECTIONS_PER_IMAGE * images)
+        category, image = (
+            index(rows[key].to_numpy())
+            for index, key in ((table.category_index, "category_id"), (table.image_index, "image_id"))
+        )
+        box = rows[["x", "y", "w", "h"]].to_numpy()
+        detections = ordered_detections(table.classes, category, image, rows["score"].to_numpy(), box)
+        plans.append(weighting_plan(table, match(table, detections)))
+    return plans
+
+
+def restricted(plan: Plan, images: np.ndarray) -> Plan:
+    """The plan of a part of the images, given by their positions in rising order."""
+    place = np.full(plan.images, -1, dtype=np.int32)
+    place[images] = np.arange(len(images))
+    rows = np.flatnonzero(place[plan.image] >= 0)
+    objects = np.flatnonzero(place[plan.object_image] >= 0)
+    return replace(
+        plan,
+        images=len(images),
+        start=np.searchsorted(rows, plan.start),
+        image=place[plan.image[rows]],
+        matched=plan.matched[rows],
+        ignored=plan.ignored[rows],
+        # An end of a run stays one; rows that become ends are few, and precision is looked at in their place too.
+        ends=plan.matched[rows],
+        object_start=np.searchsorted(objects, plan.object_start),
+        object_image=place[plan.object_image[objects]],
+    )
+
+
+def sampled(plans: list[Plan], drawn: np.ndarray, resamples: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """Quantities of every plan on a sample of images and on its resamples.
+
+    Parameters
+    ----------
+    drawn : ndarray of int [n]
+        Positions of images; one that is drawn twice counts twice.
+    """
+    images, place = np.unique(drawn, return_inverse=True)
+    # Resampled are the n entries of the list, not the different images.
+    of_entries = image_weights(len(drawn), resamples, seed)
+    weights = np.zeros((resamples, len(images)), dtype=np.uint8)
+    for entry, position in enumerate(place):
+        weights[:, position] += of_entries[:, entry]
+    once = np.bincount(place).astype(np.uint8)[None]
+    parts = [restricted(plan, images) for plan in plans]
+    values = [quantities(weighted_ap(part, once)) for part in parts]
+    return values, [quantities(weighted_ap(part, weights)) for part in parts]
+
+
+def expected(plans: list[Plan], random: np.random.Generator, images: int, samples: int) -> list[dict]:
+    """Means of the quantities over many samples of so many images."""
+    means = []
+    weights = np.stack(
+        [np.bincount(random.integers(plans[0].images, size=images), minlength=plans[0].images) for _ in range(samples)]
+    ).astype(np.uint8)
+    for plan in plans:
+        values = quantities(weighted_ap(plan, weights))
+        means.append({name: values[name].mean() for name in SHOWN})
+    return means
+
+
+def image_coverage(options: argparse.Namespace) -> None:
+    """Print how often intervals of one training hold."""
+    random = np.random.default_rng(options.seed)
+    plans = population_plans(random, options.population, list(DETECTORS))
+    everything = np.ones((1, options.population), dtype=np.uint8)
+    population = [
+        {name: values[0] for name, values in quantities(weighted_ap(plan, everything)).items()} for plan in plans
+    ]
+    at_size = expected(plans, random, options.images, options.expected_samples)
+    held = {row: {name: [] for name in SHOWN} for row in ROWS}
+    biases = {name: [] for name in SHOWN}
+    for number in range(options.samples):
+        drawn = random.integers(options.population, size=options.images)
+        values, draws = sampled(plans, drawn, options.resamples, number)
+        for name in SHOWN:
+            value, resampled = values[0][name][0], draws[0][name]
+            reach = NORMAL_QUANTILE * resampled.std(ddof=1)
+            low, high = np.percentile(resampled, PERCENTILES)
+            biases[name].append(resampled.mean() - value)
+            gap = gap_interval(values[1][name] - values[0][name], (draws[1][name] - draws[0][name])[None], number)
+            gap_at_size = at_size[1][name] - at_size[0][name]
+            gap_of_all = population[1][name] - population[0][name]
+            results = (
+                abs(value - at_size[0][name]) <= reach,
+                low <= at_size[0][name] <= high,
+                abs(value - population[0][name]) <= reach,
+                low <= population[0][name] <= high,
+                gap.low <= gap_at_size <= gap.high,
+                gap.low <= gap_of_all <= gap.high,
+            )
+            for row, holds in zip(ROWS, results, strict=True):
+                held[row][name].append(holds)
+    table = Table(
+        f"{options.samples} samples of {options.images} out of {options.population} images", *SHOWN, box=SIMPLE
+    )
+    for row in ROWS:
+        table.add_row(row, *(share(held[row][name]) for name in SHOWN))
+    table.add_row("AP of the population", *(f"{population[0][name]:.4f}" for name in SHOWN))
+    table.add_row("mean AP at this size", *(f"{at_size[0][name]:.4f}" for name in SHOWN))
+    table.add_row("bootstrap bias, mean", *(f"{np.mean(biases[name]):+.4f}" for name in SHOWN))
+    table.add_row("gap in the population", *(f"{population[1][n] - population[0][n]:+.4f}" for n in SHOWN))
+    CONSOLE.print(table)
+
+
+ROWS = (
+    "value ± 1.96 SE holds the mean AP at this size",
+    "percentiles hold the mean AP at this size",
+    "value ± 1.96 SE holds the population's AP",
+    "percentiles hold the population's AP",
+    "paired percentiles hold the mean gap at this size",
+    "paired percentiles hold the population's gap",
+)
+
+
+def share(holds: list[bool]) -> str:
+    """Share of samples, in percent, with its standard error."""
+    rate = np.mean(holds)
+    return f"{100 * rate:.0f} ± {100 * np.sqrt(rate * (1 - rate) / len(holds)):.0f}"
+
+
+def seed_coverage(options: argparse.Namespace) -> None:
+    """Print how often two-level intervals of a gap hold the gap over all images and seeds."""
+    random = np.random.default_rng(options.seed + 1)
+    trainings = 30
+    detectors = [
+        replace(detector, spread=detector.spread + random.normal(0, 0.0008))
+        for detector in DETECTORS
+        for _ in range(trainings)
+    ]
+    plans = population_plans(random, options.population // 10, detectors)
+    images = options.images // 5
+    # The mean over the very trainings that are drawn from, at the very size that is drawn.
+    means = expected(plans, random, images, options.expected_samples // 4)
+    truth = {
+        name: np.mean([values[name] for values in means[trainings:]]) - np.mean([v[name] for v in means[:trainings]])
+        for name in SHOWN
+    }
+    title = f"{options.samples} samples of {images} out of {plans[0].images} images; seeds of each detector"
+    table = Table(title, *SHOWN, "seed part of SE, AP", box=SIMPLE)
+    for seeds in (1, 2, 3, 5, 10):
+        held, parts = {name: [] for name in SHOWN}, []
+        for number in range(options.samples):
+            chosen = random.integers(trainings, size=seeds)
+            drawn = random.integers(plans[0].images, size=images)
+            used = [plans[place] for place in (*chosen, *(chosen + trainings))]
+            values, draws = sampled(used, drawn, options.resamples, number)
+            for name in SHOWN:
+                sides = [
+                    np.stack([numbers[name] for numbers in both[seeds:]])
+                    - np.stack([numbers[name] for numbers in both[:seeds]])
+                    for both in (values, draws)
+                ]
+                interval = gap_interval(sides[0][:, 0], sides[1], number)
+                held[name].append(interval.low <= truth[name] <= interval.high)
+                if name == "AP":
+                    parts.append((interval.seed_error / interval.standard_error) ** 2)
+        part = "" if seeds == 1 else f"{100 * np.mean(parts):.0f}% of variance"
+        table.add_row(str(seeds), *(share(held[name]) for name in SHOWN), part)
+    CONSOLE.print(table)
+
+
+def main() -> None:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--population", type=int, default=100_000, help="images of the population")
+    parser.add_argument("--images", type=int, default=5000, help="images of a sample")
+    parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--expected-samples", type=int, default=2000, help="samples over which means are taken")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("images", "seeds"), action="append", help="one part only")
+    options = parser.parse_args()
+    CONSOLE.print(f"python -m benchmarks.coverage {' '.join(sys.argv[1:])}", markup=False)
+    for part, simulate in (("images", image_coverage), ("seeds", seed_coverage)):
+        if part in (options.part or (part,)):
+            simulate(options)
+
+
+if __name__ == "__main__":
+    main()
