@@ -21,13 +21,15 @@ from benchmarks.generated_detections import Detector, generated_detections, gene
 from cascadebench.evaluation.bootstrap import image_weights
 from cascadebench.evaluation.detection_order import ordered_detections
 from cascadebench.evaluation.ground_truth_table import ground_truth_table
-from cascadebench.evaluation.intervals import NORMAL_QUANTILE, PERCENTILES, gap_interval, quantities
+from cascadebench.evaluation.intervals import PERCENTILES, absolute_interval, gap_interval, quantities
 from cascadebench.evaluation.matching import match
 from cascadebench.evaluation.weighted_ap import Plan, weighted_ap, weighting_plan
 
 SHOWN = ("AP", "AP50", "AP75", "AP90")
 DETECTORS = (Detector(found=0.80, spread=0.070), Detector(found=0.81, spread=0.066))
 OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 7.267, 0.0892, 40
+TRAININGS, SEEDS, SEED_SPREAD = 30, (1, 2, 3, 5, 10), 0.0015
+Pair = tuple[np.ndarray, np.ndarray]
 CONSOLE = Console(width=120, highlight=False)
 
 
@@ -102,14 +104,23 @@ def expected(plans: list[Plan], random: np.random.Generator, images: int, sample
     return means
 
 
+ROWS = (
+    "value ± 1.96 SE holds the mean AP at this size",
+    "percentiles hold the mean AP at this size",
+    "value ± 1.96 SE holds the population's AP",
+    "percentiles hold the population's AP",
+    "paired percentiles hold the mean gap at this size",
+    "paired percentiles hold the population's gap",
+)
+
+
 def image_coverage(options: argparse.Namespace) -> None:
     """Print how often intervals of one training hold."""
     random = np.random.default_rng(options.seed)
     plans = population_plans(random, options.population, list(DETECTORS))
     everything = np.ones((1, options.population), dtype=np.uint8)
-    population = [
-        {name: values[0] for name, values in quantities(weighted_ap(plan, everything)).items()} for plan in plans
-    ]
+    of_all = [quantities(weighted_ap(plan, everything)) for plan in plans]
+    population = [{name: values[name][0] for name in SHOWN} for values in of_all]
     at_size = expected(plans, random, options.images, options.expected_samples)
     held = {row: {name: [] for name in SHOWN} for row in ROWS}
     biases = {name: [] for name in SHOWN}
@@ -117,26 +128,12 @@ def image_coverage(options: argparse.Namespace) -> None:
         drawn = random.integers(options.population, size=options.images)
         values, draws = sampled(plans, drawn, options.resamples, number)
         for name in SHOWN:
-            value, resampled = values[0][name][0], draws[0][name]
-            reach = NORMAL_QUANTILE * resampled.std(ddof=1)
-            low, high = np.percentile(resampled, PERCENTILES)
-            biases[name].append(resampled.mean() - value)
-            gap = gap_interval(values[1][name] - values[0][name], (draws[1][name] - draws[0][name])[None], number)
-            gap_at_size = at_size[1][name] - at_size[0][name]
-            gap_of_all = population[1][name] - population[0][name]
-            results = (
-                abs(value - at_size[0][name]) <= reach,
-                low <= at_size[0][name] <= high,
-                abs(value - population[0][name]) <= reach,
-                low <= population[0][name] <= high,
-                gap.low <= gap_at_size <= gap.high,
-                gap.low <= gap_of_all <= gap.high,
-            )
-            for row, holds in zip(ROWS, results, strict=True):
+            biases[name].append(draws[0][name].mean() - values[0][name][0])
+            sides = [tuple(numbers[name] for numbers in both) for both in (values, draws, at_size, population)]
+            for row, holds in zip(ROWS, intervals_hold(*sides, number), strict=True):
                 held[row][name].append(holds)
-    table = Table(
-        f"{options.samples} samples of {options.images} out of {options.population} images", *SHOWN, box=SIMPLE
-    )
+    title = f"{options.samples} samples of {options.images} out of {options.population} images"
+    table = Table(title, *SHOWN, box=SIMPLE)
     for row in ROWS:
         table.add_row(row, *(share(held[row][name]) for name in SHOWN))
     table.add_row("AP of the population", *(f"{population[0][name]:.4f}" for name in SHOWN))
@@ -146,14 +143,19 @@ def image_coverage(options: argparse.Namespace) -> None:
     CONSOLE.print(table)
 
 
-ROWS = (
-    "value ± 1.96 SE holds the mean AP at this size",
-    "percentiles hold the mean AP at this size",
-    "value ± 1.96 SE holds the population's AP",
-    "percentiles hold the population's AP",
-    "paired percentiles hold the mean gap at this size",
-    "paired percentiles hold the population's gap",
-)
+def intervals_hold(values: Pair, draws: Pair, at_size: Pair, population: Pair, number: int) -> tuple[bool, ...]:
+    """Whether each kind of interval holds what it should, in the order of :data:`ROWS`; every pair is of detectors."""
+    interval = absolute_interval(values[0], draws[0][None])
+    low, high = np.percentile(draws[0], PERCENTILES)
+    gap = gap_interval(values[1] - values[0], (draws[1] - draws[0])[None], number)
+    return (
+        interval.low <= at_size[0] <= interval.high,
+        low <= at_size[0] <= high,
+        interval.low <= population[0] <= interval.high,
+        low <= population[0] <= high,
+        gap.low <= at_size[1] - at_size[0] <= gap.high,
+        gap.low <= population[1] - population[0] <= gap.high,
+    )
 
 
 def share(holds: list[bool]) -> str:
@@ -165,50 +167,48 @@ def share(holds: list[bool]) -> str:
 def seed_coverage(options: argparse.Namespace) -> None:
     """Print how often two-level intervals of a gap hold the gap over all images and seeds."""
     random = np.random.default_rng(options.seed + 1)
-    trainings = 30
     detectors = [
-        replace(detector, spread=detector.spread + random.normal(0, 0.0008))
+        replace(detector, spread=detector.spread + random.normal(0, SEED_SPREAD))
         for detector in DETECTORS
-        for _ in range(trainings)
+        for _ in range(TRAININGS)
     ]
     plans = population_plans(random, options.population // 10, detectors)
     images = options.images // 5
     # The mean over the very trainings that are drawn from, at the very size that is drawn.
     means = expected(plans, random, images, options.expected_samples // 4)
     truth = {
-        name: np.mean([values[name] for values in means[trainings:]]) - np.mean([v[name] for v in means[:trainings]])
+        name: np.mean([values[name] for values in means[TRAININGS:]]) - np.mean([v[name] for v in means[:TRAININGS]])
         for name in SHOWN
     }
     title = f"{options.samples} samples of {images} out of {plans[0].images} images; seeds"
-    table = Table(title, *SHOWN, "seed part of SE, AP", box=SIMPLE)
-    for seeds in (1, 2, 3, 5, 10):
+    table = Table(title, *SHOWN, "seeds' part of AP's variance", box=SIMPLE)
+    for seeds in SEEDS:
         held, parts = {name: [] for name in SHOWN}, []
         for number in range(options.samples):
-            chosen = random.integers(trainings, size=seeds)
+            chosen = random.integers(TRAININGS, size=seeds)
             drawn = random.integers(plans[0].images, size=images)
-            used = [plans[place] for place in (*chosen, *(chosen + trainings))]
+            used = [plans[place] for place in (*chosen, *(chosen + TRAININGS))]
             values, draws = sampled(used, drawn, options.resamples // 2, number)
             for name in SHOWN:
-                sides = [
-                    np.stack([numbers[name] for numbers in both[seeds:]])
-                    - np.stack([numbers[name] for numbers in both[:seeds]])
-                    for both in (values, draws)
-                ]
-                interval = gap_interval(sides[0][:, 0], sides[1], number)
+                interval = gap_interval(gap_of(values, name)[:, 0], gap_of(draws, name), number)
                 held[name].append(interval.low <= truth[name] <= interval.high)
                 if name == "AP":
                     parts.append((interval.seed_error / interval.standard_error) ** 2)
-        part = "" if seeds == 1 else f"{100 * np.mean(parts):.0f}% of variance"
+        part = "not known" if seeds == 1 else f"{100 * np.mean(parts):.0f}%"
         table.add_row(str(seeds), *(share(held[name]) for name in SHOWN), part)
     CONSOLE.print(table)
+
+
+def gap_of(quantities_of: list[dict], name: str) -> np.ndarray:
+    """Second detector minus first, float64 [seeds, resamples]; the list holds the seeds of one, then of the other."""
+    values = np.stack([numbers[name] for numbers in quantities_of])
+    return values[len(values) // 2 :] - values[: len(values) // 2]
 
 
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--population", type=int, default=100_000, help="images of the population; a tenth with several seeds"
-    )
+    parser.add_argument("--population", type=int, default=100_000, help="images there are; a tenth with several seeds")
     parser.add_argument("--images", type=int, default=5000, help="images of a sample; a fifth with several seeds")
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=1000, help="half as many with several seeds")

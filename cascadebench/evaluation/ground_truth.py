@@ -53,7 +53,7 @@ def read_ground_truth(ground_truth: Path | dict[str, Any]) -> GroundTruth:
     """Read COCO annotations; what the evaluation of boxes does not need (polygons, licences) is not looked at.
 
     An annotation without ``iscrowd`` is no crowd; one without ``area`` has that of its box. Annotation ids must differ,
-    and play no other part: the evaluation numbers annotations from 1, because pycocotools takes id 0 for no match.
+    and play no other part: 0 is an id like others, whereas pycocotools takes it for no match.
 
     Parameters
     ----------

@@ -36,7 +36,8 @@ class Interval:
     image_error : float
         The part that comes from the choice of images.
     seed_error : float
-        The part that comes from the choice of training seeds; NaN with one seed, and then not in `standard_error`.
+        The part that comes from the choice of training seeds alone, 0 where it is too small to be seen; NaN with one
+        seed, and then not in `standard_error`.
     bias : float
         Mean over the resamples minus value: how far AP rises when the same images are drawn again. It is not taken off.
     seeds : int
@@ -110,8 +111,8 @@ def absolute_interval(values: np.ndarray, draws: np.ndarray) -> Interval:
 def gap_interval(values: np.ndarray, draws: np.ndarray, seed: int) -> Interval:
     """Interval of a paired difference: percentiles of its resamples.
 
-    With several seeds both levels are resampled: the seeds, then the images. Resampled seeds scatter too little by a
-    factor of sqrt((seeds - 1) / seeds), which is made good.
+    With several seeds both levels are resampled: the seeds, and the images. What two trainings find differently on the
+    same images is in the resamples of the images already, so the seeds are made to scatter by their own part only.
 
     Parameters
     ----------
@@ -123,34 +124,46 @@ def gap_interval(values: np.ndarray, draws: np.ndarray, seed: int) -> Interval:
         Of the resampling of seeds.
     """
     seeds, resamples = draws.shape
+    parts = _parts(values, draws)
     mean = draws.mean(axis=0)
-    if seeds > 1:
-        # The bootstrap's images take [seed, resample]; three numbers make another stream.
+    scatter = values.std() / np.sqrt(seeds)
+    if seeds > 1 and scatter > 0:
+        # The images' weights take [seed, resample]; three numbers make another stream.
         chosen = np.random.default_rng([seed, resamples, seeds]).integers(seeds, size=(seeds, resamples))
-        shift = np.take_along_axis(draws, chosen, axis=0).mean(axis=0) - mean
-        mean = mean + np.sqrt(seeds / (seeds - 1)) * shift
+        mean = mean + parts["seed_error"] / scatter * (values[chosen].mean(axis=0) - values.mean())
     known = mean[~np.isnan(mean)]
     low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
-    return Interval(low=float(low), high=float(high), **_parts(values, draws))
+    return Interval(low=float(low), high=float(high), **parts)
 
 
 def _parts(values: np.ndarray, draws: np.ndarray) -> dict[str, float]:
     """Everything of an interval but its ends."""
     seeds, resamples = draws.shape
+    draws = draws[:, ~np.isnan(draws).any(axis=0)]
     mean = draws.mean(axis=0)
-    known = mean[~np.isnan(mean)]
-    image_error = float(known.std(ddof=1)) if len(known) > 1 else np.nan
-    seed_error = float(np.std(values, ddof=1) / np.sqrt(seeds)) if seeds > 1 else np.nan
+    image_error = float(mean.std(ddof=1)) if len(mean) > 1 else np.nan
+    seed_error = _seed_error(values, draws) if seeds > 1 else np.nan
     return {
         "value": float(values.mean()),
         "standard_error": float(np.hypot(image_error, seed_error)) if seeds > 1 else image_error,
         "image_error": image_error,
         "seed_error": seed_error,
-        "bias": float(known.mean() - values.mean()) if len(known) else np.nan,
+        "bias": float(mean.mean() - values.mean()) if len(mean) else np.nan,
         "seeds": seeds,
         "resamples": resamples,
-        "empty_resamples": resamples - len(known),
+        "empty_resamples": resamples - len(mean),
     }
+
+
+def _seed_error(values: np.ndarray, draws: np.ndarray) -> float:
+    """Standard error of the mean over the seeds that comes from the seeds whatever the images are.
+
+    On one validation set seeds differ for two reasons: some trainings are better, and each finds other objects of these
+    images. The second evens out over more images and is part of the image error; how large it is shows in how much the
+    seeds' differences change between resamples. It is taken off the seeds' variance.
+    """
+    changes = (draws - values[:, None]).var(axis=0, ddof=1).mean() if draws.shape[1] else 0.0
+    return float(np.sqrt(max(values.var(ddof=1) - changes, 0.0) / len(values)))
 
 
 def interval_table(

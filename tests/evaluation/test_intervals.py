@@ -62,11 +62,27 @@ def test_parts_of_several_seeds():
 
 
 def test_two_levels_scatter_as_both_parts_together():
-    """The resampled seeds are widened: three seeds alone would scatter by a factor sqrt(2/3) too little."""
     values = np.random.default_rng(2).normal(0.1, 0.05, size=12)
     draws = values[:, None] + normal(0.01, mean=0, resamples=20000)
     interval = gap_interval(values, draws, seed=1)
     assert (interval.high - interval.low) / 2 / 1.96 == pytest.approx(interval.standard_error, rel=0.05)
+
+
+def test_what_each_training_finds_on_these_images_is_counted_once():
+    """Seeds that differ only by chance on the images have no part of their own; the images' part has it."""
+    random = np.random.default_rng(3)
+    own_parts, together, expected = [], [], []
+    for _ in range(300):
+        # 6 trainings, 50 images: an effect of the image, and one of training and image; none of the training alone.
+        scores = random.normal(size=50) + random.normal(0, 2, size=(6, 50))
+        weights = random.multinomial(50, np.full(50, 0.02), size=400)
+        interval = gap_interval(scores.mean(axis=1), scores @ weights.T / 50, seed=0)
+        own_parts.append(interval.seed_error**2)
+        together.append(interval.standard_error**2)
+        expected.append((1 + 4 / 6) / 50)
+    assert np.mean(together) == pytest.approx(np.mean(expected), rel=0.15)
+    # Next to nothing, where the seeds' scatter alone would say 4 / 50 / 6.
+    assert np.mean(own_parts) < 0.4 * 4 / 50 / 6
 
 
 def test_resamples_without_ground_truth_are_left_out_and_counted():
@@ -106,7 +122,7 @@ def test_table(resampled):
     # Paired: the images that are hard for one are hard for the other.
     errors = [rows.loc[(name, "", "AP"), "image_error"] for name in ("a", "b")]
     assert gap["image_error"] < np.hypot(*errors)
-    assert (rows.loc[("a", "a")][["value", "low", "high"]].to_numpy() == 0).all()
+    assert (table[(table["model"] == "a") & (table["minus"] == "a")][["value", "low", "high"]] == 0).all(axis=None)
     assert (rows[["resamples", "bootstrap_seed"]].to_numpy() == (300, 7)).all()
     assert np.isnan(rows.loc[("c", "", "AP"), "seed_error"])
     assert interval_table(resampled, MODELS, [("a", "b")]).equals(table.iloc[: 4 * len(QUANTITIES)])
