@@ -34,7 +34,22 @@ def adversarial_problem(number):
         "categories": [{"id": category_id, "name": f"c{category_id}"} for category_id in category_ids],
         "annotations": annotations,
     }
-    return truth, _results(random, truth)
+    results = _results(random, truth)
+    if random.random() < 0.5:
+        _add_symmetric_objects(random, truth, results)
+    return truth, results
+
+
+def _add_symmetric_objects(random, truth, results):
+    """Add two objects and a detection midway, of equal IoU with both; a later detection shows which of them it took."""
+    image_id, category_id = truth["images"][0]["id"], truth["categories"][-1]["id"]
+    x, y, shift = 16.0 * int(random.integers(1, 6)), 200.0, float(random.choice([2, 4, 8]))
+    sides = [[x + shift * step, y, 64.0, 64.0] for step in (-1, 1)]
+    for box in [sides[place] for place in random.permutation(2)]:
+        place = {"image_id": image_id, "category_id": category_id, "bbox": box}
+        truth["annotations"].append(place | {"id": 1000 + len(truth["annotations"]), "area": 4096.0, "iscrowd": 0})
+    for box, score in (([x, y, 64.0, 64.0], 0.95), (sides[random.integers(2)], 0.85)):
+        results.append({"image_id": image_id, "category_id": category_id, "bbox": box, "score": score})
 
 
 def _boxes(random, count):
