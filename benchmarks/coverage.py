@@ -2,7 +2,7 @@
 
     python -m benchmarks.coverage
 
-Two made-up detectors find the objects of 100,000 images. Each sample is a validation set of 5000 of them, drawn
+Two made-up detectors find the objects of 50,000 images. Each sample is a validation set of 5000 of them, drawn
 independently; its intervals are compared with what is true: the AP of the whole population, the mean AP over very many
 samples of this size, and the gap between the detectors. A second part does the same with several training seeds, whose
 detectors differ at random.
@@ -80,13 +80,10 @@ def sampled(plans: list[Plan], drawn: np.ndarray, resamples: int, seed: int) -> 
     drawn : ndarray of int [n]
         Positions of images; one that is drawn twice counts twice.
     """
-    images, place = np.unique(drawn, return_inverse=True)
-    # Resampled are the n entries of the list, not the different images.
-    of_entries = image_weights(len(drawn), resamples, seed)
-    weights = np.zeros((resamples, len(images)), dtype=np.uint8)
-    for entry, position in enumerate(place):
-        weights[:, position] += of_entries[:, entry]
-    once = np.bincount(place).astype(np.uint8)[None]
+    images, first, count = np.unique(np.sort(drawn), return_index=True, return_counts=True)
+    # Resampled are the n entries of the sorted list, not the different images.
+    weights = np.add.reduceat(image_weights(len(drawn), resamples, seed), first, axis=1, dtype=np.uint8)
+    once = count.astype(np.uint8)[None]
     parts = [restricted(plan, images) for plan in plans]
     values = [quantities(weighted_ap(part, once)) for part in parts]
     return values, [quantities(weighted_ap(part, weights)) for part in parts]
@@ -172,7 +169,7 @@ def seed_coverage(options: argparse.Namespace) -> None:
         for detector in DETECTORS
         for _ in range(TRAININGS)
     ]
-    plans = population_plans(random, options.population // 10, detectors)
+    plans = population_plans(random, options.population // 5, detectors)
     images = options.images // 5
     # The mean over the very trainings that are drawn from, at the very size that is drawn.
     means = expected(plans, random, images, options.expected_samples // 4)
@@ -208,7 +205,7 @@ def gap_of(quantities_of: list[dict], name: str) -> np.ndarray:
 def main() -> None:
     """Simulate and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--population", type=int, default=100_000, help="images there are; a tenth with several seeds")
+    parser.add_argument("--population", type=int, default=50_000, help="images there are; a fifth with several seeds")
     parser.add_argument("--images", type=int, default=5000, help="images of a sample; a fifth with several seeds")
     parser.add_argument("--samples", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=1000, help="half as many with several seeds")
