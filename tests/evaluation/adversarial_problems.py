@@ -45,8 +45,10 @@ def _add_symmetric_objects(random, truth, results):
     image_id, category_id = truth["images"][0]["id"], truth["categories"][-1]["id"]
     x, y, shift = 16.0 * int(random.integers(1, 6)), 200.0, float(random.choice([2, 4, 8]))
     sides = [[x + shift * step, y, 64.0, 64.0] for step in (-1, 1)]
-    for box in [sides[place] for place in random.permutation(2)]:
-        place = {"image_id": image_id, "category_id": category_id, "bbox": box}
+    # Of two categories in some problems: without categories those decide which object is the later one.
+    categories = [category_id, int(random.choice([category_id, truth["categories"][0]["id"]]))]
+    for box, category in zip(sides, random.permutation(categories).tolist(), strict=True):
+        place = {"image_id": image_id, "category_id": category, "bbox": box}
         truth["annotations"].append(place | {"id": 1000 + len(truth["annotations"]), "area": 4096.0, "iscrowd": 0})
     for box, score in (([x, y, 64.0, 64.0], 0.95), (sides[random.integers(2)], 0.85)):
         results.append({"image_id": image_id, "category_id": category_id, "bbox": box, "score": score})
