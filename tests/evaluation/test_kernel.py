@@ -94,8 +94,8 @@ def test_the_problems_are_adversarial():
 def test_proposals_equal_pycocotools_without_categories(first):
     for number in range(first, first + 20):
         truth, results = adversarial_problem(number)
-        # More than 100 on an image, so that the limits differ.
-        results = results * 9
+        # More than 100 on an image, so that the limits differ; each time worse, so that the first decide as before.
+        results = [result | {"score": result["score"] - time} for time in range(9) for result in results]
         # Without categories pycocotools takes detections category by category; proposals have none.
         results = [result | {"category_id": truth["categories"][0]["id"]} for result in results]
         expected = pycocotools_evaluation(truth, results, max_dets=PROPOSAL_LIMITS, class_agnostic=True)
