@@ -74,6 +74,8 @@ def match(
     overlaps : Overlaps, optional
         IoU of masks; without it that of the boxes is computed.
     """
+    if not 0 < limit < 2**16:
+        raise ValueError(f"limit {limit}: 1 to 65535 detections per image and class")
     shape = len(AREA_ENDS), len(detections.image)
     matched, ignored = np.zeros(shape, dtype=np.uint16), np.zeros(shape, dtype=np.uint16)
     rank = np.zeros(shape[1], dtype=np.uint16)

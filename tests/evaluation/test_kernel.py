@@ -209,3 +209,5 @@ def test_more_detections_than_were_matched_are_refused():
     empty = ordered_detections(table.classes, np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)))
     with pytest.raises(ValueError, match="matched up to 10 only"):
         accumulate(table, match(table, empty, limit=10), (1, 10, 100))
+    with pytest.raises(ValueError, match="1 to 65535"):
+        match(table, empty, limit=2**16)
