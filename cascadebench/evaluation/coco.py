@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.errors import InputError
+from cascadebench.evaluation.accumulation import Accumulation, accumulate
 from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
-from cascadebench.evaluation.detections import problem_in
 from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
-from cascadebench.evaluation.reference import average_precision
+from cascadebench.evaluation.ground_truth_table import ground_truth_table
+from cascadebench.evaluation.stage_matches import match_stages
 from cascadebench.masks import encoded, problem_with
 
 
@@ -25,10 +26,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Evaluate every test stage on its own.
 
-    The rules are pycocotools': an ``ignore`` key of an annotation has no effect (``iscrowd`` overwrites it), images
-    without detections count with their ground truth, and detections beyond `max_dets` per image and category do not
-    count. One thing is not: a ground truth of annotation id 0 is a ground truth like others, whereas pycocotools counts
-    its match as none.
+    The rules are pycocotools' and so are the numbers, to the bit: an ``ignore`` key of an annotation has no effect
+    (``iscrowd`` overwrites it), images without detections count with their ground truth, and detections beyond
+    `max_dets` per image and category do not count. One thing is not: a ground truth of annotation id 0 is a ground
+    truth like others, whereas pycocotools counts its match as none.
 
     Parameters
     ----------
@@ -58,26 +59,13 @@ def evaluate(
         or without a mask that is asked for.
     """
     truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
-    problem = problem_in(detections)
-    if problem:
-        raise InputError(f"{source}: {problem}")
-    for key, known in (("image_id", truth.image_ids), ("category_id", truth.category_ids)):
-        unknown = ~np.isin(detections[key].to_numpy(), known)
-        if unknown.any():
-            row = int(unknown.argmax())
-            value = detections[key].iloc[row]
-            raise InputError(f"{source}: row {row} (counted from 0): {key} {value} is not in {truth.source}")
+    object_masks = None
     if iou_type == "segm":
         detections = with_run_lengths(detections, truth, source)
-    labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
-    if not labels:
-        raise InputError(f"{source}: no detection, and no test stage is named that could have none")
-    tables = [
-        _table(
-            label, iou_type, truth, *average_precision(truth, detections[detections["test_stage"] == label], iou_type)
-        )
-        for label in labels
-    ]
+        object_masks = truth.boxes["segmentation"].tolist()
+    table = ground_truth_table(truth)
+    matches = match_stages(table, detections, test_stages, object_masks=object_masks, source=source)
+    tables = [ap_rows(label, iou_type, truth, accumulate(table, found)) for label, found in matches.items()]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -96,8 +84,8 @@ def with_run_lengths(detections: pd.DataFrame, truth: GroundTruth, source: str) 
     return detections.assign(segmentation=pd.Series(made, index=detections.index, dtype=object))
 
 
-def _table(test_stage: str, iou_type: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarray) -> pd.DataFrame:
-    """Rows of one test stage from arrays [IoU thresholds, categories, areas, max_dets]."""
+def ap_rows(test_stage: str, iou_type: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
+    """Rows of one test stage, as :func:`evaluate` returns them."""
     rows = [
         (test_stage, iou_type, category, area, max_dets, iou)
         for category in (ALL, *truth.category_names)
@@ -105,6 +93,9 @@ def _table(test_stage: str, iou_type: str, truth: GroundTruth, ap: np.ndarray, r
         for iou in IOUS
     ]
     table = pd.DataFrame(rows, columns=["test_stage", "iou_type", "category", "area", "max_dets", "iou"])
+    absent = accumulation.recall < 0
+    # In C order, because the order of axes in memory decides in which order a mean adds up.
+    ap, recall = (np.where(absent, np.nan, values).copy(order="C") for values in (accumulation.ap, accumulation.recall))
     return table.astype({"max_dets": "int32"}).assign(ap=_in_row_order(ap), recall=_in_row_order(recall))
 
 

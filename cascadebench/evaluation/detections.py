@@ -50,6 +50,13 @@ def problem_in(rows: pd.DataFrame) -> str | None:
     return f"row {row} (counted from 0): {_MEASURES[column]} is {values[row, column]}; {allowed} is expected"
 
 
+def check_rows(rows: pd.DataFrame, source: str) -> None:
+    """Raise InputError at the first row that :func:`problem_in` finds; `source` is what the message calls the rows."""
+    problem = problem_in(rows)
+    if problem:
+        raise InputError(f"{source}: {problem}")
+
+
 def write_detections(path: Path, columns: Mapping[str, Any]) -> None:
     """Write ``detections.parquet``; the rows keep their order, and the same rows give the same bytes.
 
@@ -107,9 +114,7 @@ def read_proposals(path: Path) -> pd.DataFrame:
 
 def _read(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
     rows = read_parquet(path, schema, optional)
-    problem = problem_in(rows)
-    if problem:
-        raise InputError(f"{path}: {problem}")
+    check_rows(rows, str(path))
     return rows
 
 

@@ -58,7 +58,7 @@ def read_ground_truth(ground_truth: Path | dict[str, Any], segmentations: bool =
     """Read COCO annotations; what the evaluation does not need (licences, and polygons of boxes) is not looked at.
 
     An annotation without ``iscrowd`` is no crowd; one without ``area`` has that of its box. Annotation ids must differ,
-    and play no other part: the evaluation numbers annotations from 1, because pycocotools takes id 0 for no match.
+    and play no other part: 0 is an id like others, whereas pycocotools takes it for no match.
 
     Parameters
     ----------

@@ -1,16 +1,13 @@
 """The evaluator against pycocotools, run by hand on generated problems."""
 
-import contextlib
 import copy
-import io
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from pycocotools_reference import pycocotools_evaluation
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation.ap_table import IOUS, full_area
@@ -24,19 +21,6 @@ def as_table(results, test_stage="(1,1)"):
     """COCO results as the rows that `evaluate` takes."""
     rows = [(r["image_id"], test_stage, r["category_id"], r["score"], *r["bbox"]) for r in results]
     return pd.DataFrame(rows, columns=["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"])
-
-
-def pycocotools_evaluation(truth, results):
-    """Plain pycocotools, as its demo uses it."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = copy.deepcopy(truth)
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(results)), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
 
 
 def mean_or_nan(values):

@@ -1,0 +1,93 @@
+"""Times CascadeBench's evaluator in a process of its own.
+
+    python -m benchmarks.own_evaluator evaluation|stages|bootstrap|compilation FOLDER REPEATS
+
+FOLDER is filled by ``benchmarks.evaluation``. One line of JSON is printed.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.other_evaluators import peak_mb
+from cascadebench.evaluation.accumulation import Accumulation, accumulate
+from cascadebench.evaluation.bootstrap import bootstrap
+from cascadebench.evaluation.detection_order import ordered_detections
+from cascadebench.evaluation.detections import read_detections
+from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
+from cascadebench.evaluation.ground_truth_table import GroundTruthTable, ground_truth_table
+from cascadebench.evaluation.intervals import interval_table
+from cascadebench.evaluation.matching import Matches, match
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+RESAMPLES = 1000
+STAGES = {"evaluation": 1, "stages": 10, "bootstrap": 2, "compilation": 1}
+"""Test stages that a measurement reads."""
+
+
+def seconds_of(function: Callable[[], object], repeats: int) -> list[float]:
+    """Wall time of every call after a first one that is not counted."""
+    function()
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def arrays(rows: pd.DataFrame) -> Arrays:
+    """Image ids, category ids, scores and boxes, as the timed functions take them."""
+    columns = (rows[name].to_numpy() for name in ("image_id", "category_id", "score"))
+    return *columns, rows[["x", "y", "w", "h"]].to_numpy(dtype=np.float64)
+
+
+def matched(table: GroundTruthTable, detections: Arrays) -> Matches:
+    image_id, category_id, score, box = detections
+    category, image = table.category_index(category_id), table.image_index(image_id)
+    return match(table, ordered_detections(table.classes, category, image, score, box))
+
+
+def evaluated(truth: GroundTruth, stages: list[Arrays]) -> list[Accumulation]:
+    """Everything that is timed: ordering the ground truth, looking up ids, ordering, matching, accumulating."""
+    table = ground_truth_table(truth)
+    return [accumulate(table, matched(table, detections)) for detections in stages]
+
+
+def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
+    """Run one of the measurements."""
+    begin = time.perf_counter()
+    rows = read_detections(folder / f"stages_{STAGES[what]}.parquet")
+    truth = read_ground_truth(folder / "val.json")
+    loading = time.perf_counter() - begin
+    stages = [arrays(rows[rows["test_stage"] == label]) for label in rows["test_stage"].unique()]
+    if what == "evaluation":
+        (found,) = evaluated(truth, stages)
+        np.save(folder / "cascadebench.npy", found.precision)
+        return {"loading": loading, "seconds": seconds_of(lambda: evaluated(truth, stages), repeats)}
+    if what == "stages":
+        return {"seconds": seconds_of(lambda: evaluated(truth, stages), repeats), "stages": len(stages)}
+    if what == "bootstrap":
+        table = ground_truth_table(truth)
+        models = {str(number): matched(table, detections) for number, detections in enumerate(stages)}
+
+        def resampled() -> None:
+            found = bootstrap(table, models, seed=0, resamples=RESAMPLES)
+            interval_table(found, {name: [name] for name in models}, [("1", "0")])
+
+        return {"seconds": seconds_of(resampled, repeats), "resamples": RESAMPLES, "models": len(models)}
+    begin = time.perf_counter()
+    evaluated(truth, stages)
+    table = ground_truth_table(truth)
+    bootstrap(table, {"first": matched(table, stages[0])}, seed=0, resamples=2)
+    return {"seconds": [time.perf_counter() - begin]}
+
+
+if __name__ == "__main__":
+    report = measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    print(json.dumps(report | {"peak_mb": peak_mb()}))
