@@ -101,6 +101,25 @@ def evaluate(
         print_summaries(summaries, Console())
 
 
+@app.command()
+def compare(
+    annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
+    detections: Annotated[list[Path], typer.Option(help="COCO results (.json) or detections.parquet: A, then B")],
+    test_stage: Annotated[list[str] | None, typer.Option(help="Test stage of A, then of B")] = None,
+    resamples: Annotated[int, typer.Option(help="Resamples of the images")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Difference of AP between two files of detections at every IoU, B - A, with paired 95% intervals."""
+    from cascadebench.evaluation.compare_files import compare_files, print_comparison
+
+    comparison = compare_files(annotations, detections, test_stage or (), resamples, seed)
+    if as_json:
+        print(json.dumps(comparison, indent=2, allow_nan=False))
+    else:
+        print_comparison(comparison, Console())
+
+
 @app.command("evaluate-run")
 def evaluate_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared dataset")]) -> None:
     """Evaluate a run's detections.parquet into its ap.parquet."""

@@ -1,0 +1,132 @@
+"""``cascadebench compare`` on files made by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cascadebench.cli import app
+from cascadebench.errors import InputError
+from cascadebench.evaluation.coco import evaluate
+from cascadebench.evaluation.compare_files import compare_files
+from cascadebench.evaluation.detections import read_coco_results, write_detections
+
+IMAGES = 40
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Annotations; A whose boxes are shifted by a fifth of their side; B that is exact but on every tenth image."""
+    random = np.random.default_rng(0)
+    corners = random.integers(0, 50, (IMAGES, 2))
+    truth = {
+        "images": [{"id": image} for image in range(1, IMAGES + 1)],
+        "categories": [{"id": 7, "name": "thing"}],
+        "annotations": [
+            {"id": n, "image_id": n + 1, "category_id": 7, "bbox": [int(x), int(y), 40, 40], "area": 1600, "iscrowd": 0}
+            for n, (x, y) in enumerate(corners)
+        ],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    for name, shift in (("a", 8), ("b", 0)):
+        results = [
+            {
+                "image_id": one["image_id"],
+                "category_id": 7,
+                "score": float(random.random()),
+                "bbox": [one["bbox"][0] + (40 if name == "b" and number % 10 == 0 else shift), *one["bbox"][1:]],
+            }
+            for number, one in enumerate(truth["annotations"])
+        ]
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
+    return tmp_path
+
+
+def compare(folder, first="a.json", second="b.json", stages=(), resamples=200, seed=3):
+    return compare_files(folder / "truth.json", [folder / first, folder / second], stages, resamples, seed)
+
+
+def test_values_are_those_of_the_evaluation(files):
+    found = compare(files)
+    for name in "ab":
+        table = evaluate(files / "truth.json", read_coco_results(files / f"{name}.json"))
+        rows = table[(table["category"] == "all") & (table["area"] == "all") & (table["max_dets"] == 100)]
+        assert [row[name] for row in found["per_iou"]] == pytest.approx(rows["ap"].tolist(), abs=1e-15)
+        assert found["AP"][name] == pytest.approx(rows["ap"].mean(), abs=1e-12)
+    assert [row["iou"] for row in found["per_iou"]] == [round(0.5 + 0.05 * n, 2) for n in range(10)]
+    assert (found["resamples"], found["seed"], found["images"]) == (200, 3, IMAGES)
+
+
+def test_a_clear_difference_is_seen_where_it_is(files):
+    """The shifted boxes overlap by two thirds: up to IoU 0.65 A is right everywhere and B but for a tenth."""
+    rows = {row["iou"]: row for row in compare(files)["per_iou"]}
+    for row in rows.values():
+        assert row["delta"] == row["b"] - row["a"]
+        assert row["low"] <= row["delta"] <= row["high"]
+    assert rows[0.5]["delta"] < 0
+    assert rows[0.5]["p_greater"] < 0.05
+    assert rows[0.7]["low"] > 0.5
+    assert rows[0.7]["p_greater"] == 1
+
+
+def test_a_file_against_itself_is_no_difference(files):
+    found = compare(files, second="a.json")
+    for row in (found["AP"], *found["per_iou"]):
+        assert (row["delta"], row["low"], row["high"], row["p_greater"]) == (0, 0, 0, 0.5)
+
+
+def test_the_same_seed_gives_the_same_numbers(files):
+    assert compare(files) == compare(files)
+    assert compare(files)["AP"]["low"] != compare(files, seed=4)["AP"]["low"]
+
+
+def as_parquet(files, *stages):
+    rows = read_coco_results(files / "a.json")
+    repeated = rows.iloc[list(range(len(rows))) * len(stages)].assign(test_stage=np.repeat(stages, len(rows)))
+    write_detections(files / "a.parquet", repeated)
+
+
+def test_parquet_needs_a_test_stage_where_it_has_several(files):
+    as_parquet(files, "(1,1)")
+    assert compare(files, "a.parquet")["AP"]["a"] == pytest.approx(compare(files)["AP"]["a"])
+    as_parquet(files, "(1,1)", "(2,2)")
+    with pytest.raises(InputError, match=r"a\.parquet: test stage '': choose one .* there are: \(1,1\), \(2,2\)"):
+        compare(files, "a.parquet")
+    found = compare(files, "a.parquet", "a.parquet", ("(1,1)", "(2,2)"))
+    assert found["AP"]["delta"] == 0
+
+
+def test_a_file_without_detections_has_ap_0(files):
+    (files / "a.json").write_text("[]")
+    found = compare(files)
+    assert found["AP"]["a"] == 0
+    assert found["AP"]["low"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--detections", "a.json"], "--detections is given twice"),
+        (["--detections", "a.json", "--detections", "b.txt"], "b.txt: detections are COCO results"),
+        (["--detections", "a.json", "--detections", "none.json"], "none.json"),
+        (["--detections", "a.json", "--detections", "b.json", "--resamples", "1"], "resamples 1"),
+        (["--detections", "a.json", "--detections", "b.json", "--seed", "-1"], "seed -1"),
+    ],
+)
+def test_mistakes_are_one_line(files, arguments, message, monkeypatch):
+    monkeypatch.chdir(files)
+    done = CliRunner().invoke(app, ["compare", "--annotations", "truth.json", *arguments])
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+def test_the_command_prints_json_and_a_table(files, monkeypatch):
+    monkeypatch.chdir(files)
+    arguments = ["compare", "--annotations", "truth.json", "--detections", "a.json", "--detections", "b.json"]
+    done = CliRunner().invoke(app, [*arguments, "--resamples", "200", "--seed", "3", "--json"])
+    assert json.loads(done.stdout) == compare(files)
+    done = CliRunner().invoke(app, [*arguments, "--resamples", "50"])
+    assert "50 paired resamples of 40 images, seed 0" in " ".join(done.stdout.split())
+    assert "0.50:0.95" in done.stdout
