@@ -26,7 +26,8 @@ class StageTraining:
         Highest IoU of each RoI with the ground truth of its image, 0 without any; before sampling, and without the
         ground truth that is added to the RoIs.
     targets : ndarray, float [P, 4]
-        dx, dy, dw, dh to the best ground truth, not normalised, of the RoIs at or above the first stage's IoU threshold.
+        dx, dy, dw, dh to the best ground truth, not normalised, of the RoIs at or above the first stage's IoU
+        threshold.
     target_ious : ndarray, float [P]
         Their IoU.
     """
