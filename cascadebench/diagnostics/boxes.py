@@ -1,9 +1,16 @@
 """Overlap of boxes, and matching of boxes to ground truth, as COCO does it."""
 
 import numpy as np
+import pandas as pd
 
 IOU_BINS = 20
 """Bins of IoU from 0 to 1, each 0.05 wide; the last one is closed."""
+
+
+def corners(rows: pd.DataFrame) -> np.ndarray:
+    """Boxes of a table with x, y, w, h as x1, y1, x2, y2: float64 [N, 4]."""
+    boxes = rows[["x", "y", "w", "h"]].to_numpy(dtype=np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cascadebench.diagnostics.boxes import corners
 from cascadebench.evaluation.ground_truth import read_ground_truth
 from cascadebench.run import Run
 from cascadebench.stages import stage_settings
@@ -152,8 +153,7 @@ def ground_truth_by_image(annotations: Path, categories: tuple[str, ...]) -> Map
         for category_id, name in zip(truth.category_ids.tolist(), truth.category_names, strict=True)
     }
     rows = truth.boxes
-    boxes = rows[["x", "y", "w", "h"]].to_numpy(dtype=np.float64)
-    boxes[:, 2:] += boxes[:, :2]
+    boxes = corners(rows)
     labels = rows["category_id"].map(label_of).to_numpy(dtype=np.int64)
     crowd, areas = rows["iscrowd"].to_numpy() == 1, rows["area"].to_numpy(dtype=np.float64)
     found = {image_id: np.empty(0, dtype=np.int64) for image_id in truth.image_ids.tolist()}

@@ -17,7 +17,7 @@ def random_boxes(rng, count):
     return np.concatenate([corner, corner + rng.uniform(4, 150, (count, 2))], axis=1).astype(np.float32)
 
 
-def random_images(seed, images=6, proposals=1200):
+def random_images(seed, images=5, proposals=1100):
     """Images whose boxes lie around their ground truth, with ties of score and of IoU, and crowd."""
     rng = np.random.default_rng(seed)
     found = []
@@ -77,7 +77,7 @@ def reference(images, boxes_of):
     return np.where(recall < 0, np.nan, recall)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_recall_is_that_of_pycocotools(seed):
     images = random_images(seed)
     recall = Recall(2)
