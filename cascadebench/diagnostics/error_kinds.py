@@ -23,6 +23,7 @@ costs stand beside the table's AP50. On cases where those differences play no pa
 by one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,13 +74,15 @@ class _Outcome:
         return np.concatenate(getattr(self, name))
 
 
-def error_kinds(truth: GroundTruth, detections: pd.DataFrame) -> pd.DataFrame:
+def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Sequence[str] = ()) -> pd.DataFrame:
     """Count the mistakes of every test stage by kind, and what each kind costs.
 
     Parameters
     ----------
     detections : DataFrame
         As :func:`cascadebench.evaluation.detections.read_detections` returns it.
+    test_stages : sequence of str
+        Test stages that must be in the table, with or without a detection.
 
     Returns
     -------
@@ -89,7 +92,8 @@ def error_kinds(truth: GroundTruth, detections: pd.DataFrame) -> pd.DataFrame:
     """
     annotations = _by_image(truth, truth.boxes, truth.boxes["iscrowd"].to_numpy() == 1)
     rows = []
-    for label, found in detections.groupby("test_stage", sort=False, observed=True):
+    for label in dict.fromkeys([*test_stages, *detections["test_stage"].unique()]):
+        found = detections[detections["test_stage"] == label]
         ranked = found.iloc[np.argsort(-found["score"].to_numpy(dtype=np.float64), kind="stable")]
         ranked = ranked[ranked.groupby(["image_id", "category_id"]).cumcount() < MAX_DETS[-1]]
         images = _by_image(truth, ranked, ranked["score"].to_numpy(dtype=np.float64))

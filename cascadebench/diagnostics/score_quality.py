@@ -4,6 +4,8 @@ The question is that of Li, Yang and Zhang, Rethinking Classification and Locali
 Fig. 5: the confidence of detections whose IoU with the ground truth is from 0.50 to 0.75.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -52,7 +54,7 @@ def best_ious(truth: GroundTruth, detections: pd.DataFrame) -> np.ndarray:
     return best
 
 
-def score_quality(truth: GroundTruth, detections: pd.DataFrame) -> pd.DataFrame:
+def score_quality(truth: GroundTruth, detections: pd.DataFrame, test_stages: Sequence[str] = ()) -> pd.DataFrame:
     """Scores of the detections in :data:`IOU_RANGE`, test stage by test stage.
 
     Every detection counts, also one whose object another detection has: the question is how boxes are scored.
@@ -61,6 +63,8 @@ def score_quality(truth: GroundTruth, detections: pd.DataFrame) -> pd.DataFrame:
     ----------
     detections : DataFrame
         As :func:`cascadebench.evaluation.detections.read_detections` returns it.
+    test_stages : sequence of str
+        Test stages that must be in the table, with or without a detection.
 
     Returns
     -------
@@ -69,7 +73,8 @@ def score_quality(truth: GroundTruth, detections: pd.DataFrame) -> pd.DataFrame:
         three detections or where all scores or all IoUs are equal.
     """
     rows = []
-    for label, found in detections.groupby("test_stage", sort=False, observed=True):
+    for label in dict.fromkeys([*test_stages, *detections["test_stage"].unique()]):
+        found = detections[detections["test_stage"] == label]
         ious, scores = best_ious(truth, found), found["score"].to_numpy(dtype=np.float64)
         near = (ious >= IOU_RANGE[0]) & (ious <= IOU_RANGE[1])
         bins = np.clip((scores[near] * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
