@@ -40,7 +40,7 @@ def quality_figure(results: StudyResults) -> Figure:
         numbers = base.mark_text(fontSize=13).encode(text=alt.Text("value:Q", format=".1f"), color=text)
         description = f"{title}: AP times 100 of every head on the RoIs of every stage, as a shaded table."
         panels.append(panel(f"quality-{len(panels) + 1}", title, description, alt.layer(cells, numbers), height=140))
-    caption = "AP × 100. From left to right better RoIs, from top to bottom heads trained at higher IoU."
+    caption = "AP × 100. From left to right RoIs of later stages, from top to bottom later heads."
     return Figure("quality", caption, "quality-values", tuple(panels))
 
 

@@ -26,7 +26,7 @@ from cascadebench.evaluation.ground_truth import read_ground_truth
 from cascadebench.evaluation.parquet import write_parquet
 from cascadebench.run import Run
 
-CATEGORIES, IMAGES, PROPOSALS = 3, 24, 120
+CATEGORIES, IMAGES, PROPOSALS = 3, 16, 100
 SPREAD = (0.30, 0.12, 0.07, 0.055)
 """Noise of the boxes that enter stage 1, leave it, leave stage 2, leave stage 3, as a share of the object's sides."""
 
