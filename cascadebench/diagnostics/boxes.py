@@ -26,23 +26,26 @@ def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     ndarray, float64 [N, M]
         In [0, 1]; 0 for two boxes without area.
     """
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return _iou(np.asarray(first, dtype=np.float64).T[:, :, None], np.asarray(second, dtype=np.float64).T[:, None, :])
 
 
 def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU of boxes with their partners in the same row: float64 [N]."""
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    low, high = np.maximum(first[:, :2], second[:, :2]), np.minimum(first[:, 2:], second[:, 2:])
-    overlap = np.clip(high - low, 0, None).prod(axis=1)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
+    return _iou(np.asarray(first, dtype=np.float64).T, np.asarray(second, dtype=np.float64).T)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of x1, y1, x2, y2 along the first axis, whatever the others are."""
+    overlap = _side(np.minimum(first[2], second[2]) - np.maximum(first[0], second[0]))
+    overlap *= _side(np.minimum(first[3], second[3]) - np.maximum(first[1], second[1]))
+    areas = [_side(boxes[2] - boxes[0]) * _side(boxes[3] - boxes[1]) for boxes in (first, second)]
     union = areas[0] + areas[1] - overlap
     return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def _side(length: np.ndarray) -> np.ndarray:
+    """A length, or 0 for boxes that do not meet."""
+    return np.maximum(length, 0, out=length)
 
 
 def best_ground_truth(boxes: np.ndarray, ground_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,19 +90,22 @@ def greedy_match(overlaps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     ndarray, int64 [T, N]
         Row of the ground truth, or -1.
     """
-    boxes, truths = overlaps.shape
-    matched = np.full((len(thresholds), boxes), -1, dtype=np.int64)
-    if not truths:
-        return matched
-    least = np.minimum(thresholds, 1 - 1e-10)[:, None]
-    free = np.ones((len(thresholds), truths), dtype=bool)
-    rows = np.arange(len(thresholds))
-    for box in np.flatnonzero((overlaps >= least.min()).any(axis=1)):
-        ious = np.where(free & (overlaps[box] >= least), overlaps[box], -1.0)
-        best = truths - 1 - ious[:, ::-1].argmax(axis=1)
-        taken = ious[rows, best] >= 0
-        matched[taken, box] = best[taken]
-        free[rows[taken], best[taken]] = False
-        if not free.any():
-            break
+    least = np.minimum(thresholds, 1 - 1e-10)
+    return np.array([_greedy_match(overlaps, threshold) for threshold in least]).reshape(len(least), len(overlaps))
+
+
+def _greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
+    """Match at one threshold: int64 [N]."""
+    boxes = len(overlaps)
+    matched = np.full(boxes, -1, dtype=np.int64)
+    near = overlaps >= threshold
+    # For each free ground truth, the next box that it could be matched with: only those are looked at.
+    following = np.where(near.any(axis=0), near.argmax(axis=0), boxes) if boxes else np.empty(0)
+    while len(following) and (box := following.min()) < boxes:
+        choices = np.flatnonzero(following == box)
+        best = choices[len(choices) - 1 - overlaps[box, choices[::-1]].argmax()]
+        matched[box] = best
+        for truth in choices:
+            later = near[box + 1 :, truth]
+            following[truth] = box + 1 + later.argmax() if truth != best and later.any() else boxes
     return matched

@@ -64,17 +64,27 @@ def survivors(candidates: Candidates, nms_ious: tuple[float, ...] = NMS_IOUS) ->
     return alive
 
 
-def _overlap_sum(boxes: np.ndarray) -> float:
-    """Sum of every box's highest IoU with another one; 0 for a box alone."""
-    total = 0.0
-    if len(boxes) < 2:
-        return total
+def _overlap_sums(boxes: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Sum over the survivors of each threshold of the highest IoU with another one; 0 for one alone.
+
+    Parameters
+    ----------
+    boxes : ndarray, float [N, 4]
+    alive : ndarray, bool [thresholds, N]
+
+    Returns
+    -------
+    ndarray, float64 [thresholds]
+    """
+    sums = np.zeros(len(alive))
     for start in range(0, len(boxes), _ROWS_AT_ONCE):
-        overlaps = iou_matrix(boxes[start : start + _ROWS_AT_ONCE], boxes)
-        rows = np.arange(len(overlaps))
-        overlaps[rows, start + rows] = 0.0
-        total += float(overlaps.max(axis=1).sum())
-    return total
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(boxes)))
+        overlaps = iou_matrix(boxes[rows], boxes)
+        overlaps[rows - start, rows] = 0.0
+        for place, kept in enumerate(alive):
+            if kept[rows].any():
+                sums[place] += overlaps[np.ix_(kept[rows], kept)].max(axis=1).sum()
+    return sums
 
 
 class NmsSurvivors:
@@ -93,9 +103,9 @@ class NmsSurvivors:
         truth = ground_truth.without_crowd()
         positive = best_ground_truth(candidates.boxes, truth.boxes)[0] >= POSITIVE_IOU
         ranking = np.argsort(-np.asarray(candidates.scores), kind="stable")
-        for row, alive in enumerate(survivors(candidates)):
+        every = survivors(candidates)
+        for row, (alive, overlap) in enumerate(zip(every, _overlap_sums(candidates.boxes, every), strict=True)):
             top = ranking[alive[ranking]][:TOP]
-            overlap = _overlap_sum(candidates.boxes[alive])
             self._sums[row] += (1, len(alive), alive.sum(), overlap, len(top), positive[top].sum())
 
     def table(self) -> pd.DataFrame:

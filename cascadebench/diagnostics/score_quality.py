@@ -32,8 +32,8 @@ SCORE_QUALITY = pa.schema(
         required("score_histogram", pa.list_(pa.int64(), SCORE_BINS)),
     ]
 )
-"""Columns of ``score_quality.parquet``: one row per test stage. The last three but one and two are of all detections
-with an IoU of 0.5 or more; everything else is of those in :data:`IOU_RANGE`."""
+"""Columns of ``score_quality.parquet``: one row per test stage. ``*_from_50`` are of all detections with an IoU of 0.5 or
+more, the others of those in :data:`IOU_RANGE`."""
 
 
 def best_ious(truth: GroundTruth, detections: pd.DataFrame) -> np.ndarray:
@@ -44,14 +44,20 @@ def best_ious(truth: GroundTruth, detections: pd.DataFrame) -> np.ndarray:
     detections : DataFrame
         image_id, category_id, x, y, w, h.
     """
-    keys = ["image_id", "category_id"]
     counted = truth.boxes[truth.boxes["iscrowd"] == 0]
-    truths = {key: corners(rows) for key, rows in counted.groupby(keys)}
-    boxes, best = corners(detections), np.zeros(len(detections))
-    for key, places in detections.groupby(keys).indices.items():
-        if key in truths:
-            best[places] = iou_matrix(boxes[places], truths[key]).max(axis=1)
+    truths, their_class, of_image = corners(counted), counted["category_id"].to_numpy(), _places(counted)
+    boxes, category, best = corners(detections), detections["category_id"].to_numpy(), np.zeros(len(detections))
+    for image_id, places in _places(detections).items():
+        if image_id in of_image:
+            objects = of_image[image_id]
+            same = category[places][:, None] == their_class[objects][None, :]
+            best[places] = np.where(same, iou_matrix(boxes[places], truths[objects]), 0).max(axis=1)
     return best
+
+
+def _places(rows: pd.DataFrame) -> dict[int, np.ndarray]:
+    """Positions of the rows of every image."""
+    return rows.groupby("image_id").indices
 
 
 def score_quality(truth: GroundTruth, detections: pd.DataFrame, test_stages: Sequence[str] = ()) -> pd.DataFrame:

@@ -5,7 +5,9 @@ import json
 import pandas as pd
 import pytest
 from detection_cases import annotations, detections
+from typer.testing import CliRunner
 
+from cascadebench.cli import app
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.diagnostics.run_diagnostics import WITH_GROUND_TRUTH, diagnose_run
@@ -64,6 +66,12 @@ def test_quality_matrix_and_other_proposals(folders):
     assert list(table["test_stage"].unique()) == ["(3,3)"]
     nothing = read_ap(run_folder / "proposals_of" / "nobody" / "ap.parquet")
     assert summarize(nothing, "(3,1-3) probabilities")["AP"] == 0
+
+
+def test_the_command(folders):
+    done = CliRunner().invoke(app, ["diagnose-run", str(folders[0]), "--data", str(folders[1])])
+    assert (done.exit_code, done.output) == (0, "")
+    assert (folders[0] / "error_kinds.parquet").exists()
 
 
 def test_same_bytes_again(folders):
