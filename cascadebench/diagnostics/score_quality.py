@@ -32,8 +32,8 @@ SCORE_QUALITY = pa.schema(
         required("score_histogram", pa.list_(pa.int64(), SCORE_BINS)),
     ]
 )
-"""Columns of ``score_quality.parquet``: one row per test stage. ``*_from_50`` are of all detections with an IoU of 0.5 or
-more, the others of those in :data:`IOU_RANGE`."""
+"""Columns of ``score_quality.parquet``: one row per test stage. ``*_from_50`` are of all detections with an IoU of 0.5
+or more, the others of those in :data:`IOU_RANGE`."""
 
 
 def best_ious(truth: GroundTruth, detections: pd.DataFrame) -> np.ndarray:
