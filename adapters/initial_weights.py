@@ -35,10 +35,14 @@ def fill_with_common_weights(model: nn.Module, common_name: Callable[[str], str 
 
 
 def weights_digest(model: nn.Module, common_name: Callable[[str], str | None], prefixes: tuple[str, ...]) -> str:
-    """SHA-256 over the tensors whose common names start with one of `prefixes`, in the order of those names."""
+    """SHA-256 over the tensors whose common names start with one of `prefixes`, in the order of those names.
+
+    Mask branches are left out: a first head is the baseline's whether it has one or not.
+    """
     digest = hashlib.sha256()
     named = [(common_name(name), tensor) for name, tensor in model.state_dict().items()]
-    for common, tensor in sorted(((c, t) for c, t in named if c and c.startswith(prefixes)), key=lambda pair: pair[0]):
+    named = [(common, tensor) for common, tensor in named if common and ".mask." not in common]
+    for common, tensor in sorted(((c, t) for c, t in named if c.startswith(prefixes)), key=lambda pair: pair[0]):
         digest.update(common.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -11,7 +11,8 @@ Common names: ``backbone.stem.conv.weight``, ``backbone.stage1.0.conv1.weight``,
 ``heads.1.classifier.weight`` (background last), ``heads.1.regressor.weight``. Layers of one task alone are
 ``heads.1.classification.fc1.weight`` and ``heads.1.regression.fc1.weight``, or the residual convolutions
 ``heads.1.regression.block0.conv1.weight``, ``.block0.norm1.weight``, ``.block0.shortcut.conv.weight`` to ``.block4``.
-What FSCascade adds is ``heads.2.embedding.weight`` and ``heads.2.reduction.weight``.
+What FSCascade adds is ``heads.2.embedding.weight`` and ``heads.2.reduction.weight``. A mask branch has
+``heads.1.mask.conv1.weight`` to ``.conv4``, ``heads.1.mask.deconv.weight`` and ``heads.1.mask.predictor.weight``.
 """
 
 import math
@@ -28,9 +29,10 @@ _WEIGHTS = 4  # stream of the run's seed; see cascadebench.training_order for th
 def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Draw one tensor.
 
-    Residual convolutions: normal, variance 2 / fan-out (He). Pyramid and fully connected layers: uniform, variance
-    1 / fan-in (Caffe2's Xavier). RPN and classifiers: normal, deviation 0.01; box regressors of heads: 0.001. Biases 0;
-    norms start as the identity, embeddings at zero, reductions as the mean of what they reduce.
+    Residual convolutions and those of mask branches: normal, variance 2 / fan-out (He). Pyramid and fully connected
+    layers: uniform, variance 1 / fan-in (Caffe2's Xavier). RPN and classifiers: normal, deviation 0.01; box regressors
+    and mask predictors: 0.001. Biases 0; norms start as the identity, embeddings at zero, reductions as the mean of what
+    they reduce.
 
     Parameters
     ----------
@@ -58,13 +60,15 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         parts = shape[1] // shape[0]
         return np.tile(np.eye(shape[0], dtype=np.float32), parts) / np.float32(parts)
     random = _random(name, seed)
-    if re.fullmatch(r"(backbone\..*|heads\.\d+\.regression\.block\d\..*)conv\d*\.weight", name):
+    residual = r"(backbone\..*|heads\.\d+\.regression\.block\d\..*)conv\d*\.weight"
+    if re.fullmatch(residual, name) or re.fullmatch(r"heads\.\d+\.mask\.(conv\d|deconv)\.weight", name):
+        # The deconvolution has inputs first, and as many of them as outputs.
         return _normal(random, shape, math.sqrt(2 / (shape[0] * math.prod(shape[2:]))))
     if re.fullmatch(r"neck\..*\.weight|heads\.\d+\.((classification|regression)\.)?fc\d\.weight", name):
         return _uniform(random, shape, math.sqrt(3 / math.prod(shape[1:])))
     if re.fullmatch(r"rpn\..*\.weight|heads\.\d+\.classifier\.weight", name):
         return _normal(random, shape, 0.01)
-    if re.fullmatch(r"heads\.\d+\.regressor\.weight", name):
+    if re.fullmatch(r"heads\.\d+\.(regressor|mask\.predictor)\.weight", name):
         return _normal(random, shape, 0.001)
     raise ValueError(f"no common name of a weight: {name!r}")
 

@@ -80,6 +80,14 @@ def stage_settings(run: Run) -> list[StageSettings]:
     return found
 
 
+def mask_stages(run: Run) -> list[int]:
+    """Stages, from 1, with a mask branch: ``mask_on`` (first, last, every) says which; none in a detector of boxes."""
+    stages = list(range(1, run.variant.stages + 1))
+    if not run.variant.masks:
+        return []
+    return {"first": stages[:1], "last": stages[-1:], "every": stages}[run.variant.options.get("mask_on", "last")]
+
+
 def trunk_gradients(rule: str | None, stages: int) -> list[float]:
     """Share of each stage's gradient that reaches the trunk: ``decay`` 1/2^(t-1), ``avg`` 1/T, None: all of it."""
     if rule is None:

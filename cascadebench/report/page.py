@@ -49,6 +49,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     )
     built = (
         tables.headline_table(results),
+        tables.mask_table(results),
         tables.stage_table(results),
         tables.gap_table(results),
         gap_ranges.gap_range_table(results),

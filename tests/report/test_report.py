@@ -17,6 +17,7 @@ import yaml
 
 from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.controls.audit import Audit, Finding
+from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.study import Study, load_study
@@ -89,7 +90,7 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
 
 def write_audit(root: Path, study: Study, *findings: Finding) -> None:
     """The audit of the controls as ``cascadebench audit`` writes it."""
-    audit = Audit(study.name, len(study.runs), 97, findings)
+    audit = Audit(study.name, len(study.runs), len(CONTROLS), findings)
     summary = {"passed": audit.passed, "verdict": audit.verdict}
     (root / "studies" / study.name / "audit.json").write_text(json.dumps(summary | dataclasses.asdict(audit)))
 
@@ -392,7 +393,8 @@ def test_protocol_table_has_every_value(study: Study, page: Page) -> None:
 
 
 def test_the_audit_states_framework_differences_once(page: Page) -> None:
-    assert "0 violations; 1 stated framework difference (97 controls in 4 runs)." in page.text
+    verdict = f"0 violations; 1 stated framework difference ({len(CONTROLS)} controls in {len(study.runs)} runs)."
+    assert verdict in page.text
     assert "audit-violations" not in page.tables
     runs = [f"Faster R-CNN FPN, {name}, seed 0|Cascade R-CNN, {name}, seed 0" for name in ("Detectron2", "MMDetection")]
     row = ["model.operators", runs[0], "vision|a.nms", runs[1], "mmcv|b.nms", "Why."]
