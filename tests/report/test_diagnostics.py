@@ -7,18 +7,23 @@ import numpy as np
 import pytest
 import vl_convert
 from made_diagnostics import write_diagnostics
-from test_report import AP_NAMES, Page, report_on, scores, write_results
+from test_report import AP_NAMES, Page, report_on, scores, variant_of_tiny, write_results
 
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
 from cascadebench.evaluation.parquet import read_parquet
-from cascadebench.study import Study, load_study
+from cascadebench.study import Study
 
 
 @pytest.fixture(scope="module")
-def study() -> Study:
-    """The embedded study: two detectors in two frameworks, one seed."""
-    return load_study("tiny")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Two detectors in two frameworks, one seed."""
+    return study_of(tmp_path_factory.mktemp("study"), "faster_rcnn", "cascade_rcnn")
+
+
+def study_of(folder: Path, *variants: str) -> Study:
+    """The embedded study with these variants."""
+    return variant_of_tiny(folder, variants=[{"variant": name} for name in variants])
 
 
 def run_of(study: Study, label: str, framework: str):
@@ -112,6 +117,19 @@ def test_gap_ranges(page: Page) -> None:
     place, note = printed[5].split("|")
     assert float(place) == pytest.approx(zero, abs=2e-3)
     assert note == "first is better above"
+
+
+def test_gaps_of_two_cascades_are_compared(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "faster_rcnn", "cascade_rcnn", "fscascade")
+    page = report_on(study, write_results(tmp_path / "results", study), tmp_path)
+    titles = [row[0] for row in page.tables["gap-ranges"] if len(row) == 1]
+    difference = "gaps of one cascade minus the same gaps of Cascade R-CNN"
+    frameworks = ("MMDetection", "Detectron2")
+    assert titles == [title for name in frameworks for title in (name, f"{name}: {difference}")]
+    rows = [row for row in page.tables["gap-ranges"] if row[0].startswith("stage 3 − stage 2")]
+    notes = ["Cascade R-CNN", "FSCascade", "FSCascade − Cascade R-CNN"]
+    assert [row[0].partition("|")[2] for row in rows] == 2 * notes
+    assert rows[2][1:] == ["±0.0"] * 4 + ["–"]  # both are made of the same numbers
 
 
 def test_what_is_missing_is_said(study: Study, complete: Path, tmp_path: Path) -> None:
