@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.score_rules import StageOutputs, asks_for_last_rois
+from adapters.stage_recording import StageRecording
 from cascadebench.test_stages import TestStage
 
 
@@ -47,6 +48,7 @@ class ControlledROIHeads(CascadeROIHeads):
         super().__init__(**arguments)
         self.trunk_gradient = [float(weight) for weight in trunk_gradient]
         self.applications = applications
+        self.recording: StageRecording | None = None
 
     @property
     def test_row(self) -> list[int]:
@@ -81,6 +83,23 @@ class ControlledROIHeads(CascadeROIHeads):
             None: the stage does not regress.
         """
         return self.box_predictor[stage](self.box_head[stage](pooled))
+
+    def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
+        """Tell the recording, if there is one, which boxes enter a stage, from 0, before they are matched."""
+        if self.recording is not None:
+            for one, target in zip(proposals, targets, strict=True):
+                self.recording.add(stage, one.proposal_boxes.tensor, target.gt_boxes.tensor)
+
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
+        """Match and sample what enters the first stage, image by image."""
+        self.tell(0, proposals, targets)
+        return super().label_and_sample_proposals(proposals, targets)
+
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        self.tell(stage, proposals, targets)
+        return super()._match_and_label_boxes(proposals, stage, targets)
 
     def pooled(self, levels: list[Tensor], proposals: list[Instances], stage: int) -> Tensor:
         """Pool RoIs, image after image; in training the stage's share of the gradient flows back into the levels."""

@@ -21,6 +21,8 @@ from cascadebench.errors import InputError
 from cascadebench.evaluation.parquet import read_parquet, required, write_parquet
 from cascadebench.files import write_text
 
+STAGE_LOG = "stage_statistics.jsonl"
+"""The log's name in a run's folder."""
 TARGETS = ("dx", "dy", "dw", "dh")
 TARGET_BINS = 40
 TARGET_RANGES = {"dx": (-0.5, 0.5), "dy": (-0.5, 0.5), "dw": (-0.7, 0.7), "dh": (-0.7, 0.7)}
@@ -104,7 +106,7 @@ class StageStatisticsLog:
 
     def __init__(self, folder: Path, iou_thresholds: Sequence[float], start: int) -> None:
         self._thresholds = tuple(iou_thresholds)
-        path = folder / "stage_statistics.jsonl"
+        path = folder / STAGE_LOG
         kept = []
         if start and path.exists():
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -145,7 +147,7 @@ def write_stage_statistics(folder: Path) -> None:
     InputError
         If the log is missing or a line is none.
     """
-    path = folder / "stage_statistics.jsonl"
+    path = folder / STAGE_LOG
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

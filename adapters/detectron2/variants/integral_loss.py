@@ -22,6 +22,11 @@ class IntegralLossROIHeads(ControlledROIHeads):
         super().__init__(box_predictors=box_predictors[:1], proposal_matchers=proposal_matchers[:1], **arguments)
         self.box_predictor, self.proposal_matchers = nn.ModuleList(box_predictors), proposal_matchers
 
+    def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
+        """Tell what enters the one regressor; the further classifiers are given the RoIs that were sampled for it."""
+        if stage == 0:
+            super().tell(stage, proposals, targets)
+
     def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the one head's layers; the first of its classifiers has the regressor beside it."""
         return self.box_predictor[stage](self.box_head[0](pooled))
