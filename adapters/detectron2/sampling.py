@@ -14,7 +14,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.detectron2.heads import Task, layers_of
-from adapters.detectron2.stages import ControlledROIHeads, one_box_each
+from adapters.detectron2.stages import ControlledROIHeads
+from adapters.score_rules import one_box_each
 
 
 class TwoListRPN(RPN):

@@ -1,6 +1,6 @@
 """The stages of a detector under control: how they train, and everything that they give at test time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from adapters.score_rules import StageOutputs, asks_for_last_rois
 from adapters.stage_recording import StageRecording
+from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.test_stages import TestStage
 
 
@@ -160,6 +161,8 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         for number in range(self.regressors):
             stage = self._trained(number)
             pooled = self._pooled_alone(stage, features, entering)
+            outputs.rois.append(entering)
+            outputs.pooled.append(pooled)
             found, deltas = self.stage_forward(stage, pooled)
             logits = self._one_by_one(found)
             outputs.logits.extend(logits)
@@ -173,6 +176,32 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
                 again = outputs.logits[-1] if own else self.stage_forward(self._trained(number), pooled)[0]
                 outputs.last_logits.append(again)
         return outputs
+
+    def quality(
+        self, outputs: StageOutputs, image_shape: tuple[int, int]
+    ) -> Iterator[tuple[QualityStage, Tensor, Tensor]]:
+        """Run every whole head on the RoIs of every stage of one image; there is nothing to run with one stage.
+
+        Parameters
+        ----------
+        outputs : StageOutputs
+            Of :meth:`run_stages`; what it has already is not computed again.
+        image_shape : tuple of int
+            Height and width of the resized image without padding.
+
+        Yields
+        ------
+        QualityStage, boxes [R, 4 or 4 * classes], probabilities [R, classes + 1]
+        """
+        whole = sum(head.with_cls and head.with_reg for head in self.bbox_head)
+        for cell in quality_stages(whole, self.regressors) if self.regressors > 1 else ():
+            head, place = cell.head - 1, cell.stage - 1
+            if head == self._trained(place):
+                boxes, logits = outputs.boxes[place], outputs.logits[place]
+            else:
+                logits, deltas = self.stage_forward(head, outputs.pooled[place])
+                boxes = self.bbox_head[head].bbox_coder.decode(outputs.rois[place], deltas, max_shape=image_shape)
+            yield cell, boxes, logits.softmax(-1)
 
     def _trained(self, stage: int) -> int:
         """The trained stage that is run as one of those at test."""

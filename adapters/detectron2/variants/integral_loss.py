@@ -50,10 +50,12 @@ class IntegralLossROIHeads(ControlledROIHeads):
         self, features: dict[str, Tensor], proposals: Instances, test_stages: Sequence[TestStage]
     ) -> StageOutputs:
         """Run all classifiers and the regressor on the proposals of one image."""
-        read = self.box_head[0](self.pooled([features[name] for name in self.box_in_features], [proposals], 0))
+        pooled = self.pooled([features[name] for name in self.box_in_features], [proposals], 0)
+        read = self.box_head[0](pooled)
         logits = [predictor.cls_score(read) for predictor in self.box_predictor]
         boxes = self.decoded(0, self.box_predictor[0].bbox_pred(read), proposals)
-        return StageOutputs([boxes], logits, list(logits) if asks_for_last_rois(test_stages) else [])
+        last = list(logits) if asks_for_last_rois(test_stages) else []
+        return StageOutputs([boxes], logits, last, [proposals.proposal_boxes.tensor], [pooled])
 
 
 def configure(node: DictConfig, run: Run) -> None:
