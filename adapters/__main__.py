@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from adapters.contract import Adapter, Prediction
+from adapters.contract import Adapter
 from adapters.cost import cost_of
+from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.distributed import launch_processes, start_process_group, stop_process_group
+from adapters.prediction_columns import detection_columns, proposal_columns
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.errors import InputError
@@ -102,11 +104,10 @@ def weights_folder(run: Run, out: Path) -> Path:
     return out.parent / run.variant.weights_from if run.variant.weights_from else out
 
 
-def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
-    """Detect on the validation images; write ``detections.parquet``, ``proposals.parquet`` and ``predicted.json``."""
-    split = load_split(arguments.data, "val")
+def trained_model(adapter: Adapter, run: Run, out: Path, device: torch.device) -> nn.Module:
+    """Build a run's detector with the weights that its training left; raises InputError if there are none yet."""
     model = initial_model(adapter, run, with_weights=False)
-    checkpoint = weights_folder(run, arguments.out) / "checkpoints" / "last.pt"
+    checkpoint = weights_folder(run, out) / "checkpoints" / "last.pt"
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such file; the run must be trained first")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -115,49 +116,34 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
             f"{checkpoint}: trained for {state['iteration']} of {run.protocol.schedule.iterations} iterations"
         )
     model.load_state_dict(state["model"])
-    model.to(arguments.device).eval()
-    started = time.perf_counter()
-    predictions = list(adapter.predict(run, model, split.records))
-    seconds = time.perf_counter() - started
+    return model.to(device).eval()
+
+
+def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Detect on the validation images; write detections, proposals, diagnostics, and ``predicted.json`` last."""
+    split = load_split(arguments.data, "val")
+    model = trained_model(adapter, run, arguments.out, arguments.device)
+    diagnosed = DiagnosedPrediction(run, arguments.data / "val.json") if arguments.diagnostics else None
+    predictions, seconds = [], 0.0
+    passes = adapter.predict(run, model, split.records)
+    for _ in split.records:
+        started = time.perf_counter()
+        prediction = next(passes)
+        seconds += time.perf_counter() - started
+        if diagnosed:
+            diagnosed.add(prediction)
+        predictions.append(replace(prediction, observe=None))
     category_ids = np.array(split.category_ids)
-    write_detections(arguments.out / "detections.parquet", detection_columns(predictions, category_ids))
+    columns = detection_columns([(one.image_id, one.test_stages) for one in predictions], category_ids)
+    write_detections(arguments.out / "detections.parquet", columns)
     write_proposals(arguments.out / "proposals.parquet", proposal_columns(predictions))
+    if diagnosed:
+        diagnosed.write(arguments.out, category_ids)
     write_json(
         arguments.out / "predicted.json",
         {"run": run.id, "images": len(predictions), "seconds_per_image": round(seconds / len(predictions), 4)}
         | circumstances(adapter, arguments.device),
     )
-
-
-def _corner_and_size(boxes: np.ndarray) -> dict[str, np.ndarray]:
-    """From x1, y1, x2, y2 rows to the columns x, y, w, h."""
-    return dict(zip("xywh", np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).T, strict=True))
-
-
-def detection_columns(predictions: list[Prediction], category_ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of ``detections.parquet``: test stage by test stage, image by image, score descending."""
-    labels = list(predictions[0].test_stages)
-    rows = [(p.image_id, label, p.test_stages[label]) for label in labels for p in predictions]
-    counts = [len(found.scores) for _, _, found in rows]
-    columns = {
-        "image_id": np.repeat(np.array([image_id for image_id, _, _ in rows], dtype=np.int64), counts),
-        "test_stage": np.repeat(np.array([label for _, label, _ in rows], dtype=object), counts),
-        "category_id": category_ids[np.concatenate([found.labels for _, _, found in rows])],
-        "score": np.concatenate([found.scores for _, _, found in rows]),
-    } | _corner_and_size(np.concatenate([found.boxes for _, _, found in rows]))
-    if any(found.masks is not None for _, _, found in rows):
-        masks = [found.masks or [None] * len(found.scores) for _, _, found in rows]
-        columns["segmentation"] = np.array([mask for found in masks for mask in found], dtype=object)
-    return columns
-
-
-def proposal_columns(predictions: list[Prediction]) -> dict[str, np.ndarray]:
-    """Columns of ``proposals.parquet``: image by image, score descending."""
-    counts = [len(p.proposals.scores) for p in predictions]
-    return {
-        "image_id": np.repeat(np.array([p.image_id for p in predictions], dtype=np.int64), counts),
-        "score": np.concatenate([p.proposals.scores for p in predictions]),
-    } | _corner_and_size(np.concatenate([p.proposals.boxes for p in predictions]))
 
 
 def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
@@ -194,6 +180,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
     parser.add_argument("--checkpoint-interval", type=int, default=1000)
     parser.add_argument("--log-interval", type=int, default=20)
+    parser.add_argument(
+        "--diagnostics", type=int, choices=[0, 1], default=1, help="1: predict writes the diagnostics of its pass"
+    )
     arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")

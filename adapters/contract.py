@@ -4,7 +4,7 @@ An adapter is a module ``adapters/<framework>/adapter.py`` with an object ``ADAP
 command line (``python -m adapters``) does everything else: reading the run, writing the files, logging, checkpoints.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
 
@@ -60,6 +61,23 @@ class Detections:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What the diagnostics of a prediction are made from.
+
+    Attributes
+    ----------
+    image : ImageObservation
+        RoIs and boxes of every stage; row n belongs to proposal n.
+    quality : dict of str to Detections
+        Of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
+        (:class:`cascadebench.diagnostics.quality_matrix.QualityStage`); empty with one regressor in a row.
+    """
+
+    image: ImageObservation
+    quality: dict[str, Detections]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Everything that one pass over one image gives.
 
@@ -71,11 +89,15 @@ class Prediction:
         RPN proposals; scores are objectness in [0, 1], labels are all 0.
     test_stages : dict of str to Detections
         By label of the test stage (:class:`cascadebench.test_stages.TestStage`).
+    observe : callable or None
+        Reads the rest off the same pass, with the RPN's candidates if its argument is true. It is called apart, so that
+        it has no part in the time of a prediction, and it holds what the stages gave: drop it when it has been called.
     """
 
     image_id: int
     proposals: Detections
     test_stages: dict[str, Detections]
+    observe: Callable[[bool], Observed] | None = None
 
 
 class Adapter(Protocol):

@@ -1,7 +1,7 @@
 """From what the heads of a cascade gave to boxes and scores of every test stage; the same rules in every framework."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,11 +21,37 @@ class StageOutputs:
         One per classifier, each on its own stage's RoIs, background last.
     last_logits : list of tensors, float32 [R, classes + 1]
         One per classifier, each on the last stage's RoIs; empty if no test stage asks for them.
+    rois : list of tensors, float32 [R, 4]
+        What entered each regressor, in pixels of the resized image.
+    pooled : list of tensors, float32 [R, channels, size, size]
+        The same, pooled.
     """
 
     boxes: list[Tensor]
     logits: list[Tensor]
     last_logits: list[Tensor]
+    rois: list[Tensor] = field(default_factory=list)
+    pooled: list[Tensor] = field(default_factory=list)
+
+
+def one_box_each(boxes: Tensor, logits: Tensor | None) -> Tensor:
+    """Choose the box of the class, background apart, that scores highest.
+
+    Parameters
+    ----------
+    boxes : Tensor, float32 [R, 4 or 4 * classes]
+        With one box for all classes there is nothing to choose.
+    logits : Tensor, float32 [R, classes + 1], or None
+        Of the same RoIs; None where there is nothing to choose.
+
+    Returns
+    -------
+    Tensor, float32 [R, 4]
+    """
+    if boxes.shape[1] == 4:
+        return boxes
+    classes = logits[:, :-1].argmax(1)
+    return boxes.reshape(len(boxes), boxes.shape[1] // 4, 4)[torch.arange(len(boxes), device=boxes.device), classes]
 
 
 def asks_for_last_rois(test_stages: Sequence[TestStage]) -> bool:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -21,10 +21,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from adapters.stage_recording import StageRecording
+from cascadebench.diagnostics.observations import iou_thresholds
+from cascadebench.diagnostics.stage_statistics import STAGE_LOG, StageStatisticsLog, write_stage_statistics
 from cascadebench.files import written_beside
 from cascadebench.run import Run
 from cascadebench.study import Execution
 from cascadebench.training_order import step_seed
+
+RECORDED_EVERY = 20
+"""Iterations from one whose stages are recorded to the next."""
 
 
 class DivergedError(RuntimeError):
@@ -46,7 +52,8 @@ class TrainingSession:
     run : Run
         What is trained.
     out : Path
-        The run's folder; the process of rank 0 writes ``train_log.jsonl``, ``tensorboard/`` and ``checkpoints/`` there.
+        The run's folder; the process of rank 0 writes ``train_log.jsonl``, ``tensorboard/``, ``checkpoints/`` and
+        ``stage_statistics.*`` there, the last of its own images.
     device : torch.device
         Where the model trains.
     execution : Execution
@@ -73,6 +80,8 @@ class TrainingSession:
             self.start, self.resumes = self._state["iteration"], self._state["resumes"] + 1
             self._consumed = self._state["consumed_sha256"]
         self.seconds: list[float] = []
+        self._recording: StageRecording | None = None
+        self._log: TextIO | None = None
         self._wall_start = time.perf_counter()
 
     def images_of_rank(self) -> slice:
@@ -101,6 +110,7 @@ class TrainingSession:
         with written_beside(log) as temporary:
             temporary.write_text("".join(kept), encoding="utf-8")
         self._log = log.open("a", encoding="utf-8")
+        self._stage_log = StageStatisticsLog(self.out, iou_thresholds(self.run), self.start)
         self._tensorboard = SummaryWriter(self.out / "tensorboard", purge_step=self.start if self.start else None)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -113,10 +123,20 @@ class TrainingSession:
         self._progress.start()
         self._bar = self._progress.add_task(self.run.variant.name, total=self.iterations, completed=self.start)
 
-    def before_iteration(self, iteration: int) -> None:
-        """Seed the random sampling of one step: a resumed training draws what an uninterrupted one would."""
+    def before_iteration(self, iteration: int) -> StageRecording | None:
+        """Seed the random sampling of one step: a resumed training draws what an uninterrupted one would.
+
+        Returns
+        -------
+        StageRecording or None
+            What the RoI heads shall tell of this step; None: it is not recorded.
+        """
         seed_everything(step_seed(self.run.seed, iteration, self.rank))
+        self._recording = None
+        if self.rank == 0 and iteration % RECORDED_EVERY == 0:
+            self._recording = StageRecording(self.run.variant.stages, iou_thresholds(self.run)[0])
         self._iteration_start = time.perf_counter()
+        return self._recording
 
     def after_iteration(
         self,
@@ -151,6 +171,8 @@ class TrainingSession:
         self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
         if self.rank == 0:
             self._record(iteration, values, loss, learning_rate)
+            if self._recording is not None:
+                self._stage_log.add(iteration, len(consumed), self._recording.stages())
             done = iteration + 1
             if done % self.execution.checkpoint_interval == 0 or done == self.iterations:
                 self._save(done)
@@ -178,6 +200,7 @@ class TrainingSession:
 
     def _save(self, done: int) -> None:
         self._log.flush()
+        self._stage_log.flush()
         state = {
             "iteration": done,
             "resumes": self.resumes,
@@ -191,11 +214,15 @@ class TrainingSession:
             torch.save(state, stream)
 
     def finish(self) -> dict[str, Any]:
-        """Close the logs; return what ``trained.json`` says of time and iterations."""
-        if self.rank == 0:
+        """Close the logs and write the stage statistics; return what ``trained.json`` says of time and iterations."""
+        if self.rank == 0 and self._log:
             self._progress.stop()
             self._log.close()
+            self._stage_log.close()
             self._tensorboard.close()
+        # A process that found the training at its end has opened no log, and the one before may have left none.
+        if self.rank == 0 and (self.out / STAGE_LOG).exists():
+            write_stage_statistics(self.out)
         return {
             "iterations": self.iterations,
             "resumes": self.resumes,

@@ -128,6 +128,14 @@ def evaluate_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared
     evaluate_folder(folder, data)
 
 
+@app.command("diagnose-run")
+def diagnose_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared dataset")]) -> None:
+    """Write kinds of errors, scores of loose boxes, and AP on other RoIs and proposals of a run's detections."""
+    from cascadebench.diagnostics.run_diagnostics import diagnose_run as diagnose_folder
+
+    diagnose_folder(folder, data)
+
+
 @app.command()
 def aggregate(study: StudyName, results: Results = Path("results")) -> None:
     """Write the tables of a study, whatever the state of its runs."""

@@ -1,17 +1,20 @@
 """From one resized image to the detections of every test stage."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.contract import Detections, Prediction
+from adapters.contract import Detections, Observed, Prediction
+from adapters.detectron2.candidates import candidates_of, noted_candidates
 from adapters.masks import pasted
+from adapters.observation import image_observation
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.test_stages import TestStage
@@ -24,12 +27,13 @@ def predict_one(
     """Run one resized image through the detector, which must be in evaluation mode, and read test stages off."""
     images = model.preprocess_image([image])
     features = model.backbone(images.tensor)
-    (proposals,), _ = model.proposal_generator(images, features, None)
-    heads = model.roi_heads
+    with noted_candidates(model.proposal_generator) as candidates:
+        (proposals,), _ = model.proposal_generator(images, features, None)
+    heads, size = model.roi_heads, images.image_sizes[0]
     outputs = heads.run_stages(features, proposals, test_stages)
     found = {}
     for stage, boxes, scores in boxes_and_scores(test_stages, outputs):
-        detected = heads.detect(stage.boxes - 1, boxes, scores, images.image_sizes[0])
+        detected = heads.detect(stage.boxes - 1, boxes, scores, size)
         if stage.label == getattr(heads, "mask_test_stage", None):
             boxes, labels = detected.pred_boxes.tensor, detected.pred_classes
             detected.mask_probabilities = heads.mask_probabilities(features, boxes, labels)
@@ -37,11 +41,29 @@ def predict_one(
     objectness = proposals.objectness_logits.sigmoid()
     as_detections = Instances(
         proposals.image_size,
-        pred_boxes=proposals.proposal_boxes,
+        pred_boxes=proposals.proposal_boxes.clone(),
         scores=objectness,
         pred_classes=torch.zeros_like(objectness, dtype=torch.long),
     )
-    return Prediction(record.id, on_original(as_detections, record), found)
+
+    @torch.inference_mode()
+    def observe(with_candidates: bool) -> Observed:
+        quality = {}
+        for cell, boxes, scores in heads.quality(outputs, size):
+            quality[cell.label] = on_original(heads.detect(cell.head - 1, boxes, scores, size), record)
+        given = candidates_of(model.proposal_generator, candidates[0]) if with_candidates else None
+        original = partial(original_boxes, size=size, record=record)
+        return Observed(image_observation(record.id, objectness, outputs, original, given), quality)
+
+    return Prediction(record.id, on_original(as_detections, record), found, observe)
+
+
+def original_boxes(boxes: Tensor, size: tuple[int, int], record: ImageRecord) -> Tensor:
+    """Scale boxes [N, 4] from a resized image of this height and width to the original one and clip them to it."""
+    scaled = Boxes(boxes.clone())
+    scaled.scale(record.width / size[1], record.height / size[0])
+    scaled.clip((record.height, record.width))
+    return scaled.tensor
 
 
 def on_original(detected: Instances, record: ImageRecord) -> Detections:

@@ -14,7 +14,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.detectron2.heads import Task, layers_of
-from adapters.detectron2.stages import ControlledROIHeads, one_box_each
+from adapters.detectron2.stages import ControlledROIHeads
+from adapters.score_rules import one_box_each
 
 
 class TwoListRPN(RPN):
@@ -66,6 +67,9 @@ class DecoupledROIHeads(ControlledROIHeads):
         super().__init__(**arguments)
         self.regression_sampler = regression_sampler
 
+    def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
+        """Tell nothing: the same methods match for both tasks, and a recording is of the regressors' RoIs."""
+
     def label_and_sample_proposals(
         self, proposals: list[tuple[Instances, Instances]], targets: list[Instances]
     ) -> list[tuple[Instances, Instances]]:
@@ -73,6 +77,7 @@ class DecoupledROIHeads(ControlledROIHeads):
         pairs = []
         for (for_classification, for_regression), target in zip(proposals, targets, strict=True):
             (classification,) = super().label_and_sample_proposals([for_classification], [target])
+            super().tell(0, [for_regression], [target])
             (regression,) = self.regression_sampler.label_and_sample_proposals([for_regression], [target])
             pairs.append((classification, regression))
         return pairs
@@ -97,12 +102,15 @@ class DecoupledROIHeads(ControlledROIHeads):
             if stage + 1 == len(self.box_predictor):
                 break
             moved = self._positives_moved(stage, regression, pooled, deltas)
-            regression = self._entering(moved, regression, stage + 1, targets)
+            regression = self._entering(moved, regression)
+            super().tell(stage + 1, regression, targets)
+            regression = self._match_and_label_boxes(regression, stage + 1, targets)
             if self.box_predictor[stage + 1].classifies:
                 with torch.no_grad():
                     deltas = self._output("regression", stage, seen)
                 moved = self._moved(stage, classification, logits, deltas)
-                classification = self._entering(moved, classification, stage + 1, targets)
+                classification = self._entering(moved, classification)
+                classification = self._match_and_label_boxes(classification, stage + 1, targets)
         return losses
 
     def _output(self, task: Task, stage: int, pooled: Tensor) -> Tensor:
@@ -129,9 +137,6 @@ class DecoupledROIHeads(ControlledROIHeads):
             for one, boxes in zip(proposals, self._moved(stage, proposals, logits, deltas), strict=True)
         ]
 
-    def _entering(
-        self, boxes: list[Tensor], before: list[Instances], stage: int, targets: list[Instances]
-    ) -> list[Instances]:
-        """Clip boxes, drop empty ones, and match what is left at the IoU of a stage."""
-        sizes = [one.image_size for one in before]
-        return self._match_and_label_boxes(self._create_proposals_from_boxes(boxes, sizes), stage, targets)
+    def _entering(self, boxes: list[Tensor], before: list[Instances]) -> list[Instances]:
+        """Clip boxes and drop empty ones: what enters a later stage."""
+        return self._create_proposals_from_boxes(boxes, [one.image_size for one in before])

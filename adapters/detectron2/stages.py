@@ -1,6 +1,6 @@
 """The stages of a detector under control: how they train, and everything that they give at test time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,9 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.score_rules import StageOutputs, asks_for_last_rois
+from adapters.score_rules import StageOutputs, asks_for_last_rois, one_box_each
+from adapters.stage_recording import StageRecording
+from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.test_stages import TestStage
 
 
@@ -47,6 +49,7 @@ class ControlledROIHeads(CascadeROIHeads):
         super().__init__(**arguments)
         self.trunk_gradient = [float(weight) for weight in trunk_gradient]
         self.applications = applications
+        self.recording: StageRecording | None = None
 
     @property
     def test_row(self) -> list[int]:
@@ -82,6 +85,23 @@ class ControlledROIHeads(CascadeROIHeads):
         """
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
+    def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
+        """Tell the recording, if there is one, which boxes enter a stage, from 0, before they are matched."""
+        if self.recording is not None:
+            for one, target in zip(proposals, targets, strict=True):
+                self.recording.add(stage, one.proposal_boxes.tensor, target.gt_boxes.tensor)
+
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
+        """Match and sample what enters the first stage, image by image."""
+        self.tell(0, proposals, targets)
+        return super().label_and_sample_proposals(proposals, targets)
+
+    def _match_and_label_boxes(
+        self, proposals: list[Instances], stage: int, targets: list[Instances]
+    ) -> list[Instances]:
+        self.tell(stage, proposals, targets)
+        return super()._match_and_label_boxes(proposals, stage, targets)
+
     def pooled(self, levels: list[Tensor], proposals: list[Instances], stage: int) -> Tensor:
         """Pool RoIs, image after image; in training the stage's share of the gradient flows back into the levels."""
         features = self.box_pooler(levels, [one.proposal_boxes for one in proposals])
@@ -111,6 +131,8 @@ class ControlledROIHeads(CascadeROIHeads):
         entering = proposals
         for stage in self.test_row:
             pooled = self.pooled(levels, [entering], stage)
+            outputs.rois.append(entering.proposal_boxes.tensor)
+            outputs.pooled.append(pooled)
             logits, deltas = self.stage_forward(stage, pooled)
             outputs.boxes.append(self.decoded(stage, deltas, entering))
             if logits is not None:
@@ -123,6 +145,30 @@ class ControlledROIHeads(CascadeROIHeads):
             outputs.last_logits.extend(self.stage_forward(stage, pooled)[0] for stage in earlier)
             outputs.last_logits.extend(outputs.logits[len(earlier) :])
         return outputs
+
+    def quality(self, outputs: StageOutputs, size: tuple[int, int]) -> Iterator[tuple[QualityStage, Tensor, Tensor]]:
+        """Run every whole head on the RoIs of every stage of one image; there is nothing to run with one stage.
+
+        Parameters
+        ----------
+        outputs : StageOutputs
+            Of :meth:`run_stages`; what it has already is not computed again.
+        size : tuple of int
+            Height and width of the resized image.
+
+        Yields
+        ------
+        QualityStage, boxes [R, 4 or 4 * classes], probabilities [R, classes + 1]
+        """
+        whole = sum(one.classifies and one.regresses for one in self.box_predictor)
+        for cell in quality_stages(whole, self.regressors) if self.regressors > 1 else ():
+            head, place = cell.head - 1, cell.stage - 1
+            if head == self.test_row[place]:
+                boxes, logits = outputs.boxes[place], outputs.logits[place]
+            else:
+                logits, deltas = self.stage_forward(head, outputs.pooled[place])
+                boxes = self.decoded(head, deltas, Instances(size, proposal_boxes=Boxes(outputs.rois[place])))
+            yield cell, boxes, logits.softmax(-1)
 
     def decoded(self, stage: int, deltas: Tensor, proposals: Instances) -> Tensor:
         """Boxes of a stage's regressor on one image, clipped to it: float32 [R, 4 or 4 * classes]."""
@@ -151,23 +197,3 @@ class ControlledROIHeads(CascadeROIHeads):
             predictor.test_topk_per_image,
         )  # fmt: skip
         return detected
-
-
-def one_box_each(boxes: Tensor, logits: Tensor | None) -> Tensor:
-    """Choose the box of the class, background apart, that scores highest.
-
-    Parameters
-    ----------
-    boxes : Tensor, float32 [R, 4 or 4 * classes]
-        With one box for all classes there is nothing to choose.
-    logits : Tensor, float32 [R, classes + 1], or None
-        Of the same RoIs; None where there is nothing to choose.
-
-    Returns
-    -------
-    Tensor, float32 [R, 4]
-    """
-    if boxes.shape[1] == 4:
-        return boxes
-    classes = logits[:, :-1].argmax(1)
-    return boxes.reshape(len(boxes), boxes.shape[1] // 4, 4)[torch.arange(len(boxes), device=boxes.device), classes]

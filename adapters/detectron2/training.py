@@ -127,8 +127,8 @@ class SessionHook(HookBase):
         self.consumed = [(image["image_id"], image["flip"]) for image in inputs[0]]
 
     def before_step(self) -> None:
-        """Seed the step."""
-        self.session.before_iteration(self.trainer.iter)
+        """Seed the step, and let the RoI heads tell what enters them if it is recorded."""
+        self.model.roi_heads.recording = self.session.before_iteration(self.trainer.iter)
 
     def after_step(self) -> None:
         """Move the learning rate on, then hand over the step: a checkpoint holds the rate of the next one."""
@@ -140,6 +140,7 @@ class SessionHook(HookBase):
     def after_train(self) -> None:
         """Leave the model as it was."""
         self._noting.remove()
+        self.model.roi_heads.recording = None
 
 
 def build_trainer(

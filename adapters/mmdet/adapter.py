@@ -1,6 +1,7 @@
 """MMDetection's side of the contract."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import mmcv
 import mmdet
@@ -9,18 +10,21 @@ import numpy as np
 import torch
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
 from mmdet.models.layers import multiclass_nms
+from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from adapters.contract import Control, Detections, Prediction
+from adapters.contract import Control, Detections, Observed, Prediction
 from adapters.masks import pasted
 from adapters.mmdet import training, weights
 from adapters.mmdet.built import Built, build
+from adapters.mmdet.candidates import candidates_of, noted_candidates
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
+from adapters.observation import image_observation
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
@@ -87,20 +91,44 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
     """Run one preprocessed image through the detector."""
     sample = batch["data_samples"][0]
     features = model.extract_feat(batch["inputs"])
-    proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
+    with noted_candidates(model.rpn_head) as candidates:
+        proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
     stages = run.variant.test_stages
     outputs = model.roi_head.run_stages(features, proposals.bboxes, sample.img_shape, stages)
     found = {}
     for stage, boxes, scores in boxes_and_scores(stages, outputs):
-        rows, labels = multiclass_nms(
-            boxes, scores, model.test_cfg.rcnn.score_thr, model.test_cfg.rcnn.nms, model.test_cfg.rcnn.max_per_img
-        )
+        rows, labels = detect(model, boxes, scores)
         masks = None
         if stage.label == getattr(model.roi_head, "mask_test_stage", None):
             masks = model.roi_head.mask_probabilities(features, rows[:, :4], labels)
         found[stage.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record, masks)
     no_labels = proposals.scores.new_zeros(len(proposals.scores), dtype=torch.long)
-    return Prediction(record.id, on_original(proposals.bboxes, proposals.scores, no_labels, sample, record), found)
+    own = on_original(proposals.bboxes, proposals.scores, no_labels, sample, record)
+
+    @torch.inference_mode()
+    def observe(with_candidates: bool) -> Observed:
+        quality = {}
+        for cell, boxes, scores in model.roi_head.quality(outputs, sample.img_shape):
+            rows, labels = detect(model, boxes, scores)
+            quality[cell.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
+        given = candidates_of(candidates[0]) if with_candidates else None
+        original = partial(original_boxes, sample=sample, record=record)
+        return Observed(image_observation(record.id, proposals.scores, outputs, original, given), quality)
+
+    return Prediction(record.id, own, found, observe)
+
+
+def detect(model: nn.Module, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Filter by score, suppress and keep the best: boxes with scores [N, 5] and labels [N]."""
+    config = model.test_cfg.rcnn
+    return multiclass_nms(boxes, scores, config.score_thr, config.nms, config.max_per_img)
+
+
+def original_boxes(boxes: Tensor, sample: DetDataSample, record: ImageRecord) -> Tensor:
+    """Scale boxes [N, 4] to the original image and clip them to it."""
+    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
+    limits = boxes.new_tensor([record.width, record.height]).repeat(2)
+    return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def on_original(
@@ -110,9 +138,7 @@ def on_original(
 
     Probabilities of masks, float32 [N, 28, 28], are pasted at what the boxes have become.
     """
-    boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
-    limits = boxes.new_tensor([record.width, record.height]).repeat(2)
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    boxes = original_boxes(boxes, sample, record)
     keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
     return Detections(
         boxes[keep].cpu().numpy().astype(np.float32),

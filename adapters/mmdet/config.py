@@ -249,7 +249,7 @@ def stage_training_config(run: Run, iou_threshold: float) -> dict[str, Any]:
     heads = run.protocol.heads
     return {
         "assigner": {
-            "type": "MaxIoUAssigner",
+            "type": "StageAssigner",
             "pos_iou_thr": iou_threshold,
             "neg_iou_thr": iou_threshold,
             "min_pos_iou": iou_threshold,

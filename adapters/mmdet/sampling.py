@@ -79,6 +79,7 @@ class DecoupledRoIHead(ControlledCascadeRoIHead):
         for (first, second), given in zip(rpn_results_list, truth, strict=True):
             # Image by image and in this order: both draw from one stream of random numbers.
             classification.append(self._sampled(0, self.bbox_sampler[0], first.bboxes, given))
+            self._tell(0, second.bboxes, given)
             regression.append(self._sampled(0, self.regression_sampler, second.bboxes, given))
         losses = {}
         for stage, (head, weight) in enumerate(zip(self.bbox_head, self.stage_loss_weights, strict=True)):
@@ -89,11 +90,18 @@ class DecoupledRoIHead(ControlledCascadeRoIHead):
             losses[f"s{stage}.loss_bbox"] = weight * loss
             if stage + 1 == len(self.bbox_head):
                 break
+            for boxes, given in zip(moved, truth, strict=True):
+                self._tell(stage + 1, without_empty(boxes), given)
             regression = self._matched_again(stage + 1, moved, truth)
             if self.bbox_head[stage + 1].with_cls:
                 moved = self._all_moved(stage, *seen, classification, metas)
                 classification = self._matched_again(stage + 1, moved, truth)
         return losses
+
+    def _tell(self, stage: int, boxes: Tensor, truth: InstanceData) -> None:
+        """Tell the recording, if there is one, which boxes of an image enter a regressor."""
+        if self.recording is not None:
+            self.recording.add(stage, boxes, truth.bboxes)
 
     def _sampled(self, stage: int, sampler: Any, boxes: Tensor, truth: InstanceData) -> SamplingResult:
         """Match boxes of one image with its ground truth and choose among them."""

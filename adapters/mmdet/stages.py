@@ -1,17 +1,44 @@
 """The stages of a detector under control: how they train, and everything that they give at test time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
-from mmdet.registry import MODELS
+from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.model import ModuleList
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from adapters.score_rules import StageOutputs, asks_for_last_rois
+from adapters.stage_recording import StageRecording
+from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.test_stages import TestStage
+
+
+@TASK_UTILS.register_module()
+class StageAssigner(MaxIoUAssigner):
+    """MMDetection's assigner, which tells what it is given.
+
+    Attributes
+    ----------
+    tell : callable or None
+        Called with the RoIs of an image, float [R, 4], and its ground truth, float [G, 4], before they are matched.
+    """
+
+    tell: Callable[[Tensor, Tensor], None] | None = None
+
+    def assign(
+        self, pred_instances: InstanceData, gt_instances: InstanceData, *others: Any, **named: Any
+    ) -> AssignResult:
+        """Match the RoIs of an image with its ground truth."""
+        if self.tell is not None:
+            self.tell(pred_instances.priors, gt_instances.bboxes)
+        return super().assign(pred_instances, gt_instances, *others)
 
 
 @MODELS.register_module()
@@ -34,6 +61,7 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
     def __init__(self, trunk_gradient: list[float], applications: int = 1, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.trunk_gradient, self.applications = trunk_gradient, applications
+        self.recording: StageRecording | None = None
 
     def init_bbox_head(self, bbox_roi_extractor: dict[str, Any], bbox_head: list[dict[str, Any]]) -> None:
         """Build the heads, and an extractor for each stage."""
@@ -86,6 +114,14 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         """Take the classifiers' logits apart."""
         return [] if logits is None else list(logits.split(self.bbox_head[0].num_classes + 1, dim=1))
 
+    def loss(
+        self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        """Losses of all stages; the matchers tell the recording, if there is one, what enters."""
+        for stage, assigner in enumerate(self.bbox_assigner[: self.num_stages]):
+            assigner.tell = self.recording and partial(self.recording.add, stage)
+        return super().loss(x, rpn_results_list, batch_data_samples)
+
     def bbox_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list) -> dict[str, Any]:
         """Run a stage on its RoIs and add up its losses; without a RoI they are zero."""
         results = super().bbox_loss(stage, x, sampling_results)
@@ -125,6 +161,8 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         for number in range(self.regressors):
             stage = self._trained(number)
             pooled = self._pooled_alone(stage, features, entering)
+            outputs.rois.append(entering)
+            outputs.pooled.append(pooled)
             found, deltas = self.stage_forward(stage, pooled)
             logits = self._one_by_one(found)
             outputs.logits.extend(logits)
@@ -138,6 +176,32 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
                 again = outputs.logits[-1] if own else self.stage_forward(self._trained(number), pooled)[0]
                 outputs.last_logits.append(again)
         return outputs
+
+    def quality(
+        self, outputs: StageOutputs, image_shape: tuple[int, int]
+    ) -> Iterator[tuple[QualityStage, Tensor, Tensor]]:
+        """Run every whole head on the RoIs of every stage of one image; there is nothing to run with one stage.
+
+        Parameters
+        ----------
+        outputs : StageOutputs
+            Of :meth:`run_stages`; what it has already is not computed again.
+        image_shape : tuple of int
+            Height and width of the resized image without padding.
+
+        Yields
+        ------
+        QualityStage, boxes [R, 4 or 4 * classes], probabilities [R, classes + 1]
+        """
+        whole = sum(head.with_cls and head.with_reg for head in self.bbox_head)
+        for cell in quality_stages(whole, self.regressors) if self.regressors > 1 else ():
+            head, place = cell.head - 1, cell.stage - 1
+            if head == self._trained(place):
+                boxes, logits = outputs.boxes[place], outputs.logits[place]
+            else:
+                logits, deltas = self.stage_forward(head, outputs.pooled[place])
+                boxes = self.bbox_head[head].bbox_coder.decode(outputs.rois[place], deltas, max_shape=image_shape)
+            yield cell, boxes, logits.softmax(-1)
 
     def _trained(self, stage: int) -> int:
         """The trained stage that is run as one of those at test."""

@@ -102,8 +102,8 @@ class SessionHook(Hook):
         runner.train_loop._iter = self.session.start
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed the step and note its learning rate."""
-        self.session.before_iteration(batch_idx)
+        """Seed the step, note its learning rate, and let the RoI heads tell what enters them if it is recorded."""
+        self.model.roi_head.recording = self.session.before_iteration(batch_idx)
         self.learning_rate = runner.optim_wrapper.param_groups[0]["lr"]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
@@ -113,6 +113,10 @@ class SessionHook(Hook):
         losses = {loss_name(name): value for name, value in terms.items()}
         consumed = [(sample.img_id, sample.flip) for sample in data_batch["data_samples"]]
         self.session.after_iteration(batch_idx, losses, self.learning_rate, consumed)
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the model as it was."""
+        self.model.roi_head.recording = None
 
 
 def loop_config(run: Run) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
     """Values as an Arrow array; raises ``pa.ArrowInvalid`` where one does not fit the type."""
+    if pa.types.is_fixed_size_list(kind):
+        rows = np.stack([np.asarray(row) for row in values]) if len(values) else np.empty((0, kind.list_size))
+        if rows.shape[1:] != (kind.list_size,):
+            raise ValueError(f"lists of {kind.list_size} values are expected, found {rows.shape[1:]}")
+        return pa.FixedSizeListArray.from_arrays(_array(rows.ravel(), kind.value_type), kind.list_size)
     # To pandas NaN is a missing value; among numbers it stays a number here.
     array = pa.array(np.asarray(values), from_pandas=not pa.types.is_floating(kind)).cast(_plain(kind))
     return array.dictionary_encode() if pa.types.is_dictionary(kind) else array

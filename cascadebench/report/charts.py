@@ -68,29 +68,39 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Charts side by side under one caption; `see` names the table with the same values."""
+    """Charts side by side under one caption; `see` names the table with the same values, if not `whole` a summary."""
 
     id: str
     caption: str
     see: str
     panels: tuple[Panel, ...]
+    whole: bool = True
 
 
-class _Encodings:
-    """Colour, dash and shape of every variant, the same in all charts; the legend names those `shown`."""
+class Encodings:
+    """Colour, dash and shape of every label, the same in all charts; the legend names those `shown`.
 
-    def __init__(self, labels: list[str], shown: pd.Series) -> None:
-        self.legend = legend = alt.Legend(values=[label for label in labels if label in set(shown)], columns=2)
+    Parameters
+    ----------
+    labels : list of str
+        The baseline first: it is grey.
+    shown : Series of str
+    dashes : list of list of int, optional
+        Dash of every label, in place of the usual ones.
+    """
+
+    def __init__(self, labels: list[str], shown: pd.Series, dashes: list[list[int]] | None = None) -> None:
+        named = [label for label in labels if label in set(shown)]
+        short = all(len(label) <= 12 for label in named)
+        self.legend = legend = alt.Legend(values=named, columns=4 if short else 2)
         repeat = -(-len(labels) // len(_DASHES))
         self.color = alt.Color("label:N", scale=alt.Scale(domain=labels), legend=legend)
-        dashes, shapes = (_DASHES * repeat)[: len(labels)], (_SHAPES * repeat)[: len(labels)]
+        dashes, shapes = dashes or (_DASHES * repeat)[: len(labels)], (_SHAPES * repeat)[: len(labels)]
         self.dash = alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend)
         self.shape = alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=legend)
 
 
-def _panel(
-    identifier: str, title: str, description: str, chart: alt.LayerChart | alt.Chart, height: int = 260
-) -> Panel:
+def panel(identifier: str, title: str, description: str, chart: alt.LayerChart | alt.Chart, height: int = 260) -> Panel:
     """Finish a chart: as wide as its place, without a theme of its own."""
     chart = chart.properties(width="container", height=height, title=title, description=description)
     with alt.data_transformers.enable("default", max_rows=None):
@@ -106,7 +116,7 @@ def _iou_axis() -> alt.X:
     )
 
 
-def _curves(data: pd.DataFrame, encodings: _Encodings, value: str, domain: list[float]) -> alt.LayerChart:
+def _curves(data: pd.DataFrame, encodings: Encodings, value: str, domain: list[float]) -> alt.LayerChart:
     """Lines with points over the IoU, a band from the smallest to the largest seed where there are several."""
     y = alt.Y("value:Q", title=value, scale=alt.Scale(domain=domain, nice=True))
     tooltip = [
@@ -149,11 +159,11 @@ def ap_figure(results: StudyResults) -> Figure:
         for value in detector.by_seed(results.headline_rows, name).values()
     ]
     data, panels = _over_seeds(rows), []
-    encodings = _Encodings(results.labels, data["label"])
+    encodings = Encodings(results.labels, data["label"])
     for title, part in data.groupby("panel", sort=False):
         description = f"{title}: AP times 100 at IoU thresholds from 0.50 to 0.95, one line per detector."
         chart = _curves(part, encodings, "AP × 100", _domain(data))
-        panels.append(_panel(f"ap-by-iou-{len(panels) + 1}", title, description, chart))
+        panels.append(panel(f"ap-by-iou-{len(panels) + 1}", title, description, chart))
     return Figure("ap-by-iou", "Headline test stage. The scale is the same in all panels.", "headline", tuple(panels))
 
 
@@ -181,13 +191,13 @@ def gap_figure(results: StudyResults) -> Figure:
         if (facet := _gap_title(results, row["gap"], record.run.variant.stages))
     ]
     data, panels = _over_seeds(rows), []
-    encodings = _Encodings(results.labels, data["label"])
+    encodings = Encodings(results.labels, data["label"])
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q")
     # Sorted by gap, the frameworks stand beside each other.
     for (facet, title), part in sorted(data.groupby(["facet", "panel"], sort=False), key=lambda item: item[0][0]):
         description = f"{title}, {facet}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95."
         chart = alt.layer(zero, _curves(part, encodings, "Difference of AP × 100", _domain(data)))
-        panels.append(_panel(f"gaps-by-iou-{len(panels) + 1}", f"{title}: {facet}", description, chart, height=220))
+        panels.append(panel(f"gaps-by-iou-{len(panels) + 1}", f"{title}: {facet}", description, chart, height=220))
     caption = "Above the zero line the last stage is better. The scale is the same in all panels."
     return Figure("gaps-by-iou", caption, "gap-values", tuple(panels))
 
@@ -222,7 +232,7 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
             continue
         data = pd.concat(logs, ignore_index=True)
         data["value"] = data["value"].map(lambda number: float(f"{number:.4g}"))
-        encodings = _Encodings(labels, data["label"])
+        encodings = Encodings(labels, data["label"])
         tooltip = [
             alt.Tooltip("label:N", title="Detector"),
             alt.Tooltip("seed:N", title="Seed"),
@@ -235,7 +245,7 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
         common = {"color": encodings.color, "strokeDash": encodings.dash, "strokeWidth": width, "detail": "seed:N"}
         chart = alt.Chart(data).mark_line().encode(x=x, y=y, tooltip=tooltip, **common)
         description = f"{title}: {axis.lower()} over the iterations of the training, one line per run."
-        panels.append(_panel(f"training-{value}-{len(panels) + 1}", title, description, chart, height=200))
+        panels.append(panel(f"training-{value}-{len(panels) + 1}", title, description, chart, height=200))
     return tuple(panels)
 
 

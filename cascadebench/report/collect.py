@@ -14,6 +14,7 @@ from cascadebench.controls.audit import Audit
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.errors import InputError
 from cascadebench.files import read_json
+from cascadebench.report.diagnostic_files import RunDiagnostics, read_diagnostics
 from cascadebench.run import Run
 from cascadebench.study import Study
 from cascadebench.variant import load_framework_card
@@ -59,6 +60,8 @@ class RunRecord:
         missing one is an empty mapping.
     log : DataFrame
         Iteration, learning rate and loss, from ``train_log.jsonl``.
+    diagnostics : RunDiagnostics
+        What else its training and its prediction left.
     """
 
     run: Run
@@ -67,6 +70,7 @@ class RunRecord:
     detail: str
     files: dict[str, dict[str, Any]]
     log: pd.DataFrame
+    diagnostics: RunDiagnostics
 
     @property
     def title(self) -> str:
@@ -104,6 +108,11 @@ class Detector:
     def failed(self) -> bool:
         """Whether one of its runs failed."""
         return any(record.state == "failed" for record in self.runs)
+
+    @property
+    def diagnostics(self) -> list[RunDiagnostics]:
+        """Diagnostics of its runs."""
+        return [record.diagnostics for record in self.runs]
 
     def by_seed(self, rows: Rows, column: str, *key: Any) -> dict[int, float]:
         """Values of a column in the rows of its runs, by seed; seeds without a value are left out.
@@ -180,6 +189,11 @@ class StudyResults:
             title = f"{detector.framework_title}, {detector.backbone}" if several else detector.framework_title
             titles.setdefault(title, []).append(detector)
         yield from titles.items()
+
+    def titled_detectors(self) -> Iterator[tuple[str, Detector]]:
+        """Every detector under a title of its own."""
+        for title, detectors in self.panels():
+            yield from ((f"{title}: {detector.label}", detector) for detector in detectors)
 
     def rows(self, table: str, *keys: str) -> Rows:
         """Rows of a table by run and by the values of its columns `keys`."""
@@ -291,7 +305,9 @@ def collect(study: Study, results: Path) -> StudyResults:
         if log.empty:
             gone.setdefault(("train_log.jsonl", "missing or empty"), []).append(identifier)
         status = states.get(identifier, {"state": "unknown", "detail": "not in status.csv"})
-        records.append(RunRecord(planned.run, planned.label, status["state"], status["detail"], files, log))
+        diagnostics = read_diagnostics(run_folder, missing)
+        words = (status["state"], status["detail"])
+        records.append(RunRecord(planned.run, planned.label, *words, files, log, diagnostics))
     for (name, problem), runs in gone.items():
         which = "" if len(runs) == len(study.runs) else f": {', '.join(runs)}"
         missing.append(f"{name} is {problem} for {len(runs)} of {len(study.runs)} runs{which}.")

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.errors import InputError
 from cascadebench.files import write_text
-from cascadebench.report import charts, controls_audit, settings, summary, tables
+from cascadebench.report import charts, controls_audit, diagnostics, gap_ranges, settings, summary, tables
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
@@ -39,6 +39,8 @@ def _content_security_policy(*scripts: str) -> str:
 
 def _context(results: StudyResults) -> dict[str, Any]:
     """What the template prints."""
+    parts, absent = diagnostics.parts(results)
+    drawn = [block for part in parts for block in part.blocks if isinstance(block, charts.Figure)]
     figures = (
         charts.ap_figure(results),
         charts.gap_figure(results),
@@ -50,6 +52,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         tables.mask_table(results),
         tables.stage_table(results),
         tables.gap_table(results),
+        gap_ranges.gap_range_table(results),
         tables.category_table(results),
         tables.training_table(results),
         tables.cost_table(results),
@@ -64,9 +67,11 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "summary": summary,
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
+        "parts": parts,
+        "absent_parts": absent,
         "controls": settings.compare_controls(results),
         "audit_tables": controls_audit.audit_tables(results),
-        "specifications": {panel.id: panel.spec for figure in figures for panel in figure.panels},
+        "specifications": {panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels},
         "themes": charts.THEMES,
         "version": __version__,
     }

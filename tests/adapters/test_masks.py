@@ -17,7 +17,7 @@ from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.structures import BitMasks
 from mmdet.structures.mask import BitmapMasks
 
-from adapters.__main__ import detection_columns, initial_model, load_adapter
+from adapters.__main__ import initial_model, load_adapter
 from adapters.masks import (
     MASK_SIZE,
     mask_loss,
@@ -26,6 +26,7 @@ from adapters.masks import (
     pasted,
     record_bitmaps,
 )
+from adapters.prediction_columns import detection_columns
 from adapters.probe_inputs import probe_bitmaps, probe_boxes
 from adapters.training_session import TrainingSession
 from cascadebench.controls.definitions import CONTROLS
@@ -279,7 +280,7 @@ def test_detections_of_the_headline_have_masks_in_the_file(framework, masked_rec
                 assert columns.min() >= math.floor(box[0]) and rows.min() >= math.floor(box[1])
                 assert columns.max() < math.ceil(box[2]) and rows.max() < math.ceil(box[3])
     path = tmp_path / "detections.parquet"
-    write_detections(path, detection_columns(predictions, np.arange(1, 6)))
+    write_detections(path, detection_columns([(one.image_id, one.test_stages) for one in predictions], np.arange(1, 6)))
     rows = read_detections(path)
     assert rows["segmentation"].notna().equals(rows["test_stage"] == run.variant.headline)
     again = list(adapter.predict(run, model, masked_records))

@@ -295,7 +295,17 @@ def test_links_inside_the_page_lead_somewhere(page: Page) -> None:
 
 def test_sections_stand_in_order(page: Page) -> None:
     sections = [attributes["id"] for tag, attributes in page.tags if tag == "section" and "id" in attributes]
-    results = ["summary", "accuracy", "curves", "gaps", "test-stages", "per-category", "training", "cost"]
+    results = [
+        "summary",
+        "accuracy",
+        "curves",
+        "gaps",
+        "test-stages",
+        "per-category",
+        "training",
+        "cost",
+        "diagnostics",
+    ]
     assert sections == [*results, "protocol", "audit", "dataset", "environment", "runs", "limits", "repeat"]
 
 

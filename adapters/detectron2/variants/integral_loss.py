@@ -22,6 +22,11 @@ class IntegralLossROIHeads(ControlledROIHeads):
         super().__init__(box_predictors=box_predictors[:1], proposal_matchers=proposal_matchers[:1], **arguments)
         self.box_predictor, self.proposal_matchers = nn.ModuleList(box_predictors), proposal_matchers
 
+    def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
+        """Tell what enters the one regressor; the further classifiers are given the RoIs that were sampled for it."""
+        if stage == 0:
+            super().tell(stage, proposals, targets)
+
     def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the one head's layers; the first of its classifiers has the regressor beside it."""
         return self.box_predictor[stage](self.box_head[0](pooled))
@@ -45,10 +50,12 @@ class IntegralLossROIHeads(ControlledROIHeads):
         self, features: dict[str, Tensor], proposals: Instances, test_stages: Sequence[TestStage]
     ) -> StageOutputs:
         """Run all classifiers and the regressor on the proposals of one image."""
-        read = self.box_head[0](self.pooled([features[name] for name in self.box_in_features], [proposals], 0))
+        pooled = self.pooled([features[name] for name in self.box_in_features], [proposals], 0)
+        read = self.box_head[0](pooled)
         logits = [predictor.cls_score(read) for predictor in self.box_predictor]
         boxes = self.decoded(0, self.box_predictor[0].bbox_pred(read), proposals)
-        return StageOutputs([boxes], logits, list(logits) if asks_for_last_rois(test_stages) else [])
+        last = list(logits) if asks_for_last_rois(test_stages) else []
+        return StageOutputs([boxes], logits, last, [proposals.proposal_boxes.tensor], [pooled])
 
 
 def configure(node: DictConfig, run: Run) -> None:

@@ -1,0 +1,111 @@
+"""Overlap of boxes, and matching of boxes to ground truth, as COCO does it."""
+
+import numpy as np
+import pandas as pd
+
+IOU_BINS = 20
+"""Bins of IoU from 0 to 1, each 0.05 wide; the last one is closed."""
+
+
+def corners(rows: pd.DataFrame) -> np.ndarray:
+    """Boxes of a table with x, y, w, h as x1, y1, x2, y2: float64 [N, 4]."""
+    boxes = rows[["x", "y", "w", "h"]].to_numpy(dtype=np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of every box with every other, in double precision.
+
+    Parameters
+    ----------
+    first, second : ndarray, float [N, 4] and [M, 4]
+        x1, y1, x2, y2.
+
+    Returns
+    -------
+    ndarray, float64 [N, M]
+        In [0, 1]; 0 for two boxes without area.
+    """
+    return _iou(np.asarray(first, dtype=np.float64).T[:, :, None], np.asarray(second, dtype=np.float64).T[:, None, :])
+
+
+def paired_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of boxes with their partners in the same row: float64 [N]."""
+    return _iou(np.asarray(first, dtype=np.float64).T, np.asarray(second, dtype=np.float64).T)
+
+
+def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """IoU of x1, y1, x2, y2 along the first axis, whatever the others are."""
+    overlap = _side(np.minimum(first[2], second[2]) - np.maximum(first[0], second[0]))
+    overlap *= _side(np.minimum(first[3], second[3]) - np.maximum(first[1], second[1]))
+    areas = [_side(boxes[2] - boxes[0]) * _side(boxes[3] - boxes[1]) for boxes in (first, second)]
+    union = areas[0] + areas[1] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def _side(length: np.ndarray) -> np.ndarray:
+    """A length, or 0 for boxes that do not meet."""
+    return np.maximum(length, 0, out=length)
+
+
+def best_ground_truth(boxes: np.ndarray, ground_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest IoU of every box with the ground truth, and with which; on equal IoU the first.
+
+    Returns
+    -------
+    ious : ndarray, float64 [N]
+        0 without ground truth.
+    places : ndarray, int64 [N]
+        Row of the ground truth; -1 for a box that overlaps none.
+    """
+    if not len(ground_truth):
+        return np.zeros(len(boxes)), np.full(len(boxes), -1)
+    overlaps = iou_matrix(boxes, ground_truth)
+    places = overlaps.argmax(axis=1)
+    ious = overlaps[np.arange(len(boxes)), places]
+    return ious, np.where(ious > 0, places, -1)
+
+
+def iou_bin(ious: np.ndarray) -> np.ndarray:
+    """Bin of each IoU, from 0: ``[0, 0.05)``, ..., ``[0.95, 1]``."""
+    # 0.7 in single precision is a hair below 0.7; rounding puts an IoU that stands on an edge into the bin it opens.
+    scaled = np.round(np.asarray(ious, dtype=np.float64) * IOU_BINS, 6)
+    return np.clip(np.floor(scaled), 0, IOU_BINS - 1).astype(np.int64)
+
+
+def greedy_match(overlaps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Match boxes to ground truth as COCO does, at several IoU thresholds.
+
+    In the order given, each box takes the ground truth with the highest IoU among those at or above the threshold that
+    are still free; of equal IoUs, the last.
+
+    Parameters
+    ----------
+    overlaps : ndarray, float64 [N, G]
+        IoU; boxes by falling score.
+    thresholds : ndarray, float64 [T]
+
+    Returns
+    -------
+    ndarray, int64 [T, N]
+        Row of the ground truth, or -1.
+    """
+    least = np.minimum(thresholds, 1 - 1e-10)
+    return np.array([_greedy_match(overlaps, threshold) for threshold in least]).reshape(len(least), len(overlaps))
+
+
+def _greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
+    """Match at one threshold: int64 [N]."""
+    boxes = len(overlaps)
+    matched = np.full(boxes, -1, dtype=np.int64)
+    near = overlaps >= threshold
+    # For each free ground truth, the next box that it could be matched with: only those are looked at.
+    following = np.where(near.any(axis=0), near.argmax(axis=0), boxes) if boxes else np.empty(0)
+    while len(following) and (box := following.min()) < boxes:
+        choices = np.flatnonzero(following == box)
+        best = choices[len(choices) - 1 - overlaps[box, choices[::-1]].argmax()]
+        matched[box] = best
+        for truth in choices:
+            later = near[box + 1 :, truth]
+            following[truth] = box + 1 + later.argmax() if truth != best and later.any() else boxes
+    return matched

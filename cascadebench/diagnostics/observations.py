@@ -1,0 +1,164 @@
+"""What adapters hand over: plain arrays of one training iteration, or of one image of the prediction pass.
+
+Boxes are x1, y1, x2, y2 in pixels of the original image, float32. Stages, classifiers and regressors count from 1.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cascadebench.diagnostics.boxes import corners
+from cascadebench.evaluation.ground_truth import read_ground_truth
+from cascadebench.run import Run
+from cascadebench.stages import stage_settings
+
+
+@dataclass(frozen=True)
+class StageTraining:
+    """The RoIs of a step that enter one stage, of all images that this process trains on.
+
+    Where classifier and regressor have RoIs of their own, those of the regressor.
+
+    Attributes
+    ----------
+    ious : ndarray, float [R]
+        Highest IoU of each RoI with the ground truth of its image, 0 without any; before sampling, and without the
+        ground truth that is added to the RoIs.
+    targets : ndarray, float [P, 4]
+        dx, dy, dw, dh to the best ground truth, not normalised, of the RoIs at or above the first stage's IoU
+        threshold.
+    target_ious : ndarray, float [P]
+        Their IoU.
+    """
+
+    ious: np.ndarray
+    targets: np.ndarray
+    target_ious: np.ndarray
+
+
+@dataclass(frozen=True)
+class GroundTruthBoxes:
+    """Ground truth of one image; crowd regions take no part in any diagnostic.
+
+    Attributes
+    ----------
+    boxes : ndarray, float [G, 4]
+    labels : ndarray, int64 [G]
+        Position of the category in the order of the model's outputs, from 0.
+    crowd : ndarray, bool [G]
+    areas : ndarray, float64 [G]
+        The annotations' ``area`` in square pixels: it says what is small, medium and large.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+
+    def without_crowd(self) -> "GroundTruthBoxes":
+        """Return the ground truth that counts."""
+        kept = ~np.asarray(self.crowd, dtype=bool)
+        return GroundTruthBoxes(self.boxes[kept], self.labels[kept], self.crowd[kept], self.areas[kept])
+
+
+@dataclass(frozen=True)
+class StagePrediction:
+    """One stage on one image.
+
+    Attributes
+    ----------
+    rois : ndarray, float32 [R, 4]
+        RoIs that enter, row by row those of the proposals.
+    boxes : ndarray, float32 [R, 4], or None
+        Boxes that leave; of a regressor with boxes for every class, those of the class that it would go on with (the
+        highest score, background apart). None: no regressor.
+    probabilities : ndarray, float32 [R, C + 1], or None
+        Class probabilities on `rois`, background last. None: no classifier.
+    """
+
+    rois: np.ndarray
+    boxes: np.ndarray | None
+    probabilities: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """RPN candidates of one image before NMS, after the cut to the best of each level.
+
+    Attributes
+    ----------
+    boxes : ndarray, float32 [N, 4]
+    scores : ndarray, float32 [N]
+    levels : ndarray, int [N]
+        Level of the feature pyramid; NMS acts within one.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    levels: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageObservation:
+    """What the one pass over an image gives beside its detections.
+
+    Attributes
+    ----------
+    image_id : int
+    proposals : ndarray, float32 [R, 4]
+    objectness : ndarray, float32 [R]
+    stages : tuple of StagePrediction
+        As many as there are regressors or classifiers, whichever are more.
+    candidates : Candidates or None
+        Of a small number of images that the adapter chooses.
+    """
+
+    image_id: int
+    proposals: np.ndarray
+    objectness: np.ndarray
+    stages: tuple[StagePrediction, ...]
+    candidates: Candidates | None = None
+
+
+def iou_thresholds(run: Run) -> list[float]:
+    """IoU threshold of every regressor or classifier of a run, whichever are more.
+
+    A head that is applied again at test has the threshold that it was trained with.
+    """
+    thresholds = [stage.iou_threshold for stage in stage_settings(run)]
+    count = max(run.variant.stages, run.variant.classifiers)
+    return [thresholds[min(stage, len(thresholds) - 1)] for stage in range(count)]
+
+
+def ground_truth_by_image(annotations: Path, categories: tuple[str, ...]) -> Mapping[int, GroundTruthBoxes]:
+    """Read the ground truth of a prepared split for the diagnostics of a prediction.
+
+    Parameters
+    ----------
+    annotations : Path
+        ``val.json``.
+    categories : tuple of str
+        Names in the order of the model's outputs, as in the dataset card.
+
+    Returns
+    -------
+    dict of int to GroundTruthBoxes
+        By image id, for every image; boxes are float64, as the evaluation reads them.
+    """
+    truth = read_ground_truth(annotations)
+    label_of = {
+        category_id: categories.index(name)
+        for category_id, name in zip(truth.category_ids.tolist(), truth.category_names, strict=True)
+    }
+    rows = truth.boxes
+    boxes = corners(rows)
+    labels = rows["category_id"].map(label_of).to_numpy(dtype=np.int64)
+    crowd, areas = rows["iscrowd"].to_numpy() == 1, rows["area"].to_numpy(dtype=np.float64)
+    found = {image_id: np.empty(0, dtype=np.int64) for image_id in truth.image_ids.tolist()}
+    found |= {image_id: np.sort(places) for image_id, places in rows.groupby("image_id").indices.items()}
+    return {
+        image_id: GroundTruthBoxes(boxes[places], labels[places], crowd[places], areas[places])
+        for image_id, places in found.items()
+    }

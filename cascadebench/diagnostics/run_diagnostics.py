@@ -1,0 +1,78 @@
+"""The diagnostics of a run that need no model: from its files of detections and the annotations."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cascadebench.diagnostics.error_kinds import ERROR_KINDS, error_kinds
+from cascadebench.diagnostics.quality_matrix import QualityStage
+from cascadebench.diagnostics.score_quality import SCORE_QUALITY, score_quality
+from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import write_ap
+from cascadebench.evaluation.coco import evaluate
+from cascadebench.evaluation.detections import read_detections
+from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
+from cascadebench.evaluation.parquet import write_parquet
+from cascadebench.run import read_run
+
+WITH_GROUND_TRUTH = "ground_truth"
+"""Folder under ``proposals_of/`` of detections on a run's own proposals with the ground truth added to them."""
+
+
+def diagnose_run(run_folder: Path, dataset_folder: Path) -> None:
+    """Write what a run's detections tell beside its AP.
+
+    From ``detections.parquet``: ``error_kinds.parquet`` and ``score_quality.parquet``. Where they exist, from
+    ``quality_detections.parquet``: ``quality_ap.parquet``; and from every ``proposals_of/<name>/detections.parquet`` an
+    ``ap.parquet`` beside it.
+
+    Parameters
+    ----------
+    run_folder : Path
+        With ``run.yaml`` and ``detections.parquet``.
+    dataset_folder : Path
+        Prepared dataset, with ``val.json``.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or malformed, or the detections do not belong to the dataset.
+    """
+    variant = read_run(run_folder / "run.yaml").variant
+    labels = [test_stage.label for test_stage in variant.test_stages]
+    annotations = dataset_folder / "val.json"
+    truth = read_ground_truth(annotations)
+    path = run_folder / "detections.parquet"
+    detections = _detections(path, truth)
+    write_parquet(run_folder / "error_kinds.parquet", error_kinds(truth, detections, labels), ERROR_KINDS)
+    write_parquet(run_folder / "score_quality.parquet", score_quality(truth, detections, labels), SCORE_QUALITY)
+    quality = run_folder / "quality_detections.parquet"
+    if quality.is_file():
+        found = read_detections(quality)
+        _check_cells(found, quality)
+        cells = () if len(found) else (QualityStage(1, 1).label,)
+        write_ap(run_folder / "quality_ap.parquet", evaluate(annotations, found, cells, source=str(quality)))
+    for other in sorted(run_folder.glob("proposals_of/*/detections.parquet")):
+        found = read_detections(other)
+        # Such a file may hold the headline alone; if it holds nothing, the headline found nothing.
+        expected = () if len(found) else (variant.headline,)
+        write_ap(other.with_name("ap.parquet"), evaluate(annotations, found, expected, source=str(other)))
+
+
+def _detections(path: Path, truth: GroundTruth) -> pd.DataFrame:
+    """Detections whose images the annotations have."""
+    detections = read_detections(path)
+    unknown = ~detections["image_id"].isin(truth.image_ids)
+    if unknown.any():
+        row = int(unknown.to_numpy().argmax())
+        number = detections["image_id"].iloc[row]
+        raise InputError(f"{path}: row {row} (counted from 0): image_id {number} is not in {truth.source}")
+    return detections
+
+
+def _check_cells(detections: pd.DataFrame, path: Path) -> None:
+    for label in detections["test_stage"].unique():
+        try:
+            QualityStage.parse(label)
+        except ValueError as error:
+            raise InputError(f"{path}: test_stage: {error}") from error

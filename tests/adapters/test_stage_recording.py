@@ -1,0 +1,197 @@
+"""What a training records of the RoIs that enter its stages, in both frameworks."""
+
+import json
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from adapters import training_session
+from adapters.__main__ import initial_model, load_adapter
+from adapters.stage_recording import StageRecording
+from adapters.training_session import TrainingSession, seed_everything
+from cascadebench.diagnostics.boxes import best_ground_truth
+from cascadebench.diagnostics.stage_statistics import read_stage_statistics
+from cascadebench.training_order import training_order
+
+FRAMEWORKS = ["mmdet", "detectron2"]
+VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]
+
+
+def session_of(run, records, out, execution):
+    """Train a run in a folder; returns the session, which is not finished."""
+    adapter = load_adapter(run.framework)
+    session = TrainingSession(run, out, torch.device("cpu"), execution)
+    trained = [record for record in records if len(record.boxes)]
+    model = initial_model(adapter, run, with_weights=False)
+    adapter.train(run, model, trained, training_order(trained, run.protocol, run.seed), session)
+    return session
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_recording_changes_no_byte_of_a_training(
+    framework, variant, small_run, records, execution, tmp_path, monkeypatch
+):
+    run = small_run(framework, variant)
+    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
+    session_of(run, records, tmp_path / "recorded", execution).finish()
+    monkeypatch.setattr(training_session, "StageRecording", lambda *_: None)
+    session_of(run, records, tmp_path / "not", execution).finish()
+    table = read_stage_statistics(tmp_path / "recorded" / "stage_statistics.parquet")
+    assert sorted(set(table["stage"])) == list(range(1, run.variant.stages + 1))
+    assert list(table["iteration"]) == np.repeat(np.arange(6), run.variant.stages).tolist()
+    assert (table["images"] == 2).all()
+    assert len(read_stage_statistics(tmp_path / "not" / "stage_statistics.parquet")) == 0
+    first, second = (tmp_path / name / "checkpoints" / "last.pt" for name in ("recorded", "not"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("variant", ["cascade_rcnn", "decoupled_rcnn"])
+def test_resuming_records_what_never_stopping_records(
+    framework, variant, small_run, records, execution, tmp_path, monkeypatch
+):
+    run = small_run(framework, variant)
+    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
+    session_of(run, records, tmp_path / "whole", execution).finish()
+    after = TrainingSession.after_iteration
+
+    def killed_in_the_fifth(self, iteration, *arguments):
+        after(self, iteration, *arguments)
+        if iteration == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(TrainingSession, "after_iteration", killed_in_the_fifth)
+        session_of(run, records, tmp_path / "stopped", execution)
+    log = tmp_path / "stopped" / "stage_statistics.jsonl"
+    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()][:3] == [0, 1, 2]
+    session = session_of(run, records, tmp_path / "stopped", execution)
+    assert session.start == 3
+    session.finish()
+    files = [tmp_path / name / "stage_statistics.parquet" for name in ("whole", "stopped")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    # Killed after the last checkpoint: nothing is left to train, and the table is written all the same.
+    files[1].unlink()
+    TrainingSession(run, tmp_path / "stopped", torch.device("cpu"), execution).finish()
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_every_twentieth_step_is_recorded_and_by_the_first_process_alone(small_run, tmp_path, execution, monkeypatch):
+    run = small_run("mmdet", "cascade_rcnn")
+    session = TrainingSession(run, tmp_path, torch.device("cpu"), execution)
+    assert [step for step in range(50) if session.before_iteration(step) is not None] == [0, 20, 40]
+    monkeypatch.setenv("RANK", "1")
+    session = TrainingSession(run, tmp_path, torch.device("cpu"), execution)
+    assert [step for step in range(50) if session.before_iteration(step) is not None] == []
+
+
+def mmdet_step(model, run, records):
+    """Train one step on two images; returns for every stage the boxes of each image that enter, and ground truth."""
+    from mmengine.dataset import pseudo_collate
+
+    from adapters.mmdet.data import TrainingDataset
+
+    dataset = TrainingDataset(run, records, training_order(records, run.protocol, 0))
+    batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+    truth = [sample.gt_instances.bboxes.clone() for sample in batch["data_samples"]]
+    stages, decoupled = [], run.variant.name == "decoupled_rcnn"
+    propose = model.rpn_head.loss_and_predict
+
+    def proposals(*arguments, **named):
+        losses, found = propose(*arguments, **named)
+        lists = [one[1] for one in found] if decoupled else found
+        stages.append([one.bboxes.detach().clone() for one in lists])
+        return losses, found
+
+    def noting(method):
+        def noted(*arguments):
+            found = method(*arguments)
+            boxes = found[1] if decoupled else [one.bboxes for one in found]
+            if len(boxes):
+                stages.append([one[(one[:, 2:] > one[:, :2]).all(1)].clone() for one in boxes])
+            return found
+
+        return noted
+
+    with ExitStack() as spies:
+        spies.enter_context(patch.object(model.rpn_head, "loss_and_predict", proposals))
+        if decoupled:
+            spies.enter_context(patch.object(model.roi_head, "_regression", noting(model.roi_head._regression)))
+        for head in () if decoupled else model.roi_head.bbox_head:
+            spies.enter_context(patch.object(head, "refine_bboxes", noting(head.refine_bboxes)))
+        model.loss(batch["inputs"], batch["data_samples"])
+    return stages, truth
+
+
+def detectron2_step(model, run, records):
+    """The same in Detectron2."""
+    from detectron2.utils.events import EventStorage
+
+    from adapters.detectron2.data import ImageReader
+
+    reader = ImageReader(run)
+    batch = [reader.training_image(record, 128, flip=False) for record in records[:2]]
+    truth = [one["instances"].gt_boxes.tensor.clone() for one in batch]
+    stages, decoupled = [], run.variant.name == "decoupled_rcnn"
+    create = model.roi_heads._create_proposals_from_boxes
+
+    def created(boxes, sizes):
+        found = create(boxes, sizes)
+        stages.append([one.proposal_boxes.tensor.clone() for one in found])
+        return found
+
+    def proposed(module, given, found):
+        lists = [one[1] for one in found[0]] if decoupled else found[0]
+        stages.append([one.proposal_boxes.tensor.clone() for one in lists])
+
+    hook = model.proposal_generator.register_forward_hook(proposed)
+    with patch.object(model.roi_heads, "_create_proposals_from_boxes", created), EventStorage():
+        model(batch)
+    hook.remove()
+    return stages, truth
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_overlaps_and_targets_are_those_of_the_boxes_that_enter(framework, variant, small_run, records):
+    from detectron2.modeling.box_regression import Box2BoxTransform
+
+    run = small_run(framework, variant)
+    model = initial_model(load_adapter(framework), run, with_weights=False).train()
+    recording = StageRecording(run.variant.stages, 0.3)
+    heads = model.roi_head if framework == "mmdet" else model.roi_heads
+    heads.recording = recording
+    seed_everything(0)
+    step = mmdet_step if framework == "mmdet" else detectron2_step
+    entered, truth = step(model, run, [record for record in records if len(record.boxes)])
+    found = recording.stages()
+    assert len(found) == run.variant.stages <= len(entered)
+    decode = Box2BoxTransform(weights=(1.0,) * 4).get_deltas
+    for seen, boxes in zip(found, entered, strict=False):
+        pairs = [best_ground_truth(one.numpy(), target.numpy()) for one, target in zip(boxes, truth, strict=True)]
+        ious = np.concatenate([one for one, _ in pairs])
+        assert np.allclose(seen.ious, ious, atol=1e-6)
+        assert seen.ious.dtype == np.float32
+        near = [np.flatnonzero(one >= 0.3) for one, _ in pairs]
+        assert np.allclose(seen.target_ious, ious[ious >= 0.3], atol=1e-6)
+        parts = [
+            decode(one[rows], target[place[rows]])
+            for one, target, (_, place), rows in zip(boxes, truth, pairs, near, strict=True)
+        ]
+        assert np.allclose(seen.targets, torch.cat(parts).numpy(), atol=1e-5)
+    assert sum(len(seen.targets) for seen in found) > 0
+
+
+def test_without_ground_truth_every_overlap_is_zero():
+    recording = StageRecording(2, 0.5)
+    recording.add(0, torch.tensor([[0.0, 0.0, 5.0, 5.0], [1.0, 1.0, 2.0, 2.0]]), torch.zeros(0, 4))
+    first, second = recording.stages()
+    assert first.ious.tolist() == [0.0, 0.0]
+    assert first.targets.shape == second.targets.shape == (0, 4)
+    assert len(second.ious) == 0

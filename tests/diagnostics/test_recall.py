@@ -1,0 +1,111 @@
+"""Recall against pycocotools without categories."""
+
+import io
+from contextlib import redirect_stdout
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation, StagePrediction
+from cascadebench.diagnostics.recall import LIMITS, Recall, average_recall
+
+
+def random_boxes(rng, count):
+    corner = rng.uniform(0, 200, (count, 2))
+    return np.concatenate([corner, corner + rng.uniform(4, 150, (count, 2))], axis=1).astype(np.float32)
+
+
+def random_images(seed, images=5, proposals=1100):
+    """Images whose boxes lie around their ground truth, with ties of score and of IoU, and crowd."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for image_id in range(images):
+        count = int(rng.integers(0, 9))
+        truth = random_boxes(rng, count)
+        if count > 2:
+            truth[1] = truth[0]
+        areas = (truth[:, 2:] - truth[:, :2]).astype(np.float64).prod(axis=1) * rng.uniform(0.5, 1, count)
+        number = int(rng.integers(0, 50)) if image_id % 2 else proposals
+        near = truth[rng.integers(0, count, number)] if count else random_boxes(rng, number)
+        noise = [near + rng.normal(0, spread, near.shape).astype(np.float32) for spread in (40, 15, 5)]
+        for boxes in noise:
+            boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2])
+        scores = rng.integers(0, 400, number).astype(np.float32) / 400
+        crowd = rng.uniform(size=count) < 0.2
+        gt = GroundTruthBoxes(truth, rng.integers(0, 3, count), crowd, areas)
+        stages = tuple(StagePrediction(noise[0], boxes, None) for boxes in noise[1:])
+        found.append((ImageObservation(image_id, noise[0], scores, stages), gt))
+    return found
+
+
+def xywh(box):
+    x1, y1, x2, y2 = (float(value) for value in box)
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def coco(annotations, images):
+    made = COCO()
+    made.dataset = {
+        "images": [{"id": number} for number in range(images)],
+        "categories": [{"id": 1}, {"id": 2}, {"id": 3}],
+        "annotations": [entry | {"id": number} for number, entry in enumerate(annotations, start=1)],
+    }
+    made.createIndex()
+    return made
+
+
+def reference(images, boxes_of):
+    """COCO's recall [thresholds, areas, limits]."""
+    truth, found = [], []
+    for observation, gt in images:
+        for box, label, crowd, area in zip(gt.boxes, gt.labels, gt.crowd, gt.areas, strict=True):
+            truth.append({"image_id": observation.image_id, "category_id": int(label) + 1, "bbox": xywh(box),
+                          "area": float(area), "iscrowd": int(crowd)})  # fmt: skip
+        for box, score in zip(boxes_of(observation), observation.objectness, strict=True):
+            side = xywh(box)
+            found.append({"image_id": observation.image_id, "category_id": 1, "bbox": side,
+                          "area": side[2] * side[3], "score": float(score)})  # fmt: skip
+    with redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(coco(truth, len(images)), coco(found, len(images)), "bbox")
+        evaluation.params.useCats = 0
+        evaluation.params.maxDets = list(LIMITS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    recall = evaluation.eval["recall"][:, 0]
+    return np.where(recall < 0, np.nan, recall)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recall_is_that_of_pycocotools(seed):
+    images = random_images(seed)
+    recall = Recall(2)
+    for observation, gt in images:
+        recall.add(observation, gt)
+    table = recall.table()
+    for stage, boxes_of in enumerate((lambda o: o.proposals, lambda o: o.stages[0].boxes, lambda o: o.stages[1].boxes)):
+        expected = reference(images, boxes_of)
+        part = table[table["stage"] == stage]
+        ours = (part["matched"] / part["total"]).to_numpy().reshape(4, len(LIMITS), 10).transpose(2, 0, 1)
+        assert ours == pytest.approx(expected, abs=1e-12, nan_ok=True)
+        mean = average_recall(table)[stage].to_numpy().reshape(4, len(LIMITS))
+        assert mean == pytest.approx(expected.mean(axis=0), abs=1e-12, nan_ok=True)
+    ends = average_recall(table).loc[:, "all", 1000]
+    assert 0 < ends[0] < ends[1] < ends[2] < 1  # the case tells good stages from bad ones
+
+
+def test_one_proposal_recalls_one_object():
+    truth = np.array([[0, 0, 100, 100], [0, 0, 100, 100]], dtype=np.float64)
+    gt = GroundTruthBoxes(truth, np.zeros(2, int), np.zeros(2, bool), np.full(2, 1e4))
+    recall = Recall(1)
+    proposals = np.array([[0, 0, 100, 80]], dtype=np.float32)
+    recall.add(ImageObservation(0, proposals, np.ones(1), (StagePrediction(proposals, None, None),)), gt)
+    table = recall.table()
+    assert table["stage"].unique().tolist() == [0]  # the stage has no regressor
+    whole = table[(table["area"] == "all") & (table["limit"] == 100)].set_index("iou")
+    assert whole["matched"].tolist() == [1] * 7 + [0] * 3
+    assert whole["total"].tolist() == [2] * 10
+    assert average_recall(table)[0, "all", 100] == pytest.approx(0.35)
+    assert np.isnan(average_recall(table)[0, "small", 100])
+    assert average_recall(table)[0, "large", 100] == pytest.approx(0.35)
