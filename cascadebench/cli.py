@@ -145,6 +145,19 @@ def aggregate(study: StudyName, results: Results = Path("results")) -> None:
 
 
 @app.command()
+def intervals(
+    study: StudyName,
+    results: Results = Path("results"),
+    resamples: Annotated[int, typer.Option(help="Resamples of the images")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
+) -> None:
+    """Write the intervals of a study's detectors and gaps, from paired resamples of the images."""
+    from cascadebench.evaluation.study_intervals import write_intervals
+
+    write_intervals(load_study(study), results, resamples, seed)
+
+
+@app.command()
 def report(
     study: StudyName,
     results: Results = Path("results"),
