@@ -128,7 +128,7 @@ def _curves(data: pd.DataFrame, encodings: Encodings, value: str, domain: list[f
     base = alt.Chart(data).encode(x=_iou_axis(), color=encodings.color, tooltip=tooltip)
     line = base.mark_line().encode(y=y, strokeDash=encodings.dash)
     marks = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=encodings.shape)
-    if (data["seeds"] > 1).any():
+    if (data["seeds"] > 1).any() or data["interval"].any():
         band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=value), y2="high:Q")
         return alt.layer(band, line, marks)
     return alt.layer(line, marks)
@@ -140,6 +140,37 @@ def _over_seeds(rows: list[dict[str, Any]]) -> pd.DataFrame:
     grouped = data.groupby(["panel", "facet", "label", "iou"], sort=False)["value"]
     summary = grouped.agg(value="mean", low="min", high="max", seeds="count").reset_index()
     return summary.round({"value": 3, "low": 3, "high": 3})
+
+
+def _with_intervals(data: pd.DataFrame, results: StudyResults, gap_of_facet: Mapping[str, str]) -> pd.DataFrame:
+    """Bands that are 95% intervals in place of the range of the seeds, where ``intervals.csv`` has them.
+
+    Parameters
+    ----------
+    gap_of_facet : mapping of str to str
+        Name of the gap by the facet; empty: headline test stages are drawn.
+    """
+    detectors = {(title, one.label): one for title, group in results.panels() for one in group}
+    words = ["label", "framework", "backbone", "test_stage", "gap", "quantity"]
+    known = {tuple(row[name] for name in words): row for row in results.tables["intervals"].to_dict("records")}
+    data = data.astype({"low": float, "high": float}).assign(interval=False)
+    for place, row in data.iterrows():
+        detector = detectors[row["panel"], row["label"]]
+        run = detector.runs[0].run
+        stage, gap = ("", gap_of_facet[row["facet"]]) if gap_of_facet else (detector.headline, "")
+        quantity = f"AP{round(row['iou'] * 100)}"
+        found = known.get((detector.label, run.framework, run.backbone.name, stage, gap, quantity))
+        if found and not math.isnan(found["low"]):
+            data.loc[place, ["low", "high"]] = round(100 * found["low"], 3), round(100 * found["high"], 3)
+            data.loc[place, "interval"] = True
+    return data
+
+
+def _band_words(data: pd.DataFrame) -> str:
+    """What the band around a line is."""
+    if data["interval"].any():
+        return " Bands are 95% intervals from resamples of the images, and of the seeds where there are several."
+    return " Bands go from the lowest seed to the highest." if (data["seeds"] > 1).any() else ""
 
 
 def _domain(data: pd.DataFrame) -> list[float]:
@@ -158,13 +189,14 @@ def ap_figure(results: StudyResults) -> Figure:
         for name, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True)
         for value in detector.by_seed(results.headline_rows, name).values()
     ]
-    data, panels = _over_seeds(rows), []
+    data, panels = _with_intervals(_over_seeds(rows), results, {}), []
     encodings = Encodings(results.labels, data["label"])
     for title, part in data.groupby("panel", sort=False):
         description = f"{title}: AP times 100 at IoU thresholds from 0.50 to 0.95, one line per detector."
         chart = _curves(part, encodings, "AP × 100", _domain(data))
         panels.append(panel(f"ap-by-iou-{len(panels) + 1}", title, description, chart))
-    return Figure("ap-by-iou", "Headline test stage. The scale is the same in all panels.", "headline", tuple(panels))
+    caption = "Headline test stage. The scale is the same in all panels." + _band_words(data)
+    return Figure("ap-by-iou", caption, "headline", tuple(panels))
 
 
 _LAST_STAGE_GAP = re.compile(r"stage (\d+) - (?:baseline|stage (\d+))")
@@ -190,7 +222,13 @@ def gap_figure(results: StudyResults) -> Figure:
         for row in gaps[record.run.id].to_dict("records")
         if (facet := _gap_title(results, row["gap"], record.run.variant.stages))
     ]
-    data, panels = _over_seeds(rows), []
+    names = {
+        _gap_title(results, row["gap"], record.run.variant.stages): row["gap"]
+        for record in results.runs
+        if record.run.id in gaps
+        for row in gaps[record.run.id].to_dict("records")
+    }
+    data, panels = _with_intervals(_over_seeds(rows), results, names), []
     encodings = Encodings(results.labels, data["label"])
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q")
     # Sorted by gap, the frameworks stand beside each other.
@@ -199,6 +237,7 @@ def gap_figure(results: StudyResults) -> Figure:
         chart = alt.layer(zero, _curves(part, encodings, "Difference of AP × 100", _domain(data)))
         panels.append(panel(f"gaps-by-iou-{len(panels) + 1}", f"{title}: {facet}", description, chart, height=220))
     caption = "Above the zero line the last stage is better. The scale is the same in all panels."
+    caption += _band_words(data)
     return Figure("gaps-by-iou", caption, "gap-values", tuple(panels))
 
 

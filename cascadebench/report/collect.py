@@ -31,6 +31,10 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ap_per_class": (("run", "test_stage", "category"), ("AP", "AP50", "AP75")),
     "ap_masks": (("run", "test_stage"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
     "gaps": (("run", "gap"), ("iou", "gap_ap")),
+    "intervals": (
+        ("label", "framework", "backbone", "test_stage", "gap", "quantity"),
+        ("value", "low", "high", "bias", "seeds", "resamples", "bootstrap_seed"),
+    ),
     "cost": (
         ("run", "train_device"),
         (

@@ -12,7 +12,14 @@ rule aggregate:
         expand(
             "results/studies/{study}/{table}.csv",
             study=STUDY.name,
-            table=["status", "ap", "ap_per_class", "gaps", "cost", *["ap_masks"] * STUDY.masks],
+            table=[
+                "status",
+                "ap",
+                "ap_per_class",
+                "gaps",
+                "cost",
+                *["ap_masks"] * STUDY.masks,
+            ],
         ),
     log:
         f"results/logs/aggregate/{STUDY.name}.log",
@@ -32,9 +39,39 @@ rule aggregate:
         "python -m cascadebench aggregate {params.study:q} > {log:q} 2>&1"
 
 
+# Intervals of test stages and gaps, over images and seeds, from one set of resamples for all runs.
+rule intervals:
+    input:
+        expand(
+            "results/runs/{run}/{file}",
+            run=STUDY.run_ids,
+            file=["ap.parquet", "detections.parquet"],
+        ),
+    output:
+        f"results/studies/{STUDY.name}/intervals.csv",
+    log:
+        f"results/logs/intervals/{STUDY.name}.log",
+    benchmark:
+        f"results/benchmarks/intervals/{STUDY.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=STUDY_NAME,
+        runs=STUDY.run_ids,
+        labels=[planned.label for planned in STUDY.runs],
+        revision=EVALUATION_REVISION,
+    shell:
+        "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"
+
+
 rule report:
     input:
         rules.aggregate.output,
+        rules.intervals.output,
         rules.audit.output,
     output:
         report(f"reports/{STUDY.name}.html", category="CascadeBench"),
