@@ -71,7 +71,7 @@ def test_two_levels_scatter_as_both_parts_together():
 
 def test_few_seeds_widen_the_interval():
     values = np.array([0.1, 0.2, 0.3])
-    # Student's t with two degrees of freedom where images change next to nothing; the normal quantile where they are all.
+    # Student's t with two degrees of freedom where images change next to nothing, the normal one where they are all.
     for deviation, quantile in ((0.001, 4.303), (10.0, 1.96)):
         draws = values[:, None] + normal(deviation, mean=0)
         for interval in (absolute_interval(values, draws), gap_interval(values, draws, seed=0)):
