@@ -47,6 +47,13 @@ def probe_boxes(number: int = 60) -> torch.Tensor:
     return torch.cat([center - half, center + half], 1).clamp(0, 128)
 
 
+def probe_bitmaps(boxes: torch.Tensor, width: int = 128, height: int = 128) -> torch.Tensor:
+    """Masks that fill boxes, uint8 [N, height, width]."""
+    x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
+    left, top, right, bottom = (side[:, None, None] for side in boxes.cpu().T)
+    return ((x > left) & (x < right) & (y > top) & (y < bottom)).to(torch.uint8)
+
+
 def probe_ground_truth() -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes float32 [3, 4] and labels int64 [3] that some of :func:`probe_boxes` overlap."""
     return probe_boxes()[[3, 11, 29]] + torch.tensor([1.0, -1.0, 2.0, 1.0]), torch.tensor([0, 1, 2])

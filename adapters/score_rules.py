@@ -6,26 +6,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cascadebench.test_stages import TestStage, cascade_test_stages
+from cascadebench.test_stages import TestStage, all_test_stages
 
 
 @dataclass(frozen=True)
 class StageOutputs:
-    """What T stages give for R proposals of one image, row by row.
+    """What a detector's stages give for R proposals of one image, row by row.
 
     Attributes
     ----------
-    boxes : list of T tensors, float32 [R, 4 or 4 * classes]
-        Decoded and clipped, in pixels of the resized image.
-    logits : list of T tensors, float32 [R, classes + 1]
-        Every classifier on its own stage's RoIs, background last.
-    last_logits : list of T tensors, float32 [R, classes + 1]
-        Every classifier on the last stage's RoIs.
+    boxes : list of tensors, float32 [R, 4 or 4 * classes]
+        One per regressor, decoded and clipped, in pixels of the resized image.
+    logits : list of tensors, float32 [R, classes + 1]
+        One per classifier, each on its own stage's RoIs, background last.
+    last_logits : list of tensors, float32 [R, classes + 1]
+        One per classifier, each on the last stage's RoIs; empty if no test stage asks for them.
     """
 
     boxes: list[Tensor]
     logits: list[Tensor]
     last_logits: list[Tensor]
+
+
+def asks_for_last_rois(test_stages: Sequence[TestStage]) -> bool:
+    """Whether the classifiers must also run on the RoIs of the last stage."""
+    return any(test_stage.rule == "last_rois" for test_stage in test_stages)
 
 
 def boxes_and_scores(
@@ -56,7 +61,7 @@ def boxes_and_scores(
         yield test_stage, outputs.boxes[test_stage.boxes - 1], scores
 
 
-def effective_score_rule(stages: int, headline: str) -> str:
+def effective_score_rule(stages: int, classifiers: int, headline: str) -> str:
     """Probe which boxes and scores the test stage called `headline` really takes.
 
     Fixed outputs go through :func:`boxes_and_scores`; what comes out is compared with every test stage's own formula,
@@ -68,9 +73,10 @@ def effective_score_rule(stages: int, headline: str) -> str:
         Label of the test stage whose formula gives the same, or ``none of them``.
     """
     random = torch.Generator().manual_seed(0)
-    drawn = [[3 * torch.randn(5, 4, generator=random) for _ in range(stages)] for _ in range(3)]
+    counts = (stages, classifiers, classifiers)
+    drawn = [[3 * torch.randn(5, 4, generator=random) for _ in range(count)] for count in counts]
     outputs = StageOutputs(*drawn)
-    test_stages = cascade_test_stages(stages)
+    test_stages = all_test_stages(stages, classifiers)
     given = {stage.label: (boxes, scores) for stage, boxes, scores in boxes_and_scores(test_stages, outputs)}
     boxes, scores = given[headline]
     for stage in test_stages:

@@ -13,6 +13,7 @@ from cascadebench.configuration import Configuration, read_model
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.files import canonical_json, write_text
 from cascadebench.protocol import Protocol
+from cascadebench.test_stages import TestStage, all_test_stages
 from cascadebench.variant import Value
 
 LIBRARY_REVISION = 1
@@ -25,8 +26,23 @@ class ChosenVariant(Configuration):
     name: str
     options: dict[str, Value]
     stages: Annotated[int, Ge(1)]
+    """Regressors in a row."""
+    classifiers: Annotated[int, Ge(1)]
+    heads: Annotated[int, Ge(1)]
+    """Heads that are trained."""
     headline: str
     """Label of the test stage that stands for it in a comparison."""
+    masks: bool = False
+    """Whether it predicts masks."""
+    folder: str | None = None
+    """Folder of a variant that lives outside the project; null: one of the project's own."""
+    weights_from: str | None = None
+    """Id of the run whose trained weights it uses; null: it is trained itself."""
+
+    @property
+    def test_stages(self) -> list[TestStage]:
+        """Everything that one pass over the images is read off."""
+        return all_test_stages(self.stages, self.classifiers)
 
 
 class Revisions(Configuration):
@@ -54,7 +70,8 @@ class Run(Configuration):
         value["dataset"] = self.dataset.identity()
         for part in ("name", "description"):
             del value["protocol"][part]
-        del value["variant"]["headline"]
+        for part in ("headline", "masks", "folder"):
+            del value["variant"][part]
         if value["backbone"]["weights"]:
             del value["backbone"]["weights"]["path"]
         return value

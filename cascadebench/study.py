@@ -1,7 +1,7 @@
 """A study: a set of runs that are compared under one protocol."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -9,14 +9,21 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
-from cascadebench.backbone import load_backbone
-from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, validated
+from cascadebench.backbone import check_pyramid, load_backbone
+from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, read_yaml, validated
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
 from cascadebench.protocol import Protocol
 from cascadebench.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run
-from cascadebench.variant import Value, load_framework_card, load_variant_card
+from cascadebench.variant import Value, VariantCard, load_framework_card
+from cascadebench.variant_catalog import FoundVariant, find_variant
+
+STUDIES = CONFIG / "studies"
+TINY_SUFFIX = "-tiny"
+"""A study's name with this at its end is the study in its tiny form."""
+TINY_FORM = STUDIES / "overrides" / "tiny.yaml"
+"""What a study has in its tiny form in place of its own values."""
 
 
 class StudyVariant(Configuration):
@@ -78,6 +85,9 @@ class StudyFile(Configuration):
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
     accepted_violations: tuple[AcceptedViolation, ...] = ()
     """Violations of the controls that do not stop the study."""
+    variant_folders: tuple[str, ...] = ()
+    """Folders with variants of your own, relative to this file: each holds folders with ``card.yaml`` and a module per
+    framework."""
     execution: Execution = Execution()
 
 
@@ -88,6 +98,8 @@ class PlannedRun:
     label: str
     run: Run
     treatment: frozenset[str] = frozenset()
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Values that the variant's card gives for controls of its treatment."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,11 @@ class Study:
         return {planned.run.id: planned.run for planned in self.runs}[run_id]
 
     @property
+    def masks(self) -> bool:
+        """Whether a variant predicts masks."""
+        return any(planned.run.variant.masks for planned in self.runs)
+
+    @property
     def run_ids(self) -> list[str]:
         """Ids of all runs, in the order of the study."""
         return [planned.run.id for planned in self.runs]
@@ -123,21 +140,41 @@ def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protoco
     return validated(Protocol, changed, f"{asked_by}: protocol_override")
 
 
+def read_study_file(name: str) -> tuple[StudyFile, Path]:
+    """Read a study's file and say which it was; ``<name>-tiny`` is the file ``<name>`` in its tiny form.
+
+    A file of that name goes first. The tiny form has the values of :data:`TINY_FORM` in place of the study's own, each
+    key as a whole; the two descriptions follow each other.
+    """
+    base = name.removesuffix(TINY_SUFFIX)
+    if base == name or (STUDIES / f"{name}.yaml").exists():
+        return read_named(StudyFile, STUDIES, name, "study"), named_file(STUDIES, name, "study")
+    path = named_file(STUDIES, base, f"study {name}")
+    file = read_named(StudyFile, STUDIES, base, f"study {name}")
+    override = read_yaml(TINY_FORM)
+    words = {
+        "name": name,
+        "title": f"{file.title} (tiny form)",
+        "description": f"{override['description']} {file.description}".strip(),
+    }
+    return validated(StudyFile, file.model_dump(mode="json") | override | words, TINY_FORM), path
+
+
 def load_study(name: str) -> Study:
     """Read a study and everything that it names.
 
     Parameters
     ----------
     name : str
-        A file name without ``.yaml`` under ``config/studies/``, or a path that ends in ``.yaml``.
+        A file name without ``.yaml`` under ``config/studies/``, the same with ``-tiny`` at its end for the study's tiny
+        form, or a path that ends in ``.yaml``.
 
     Raises
     ------
     InputError
         Unknown key, wrong type, or a variant, framework, option, backbone, dataset or protocol that does not exist.
     """
-    path = named_file(CONFIG / "studies", name, "study")
-    file = read_named(StudyFile, CONFIG / "studies", name, "study")
+    file, path = read_study_file(name)
     for key in ("frameworks", "backbones", "seeds"):
         values = getattr(file, key)
         if len(set(values)) != len(values):
@@ -182,39 +219,96 @@ def _check_accepted(file: StudyFile, path: Path, labels: set[str]) -> None:
 def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: DatasetCard) -> list[PlannedRun]:
     """Every combination of variant, framework, backbone and seed, in that order."""
     frameworks = {name: load_framework_card(name, f"{path}: frameworks") for name in file.frameworks}
+    for framework in frameworks:
+        if protocol.rules not in ("aligned", framework):
+            only = f"protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
+            raise InputError(f"{path}: frameworks: {framework!r}: {only}")
     backbones = [load_backbone(name, f"{path}: backbones") for name in file.backbones]
-    runs = []
-    taken: set[str] = set()
+    for backbone in backbones:
+        check_pyramid(backbone, protocol.neck.channels, f"{path}: protocol {protocol.name}")
+    runs: list[PlannedRun] = []
     for number, entry in enumerate(file.variants):
         asked_by = f"{path}: variants[{number}]"
-        card = load_variant_card(entry.variant, f"{asked_by}.variant")
-        check_controls(card.treatment, f"adapters/variants/{card.name}.yaml: treatment")
-        options = card.complete_options(entry.options, f"{asked_by}.options")
-        label = entry.label or card.title
-        if label in taken:
+        found = _variant(entry, file, path, asked_by)
+        label = entry.label or found.card.title
+        if label in {planned.label for planned in runs}:
             raise InputError(f"{asked_by}.label: {label!r} is taken; give each variant a label of its own")
-        taken.add(label)
-        stages = card.number_of_stages(options)
-        variant = ChosenVariant(name=card.name, options=options, stages=stages, headline=card.headline_stage(options))
-        for framework, backbone, seed in product(file.frameworks, backbones, file.seeds):
-            if framework not in card.frameworks:
-                raise InputError(
-                    f"{asked_by}.variant: {card.name} exists for: {', '.join(card.frameworks)}; not {framework}"
-                )
-            if protocol.rules not in ("aligned", framework):
-                only = f"protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
-                raise InputError(f"{path}: frameworks: {framework!r}: {only}")
+        options = found.card.complete_options(entry.options, f"{asked_by}.options")
+        chosen = chosen_variant(found, options, f"{asked_by}.options")
+        if chosen.masks and not dataset.segmentations:
+            said = "'segmentations: true' in its card would say that it has them"
+            raise InputError(f"{asked_by}.variant: {chosen.name} needs masks; dataset {dataset.name} has none, {said}")
+        treatment = frozenset(found.card.treatment_of(options))
+        for framework, backbone, seed in product(frameworks, backbones, file.seeds):
             revisions = Revisions(
-                library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=card.revision
+                library=LIBRARY_REVISION, adapter=frameworks[framework].revision, variant=found.card.revision
             )
             run = Run(
                 framework=framework,
-                variant=variant,
+                variant=chosen,
                 backbone=backbone,
                 dataset=dataset,
                 protocol=protocol,
                 seed=seed,
                 revisions=revisions,
             )
-            runs.append(PlannedRun(label, run, frozenset(card.treatment)))
+            if found.card.trained_as:
+                run = _with_weights_of(found.card, run, runs, asked_by)
+            runs.append(PlannedRun(label, run, treatment, found.card.values))
     return runs
+
+
+def _variant(entry: StudyVariant, file: StudyFile, path: Path, asked_by: str) -> FoundVariant:
+    """Find a variant of the study and check its card against the frameworks and the controls."""
+    folders = [path.parent / folder for folder in file.variant_folders]
+    found = find_variant(entry.variant, f"{asked_by}.variant", folders)
+    for framework in file.frameworks:
+        if framework not in found.card.frameworks:
+            there = ", ".join(found.card.frameworks)
+            raise InputError(f"{asked_by}.variant: {entry.variant} exists for: {there}; not {framework}")
+    check_controls(found.card.treatment, f"{found.path}: treatment")
+    for name, option in found.card.options.items():
+        check_controls(option.treatment, f"{found.path}: options.{name}.treatment")
+    for name in found.card.values:
+        if name not in found.card.treatment:
+            raise InputError(f"{found.path}: values: {name!r} is no control of the card's treatment")
+    return found
+
+
+def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str) -> ChosenVariant:
+    """Choose a variant with complete options; raises InputError if more classifiers are asked for than stages."""
+    card = found.card
+    stages, classifiers = card.number_of_stages(options), card.number_of_classifiers(options)
+    if isinstance(card.classifiers, str) and classifiers > stages:
+        raise InputError(f"{asked_by}.{card.classifiers}: {classifiers}: at most one for each of {stages} stages")
+    return ChosenVariant(
+        name=card.name,
+        options=options,
+        stages=stages,
+        classifiers=classifiers,
+        heads=card.number_of_heads(options),
+        headline=card.headline_stage(options),
+        masks=card.masks,
+        folder=str(found.folder) if found.folder else None,
+    )
+
+
+def _with_weights_of(card: VariantCard, run: Run, planned: Sequence[PlannedRun], asked_by: str) -> Run:
+    """Name the run of the study whose weights a variant without training of its own uses."""
+    trained_as = card.trained_as
+    for other in (one.run for one in planned):
+        same = {"variant": run.variant, "revisions": run.revisions}
+        options = {name: other.variant.options.get(name) for name in trained_as.options}
+        if (
+            other.variant.name == trained_as.variant
+            and options == trained_as.options
+            and other.model_copy(update=same) == run
+        ):
+            return run.model_copy(
+                update={"variant": run.variant.model_copy(update={"weights_from": other.id})},
+            )
+    given = "".join(f", {name}: {value}" for name, value in trained_as.options.items())
+    raise InputError(
+        f"{asked_by}.variant: {card.name} is not trained but uses the weights of {trained_as.variant}{given}; "
+        "list that variant before it"
+    )

@@ -4,10 +4,17 @@ A test stage (i, j) takes the boxes of regressor i and the scores of classifier 
 (Decoupled R-CNN, Table X). Every test stage of a model comes from one pass over the images.
 """
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 ScoreRule = Literal["single", "probabilities", "logits", "last_rois"]
+_RULES: dict[str, ScoreRule] = {
+    "": "single",
+    "probabilities": "probabilities",
+    "logits": "logits",
+    "last RoIs": "last_rois",
+}
 
 
 @dataclass(frozen=True)
@@ -40,15 +47,31 @@ class TestStage:
         rule = "last RoIs" if self.rule == "last_rois" else self.rule
         return f"({self.boxes},{self.classifiers[0]}-{self.classifiers[-1]}) {rule}"
 
+    @classmethod
+    def parse(cls, label: str) -> Self:
+        """Read a label; raises ValueError if it is none."""
+        match = re.fullmatch(r"\(([1-9]),([1-9])(?:-([1-9]))?\)(?: (probabilities|logits|last RoIs))?", label)
+        if not match or bool(match[3]) != bool(match[4]):
+            raise ValueError(f"{label!r} is no test stage, such as (3,3) or (3,1-3) probabilities")
+        first, last = int(match[2]), int(match[3] or match[2])
+        return cls(int(match[1]), tuple(range(first, last + 1)), _RULES[match[4] or ""])
 
-def cascade_test_stages(stages: int) -> list[TestStage]:
-    """All test stages of a cascade of `stages` heads.
 
-    The pairs (i, j) with j <= i, and the last boxes with the mean over all classifiers by each of the three rules.
-    For `stages` = 1 there is one: (1, 1).
+def all_test_stages(regressors: int, classifiers: int) -> list[TestStage]:
+    """All test stages of a detector with so many regressors in a row and so many classifiers.
+
+    The pairs (i, j) with j <= i, or every j where there is one regressor; and with several classifiers the last boxes
+    with the mean over all of them by each rule. ``last RoIs`` is left out where every classifier reads the same RoIs
+    anyway. One regressor and one classifier: (1, 1) alone.
     """
-    pairs = [TestStage(i, (j,)) for i in range(1, stages + 1) for j in range(1, i + 1)]
-    if stages == 1:
+    pairs = [
+        TestStage(box, (classifier,))
+        for box in range(1, regressors + 1)
+        for classifier in range(1, classifiers + 1)
+        if classifier <= box or regressors == 1
+    ]
+    if classifiers == 1:
         return pairs
-    every = tuple(range(1, stages + 1))
-    return pairs + [TestStage(stages, every, rule) for rule in ("probabilities", "logits", "last_rois")]
+    every = tuple(range(1, classifiers + 1))
+    rules: tuple[ScoreRule, ...] = ("probabilities", "logits", "last_rois")
+    return pairs + [TestStage(regressors, every, rule) for rule in rules if rule != "last_rois" or regressors > 1]

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge
 from pydantic import model_validator
 
-from cascadebench.configuration import PROJECT, Configuration, read_model, read_named
+from cascadebench.configuration import PROJECT, Configuration, read_model
 from cascadebench.errors import InputError
 
 ADAPTERS = PROJECT / "adapters"
-Value = bool | int | float | str
+Value = bool | int | float | str | None
 
 
 class Option(Configuration):
@@ -19,10 +19,13 @@ class Option(Configuration):
     description: str
     type: Literal["boolean", "integer", "number", "choice"]
     default: Value
+    """Null: nothing is given; the description says what happens then."""
     choices: tuple[str, ...] = ()
     """Allowed values of a `choice`."""
     minimum: float | None = None
     maximum: float | None = None
+    treatment: tuple[str, ...] = ()
+    """Controls that a value other than the default may change, beside those of the card."""
 
     @model_validator(mode="after")
     def _default_allowed(self) -> Self:
@@ -33,6 +36,8 @@ class Option(Configuration):
 
     def problem_with(self, value: Any) -> str | None:
         """Say what is allowed if `value` is not, else None."""
+        if value is None and self.default is None:
+            return None
         if self.type == "boolean":
             return None if isinstance(value, bool) else "true or false is allowed"
         if self.type == "choice":
@@ -45,6 +50,13 @@ class Option(Configuration):
         return None
 
 
+class TrainedAs(Configuration):
+    """A variant whose training another one uses."""
+
+    variant: str
+    options: dict[str, Value] = {}
+
+
 class VariantCard(Configuration):
     """A detector: what it is, which options it takes, what it may change in a run's controls."""
 
@@ -55,12 +67,24 @@ class VariantCard(Configuration):
     """Raised when the numbers that a run gives may change."""
     frameworks: tuple[str, ...]
     options: dict[str, Option] = {}
-    stages: int | str
-    """Number of heads, or the name of the integer option that says it."""
-    headline: str
-    """Label of the test stage that stands for the variant in a comparison; ``T`` stands for the number of stages."""
+    stages: int | str = 1
+    """Number of regressors in a row, or the name of the integer option that says it."""
+    classifiers: int | str | None = None
+    """Number of classifiers, or the name of the integer option that says it; null: one per stage."""
+    heads: int | None = None
+    """Number of heads that are trained; null: one for every stage and every classifier."""
+    masks: bool = False
+    """Whether it predicts a mask for every detection; then the dataset must have segmentations."""
+    trained_as: TrainedAs | None = None
+    """The variant whose trained weights it uses; null: it is trained itself."""
+    headline: str = "(T,1-C) probabilities"
+    """Label of the test stage that stands for the variant in a comparison; ``T`` stands for the number of stages and
+    ``C`` for the number of classifiers. With one classifier it is ``(T,1)``."""
     treatment: tuple[str, ...]
     """Names of the controls that the variant may change against the baseline."""
+    values: dict[str, Any] = {}
+    """Values that controls of the treatment must have, where the library cannot derive them from the options: as read
+    back, or ``unchecked`` for a control that is only compared between frameworks and seeds."""
     sources: tuple[str, ...]
     readings: tuple[str, ...] = ()
     """What this project decided where the sources are silent or disagree."""
@@ -77,13 +101,30 @@ class VariantCard(Configuration):
         return {name: given.get(name, option.default) for name, option in self.options.items()}
 
     def number_of_stages(self, options: dict[str, Any]) -> int:
-        """Heads of the variant with these (complete) options."""
+        """Regressors in a row with these (complete) options."""
         return options[self.stages] if isinstance(self.stages, str) else self.stages
+
+    def number_of_classifiers(self, options: dict[str, Any]) -> int:
+        """Classifiers with these (complete) options."""
+        if self.classifiers is None:
+            return self.number_of_stages(options)
+        return options[self.classifiers] if isinstance(self.classifiers, str) else self.classifiers
+
+    def number_of_heads(self, options: dict[str, Any]) -> int:
+        """Heads that are trained, with these (complete) options."""
+        return self.heads or max(self.number_of_stages(options), self.number_of_classifiers(options))
 
     def headline_stage(self, options: dict[str, Any]) -> str:
         """Label of the test stage that stands for the variant in a comparison."""
-        stages = self.number_of_stages(options)
-        return "(1,1)" if stages == 1 else self.headline.replace("T", str(stages))
+        stages, classifiers = self.number_of_stages(options), self.number_of_classifiers(options)
+        if classifiers == 1:
+            return f"({stages},1)"
+        return self.headline.replace("T", str(stages)).replace("C", str(classifiers))
+
+    def treatment_of(self, options: dict[str, Any]) -> tuple[str, ...]:
+        """Controls that the variant may change with these (complete) options."""
+        chosen = [option for name, option in self.options.items() if options[name] != option.default]
+        return tuple(dict.fromkeys((*self.treatment, *(name for option in chosen for name in option.treatment))))
 
 
 class FrameworkCard(Configuration):
@@ -93,11 +134,6 @@ class FrameworkCard(Configuration):
     title: str
     revision: Annotated[int, Ge(1)]
     """Raised when the numbers that a run gives may change."""
-
-
-def load_variant_card(name: str, asked_by: str = "variants", folder: Path = ADAPTERS / "variants") -> VariantCard:
-    """Read ``adapters/variants/<name>.yaml``."""
-    return read_named(VariantCard, folder, name, asked_by)
 
 
 def load_framework_card(name: str, asked_by: str = "frameworks", folder: Path = ADAPTERS) -> FrameworkCard:

@@ -29,10 +29,10 @@ MISTAKES = [
     ({"seeds": [-1]}, "seeds.0"),
     ({"seeds": [3, 3]}, "seeds: a value is given twice"),
     ({"frameworks": ["mmdet", "yolo"]}, "frameworks: unknown framework 'yolo'; known: detectron2, mmdet"),
-    ({"variants": [{"variant": "faster"}]}, "variants[0].variant: unknown name 'faster'"),
+    ({"variants": [{"variant": "faster"}]}, "variants[0].variant: unknown variant 'faster'"),
     (
         {"variants": [{"variant": "faster_rcnn", "options": {"stages": 2}}]},
-        "variants[0].options: faster_rcnn has no option 'stages'; options: regression",
+        "variants[0].options: faster_rcnn has no option 'stages'; options: iou_threshold, regression",
     ),
     (
         {"variants": [{"variant": "cascade_rcnn", "options": {"stage_loss": "sum"}}]},

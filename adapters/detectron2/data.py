@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch.utils.data import Dataset
 
+from adapters.masks import record_bitmaps
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
@@ -31,6 +32,7 @@ class ImageReader:
         self.max_long_side = run.protocol.input.max_long_side
         self.test_short_side = run.protocol.input.test_short_side
         self.format = run.backbone.channel_order.upper()
+        self.masks = run.variant.masks
 
     def pixels(self, picture: Image.Image) -> np.ndarray:
         """Return a picture as uint8 [H, W, 3] in the backbone's order of channels."""
@@ -76,7 +78,8 @@ class ImageReader:
     def training_image(self, record: ImageRecord, short_side: int, flip: bool) -> dict[str, Any]:
         """Return what the model takes in training: uint8 image [3, H, W] and its ground truth as Instances.
 
-        Boxes are clipped to the image; those of no area are dropped.
+        Boxes are clipped to the image; those of no area are dropped. If the detector predicts masks, ground truth has
+        ``bitmaps``, uint8 [N, H, W].
         """
         resize = self.resize(record.width, record.height, short_side)
         transforms = T.TransformList([resize, T.HFlipTransform(resize.new_w)] if flip else [resize])
@@ -86,6 +89,9 @@ class ImageReader:
         size = tuple(image.shape[1:])
         boxes.clip(size)
         instances = Instances(size, gt_boxes=boxes, gt_classes=torch.from_numpy(record.labels.astype(np.int64)))
+        if self.masks and record.segmentations is not None:
+            height, width = size
+            instances.bitmaps = torch.from_numpy(record_bitmaps(record, width, height, flip))
         made = {"image": image, "instances": filter_empty_instances(instances)}
         # The model ignores these; the training log says by them what was really consumed.
         return made | {"image_id": record.id, "flip": flip}

@@ -1,5 +1,6 @@
 """From one resized image to the detections of every test stage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,28 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from adapters.contract import Detections, Prediction
+from adapters.masks import pasted
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.test_stages import cascade_test_stages
+from cascadebench.test_stages import TestStage
 
 
 @torch.inference_mode()
-def predict_one(model: GeneralizedRCNN, record: ImageRecord, image: dict[str, Any]) -> Prediction:
-    """Run one resized image through the detector, which must be in evaluation mode."""
+def predict_one(
+    model: GeneralizedRCNN, record: ImageRecord, image: dict[str, Any], test_stages: Sequence[TestStage]
+) -> Prediction:
+    """Run one resized image through the detector, which must be in evaluation mode, and read test stages off."""
     images = model.preprocess_image([image])
     features = model.backbone(images.tensor)
     (proposals,), _ = model.proposal_generator(images, features, None)
     heads = model.roi_heads
-    outputs = heads.run_stages(features, proposals)
+    outputs = heads.run_stages(features, proposals, test_stages)
     found = {}
-    stages = cascade_test_stages(heads.num_cascade_stages)
-    for stage, boxes, scores in boxes_and_scores(stages, outputs):
+    for stage, boxes, scores in boxes_and_scores(test_stages, outputs):
         detected = heads.detect(stage.boxes - 1, boxes, scores, images.image_sizes[0])
+        if stage.label == getattr(heads, "mask_test_stage", None):
+            boxes, labels = detected.pred_boxes.tensor, detected.pred_classes
+            detected.mask_probabilities = heads.mask_probabilities(features, boxes, labels)
         found[stage.label] = on_original(detected, record)
     objectness = proposals.objectness_logits.sigmoid()
     as_detections = Instances(
@@ -39,12 +45,13 @@ def predict_one(model: GeneralizedRCNN, record: ImageRecord, image: dict[str, An
 
 
 def on_original(detected: Instances, record: ImageRecord) -> Detections:
-    """Scale boxes to the original image, clip them to it and drop what has no area; `detected` is used up."""
+    """Scale boxes to the original image, clip them to it, drop what has no area, paste masks; `detected` is used up."""
     scaled = detector_postprocess(detected, record.height, record.width)
+    boxes, masks = scaled.pred_boxes.tensor, None
+    if scaled.has("mask_probabilities"):
+        masks = pasted(scaled.mask_probabilities, boxes, record.width, record.height)
     return Detections(
-        _array(scaled.pred_boxes.tensor, np.float32),
-        _array(scaled.scores, np.float32),
-        _array(scaled.pred_classes, np.int64),
+        _array(boxes, np.float32), _array(scaled.scores, np.float32), _array(scaled.pred_classes, np.int64), masks
     )
 
 

@@ -21,6 +21,7 @@ LOSS_NAMES = {
     "loss_rpn_loc": "rpn_regression",
     "loss_cls": "classification",
     "loss_box_reg": "regression",
+    "loss_mask": "mask",
 }
 
 

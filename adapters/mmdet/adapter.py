@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from adapters.contract import Control, Detections, Prediction
+from adapters.masks import pasted
 from adapters.mmdet import training, weights
 from adapters.mmdet.built import Built, build
 from adapters.mmdet.config import build_detector
@@ -20,13 +21,11 @@ from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
-from adapters.mmdet.stages import run_stages
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.test_stages import cascade_test_stages
 from cascadebench.training_order import TrainingOrder
 
 
@@ -66,7 +65,7 @@ class MMDetectionAdapter:
         self, model: nn.Module, run: Run, width: int, height: int, rois: int
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
-        return trace_parts(model, width, height, rois)
+        return trace_parts(model, run.variant.headline, width, height, rois)
 
     def train(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
@@ -89,20 +88,28 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
     sample = batch["data_samples"][0]
     features = model.extract_feat(batch["inputs"])
     proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
-    outputs = run_stages(model.roi_head, features, proposals.bboxes, sample.img_shape)
+    stages = run.variant.test_stages
+    outputs = model.roi_head.run_stages(features, proposals.bboxes, sample.img_shape, stages)
     found = {}
-    stages = cascade_test_stages(run.variant.stages)
     for stage, boxes, scores in boxes_and_scores(stages, outputs):
         rows, labels = multiclass_nms(
             boxes, scores, model.test_cfg.rcnn.score_thr, model.test_cfg.rcnn.nms, model.test_cfg.rcnn.max_per_img
         )
-        found[stage.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
+        masks = None
+        if stage.label == getattr(model.roi_head, "mask_test_stage", None):
+            masks = model.roi_head.mask_probabilities(features, rows[:, :4], labels)
+        found[stage.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record, masks)
     no_labels = proposals.scores.new_zeros(len(proposals.scores), dtype=torch.long)
     return Prediction(record.id, on_original(proposals.bboxes, proposals.scores, no_labels, sample, record), found)
 
 
-def on_original(boxes: Tensor, scores: Tensor, labels: Tensor, sample, record: ImageRecord) -> Detections:
-    """Scale boxes to the original image, clip them to it and drop what has no area, as Detectron2 does after NMS."""
+def on_original(
+    boxes: Tensor, scores: Tensor, labels: Tensor, sample, record: ImageRecord, masks: Tensor | None = None
+) -> Detections:
+    """Scale boxes to the original image, clip them to it and drop what has no area, as Detectron2 does after NMS.
+
+    Probabilities of masks, float32 [N, 28, 28], are pasted at what the boxes have become.
+    """
     boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
     limits = boxes.new_tensor([record.width, record.height]).repeat(2)
     boxes = torch.minimum(boxes.clamp(min=0), limits)
@@ -111,6 +118,7 @@ def on_original(boxes: Tensor, scores: Tensor, labels: Tensor, sample, record: I
         boxes[keep].cpu().numpy().astype(np.float32),
         scores[keep].cpu().numpy().astype(np.float32),
         labels[keep].cpu().numpy().astype(np.int64),
+        None if masks is None else pasted(masks[keep], boxes[keep], record.width, record.height),
     )
 
 

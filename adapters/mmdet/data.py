@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mmcv.transforms import Compose, LoadImageFromFile
+import torch
+from mmcv.transforms import BaseTransform, Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
 from torch.utils.data import Dataset
 
+from adapters.masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
@@ -36,6 +38,18 @@ class PlannedFlip(RandomFlip):
         return results
 
 
+class PlannedMasks(BaseTransform):
+    """Fill the masks of the resized, maybe mirrored image."""
+
+    def transform(self, results: dict) -> dict:
+        """Add ``gt_masks``, uint8 [boxes, height, width], if ``results['record']`` has segmentations."""
+        height, width = results["img_shape"]
+        if results["record"].segmentations is not None:
+            bitmaps = record_bitmaps(results["record"], width, height, results["flip"])
+            results["gt_masks"] = torch.from_numpy(bitmaps)
+        return results
+
+
 def load_image(run: Run) -> LoadImageFromFile:
     """Read pixels as they are stored (annotations know nothing of EXIF orientation), by Pillow as Detectron2 does."""
     return LoadImageFromFile(color_type="color_ignore_orientation", imdecode_backend=image_backend(run))
@@ -46,7 +60,10 @@ def training_transforms(run: Run) -> Compose:
     sizes = run.protocol.input
     scale = (sizes.max_long_side, sizes.train_short_sides[0])
     resize = PlannedResize(scale=scale, keep_ratio=True, backend=image_backend(run))
-    return Compose([load_image(run), LoadAnnotations(with_bbox=True), resize, PlannedFlip(), PackDetInputs()])
+    steps = [load_image(run), LoadAnnotations(with_bbox=True), resize, PlannedFlip()]
+    if run.variant.masks:
+        steps.append(PlannedMasks())
+    return Compose([*steps, PackDetInputs()])
 
 
 def test_transforms(run: Run) -> Compose:
@@ -89,5 +106,5 @@ class TrainingDataset(Dataset):
             {"bbox": box.tolist(), "bbox_label": int(label), "ignore_flag": 0}
             for box, label in zip(record.boxes, record.labels, strict=True)
         ]
-        planned = {"planned_flip": flip, "short_side": short_side}
+        planned = {"planned_flip": flip, "short_side": short_side, "record": record}
         return self.transforms(image_fields(record) | {"instances": instances} | planned)

@@ -1,6 +1,7 @@
 """Every control, defined once. ``docs/controlled-variables.md`` is generated from here."""
 
 from cascadebench.controls.definition import ControlDefinition
+from cascadebench.controls.definitions_masks import MASKS
 from cascadebench.controls.definitions_model import BACKBONE, HEADS, INFERENCE, MODEL, RPN
 from cascadebench.controls.definitions_training import INPUT, ODD_SIZES, OPTIMIZER, SCHEDULE, TRAINING
 
@@ -14,6 +15,7 @@ GROUPS: dict[str, tuple[ControlDefinition, ...]] = {
     "Backbone and neck": BACKBONE,
     "Region proposal network": RPN,
     "Heads": HEADS,
+    "Masks": MASKS,
     "Inference": INFERENCE,
     "Model": MODEL,
 }

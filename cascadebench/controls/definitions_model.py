@@ -1,49 +1,94 @@
 """Controls of the model: backbone and pyramid, region proposal network, heads, inference."""
 
-from cascadebench.cascade import stage_iou_thresholds, stage_target_stds, stage_weights
+from collections.abc import Callable
+from typing import Any
+
 from cascadebench.controls.definition import ControlDefinition as Control
 from cascadebench.controls.definition import always, value
 from cascadebench.run import Run
+from cascadebench.stages import StageSettings, stage_settings
 
 SIDE_FACTORS = [0.016, 62.5]
 """Least and greatest factor on a box's side, 16 / 1000 and 1000 / 16."""
 
 
-def _blocks(run: Run) -> list[int]:
-    return {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[run.backbone.depth]
+def _batch_norm(run: Run) -> str:
+    return "none" if run.backbone.norm == "group" else run.protocol.backbone.batch_norm
 
 
-def _channels(run: Run) -> list[int]:
-    expansion = 4 if run.backbone.depth >= 50 else 1
-    return [run.backbone.base_channels * expansion * 2**stage for stage in range(4)]
+def _neck_norm(run: Run) -> str:
+    return "group" if run.backbone.norm == "group" else "none"
 
 
 def _anchor_sides(run: Run) -> list[float]:
     return [run.protocol.rpn.anchors.scale * stride for stride in (4, 8, 16, 32, 64)]
 
 
-def _iou_thresholds(run: Run) -> list[float]:
-    return stage_iou_thresholds(run.protocol.heads.iou_threshold, run.variant.stages)
+def _regressors(run: Run) -> list[StageSettings]:
+    return [stage for stage in stage_settings(run) if stage.has_regressor]
+
+
+def _per_stage(name: str) -> Callable[[Run], list[Any]]:
+    """Expect one of the stages' settings, null where the stage has no such part."""
+    return lambda run: [getattr(stage, name) for stage in stage_settings(run)]
 
 
 def _target_stds(run: Run) -> list[list[float]]:
-    return [list(stds) for stds in stage_target_stds(run.protocol.heads.target_stds, run.variant.stages)]
+    return [list(stage.target_stds) for stage in _regressors(run)]
 
 
-def _stage_weights(run: Run) -> list[float]:
-    return stage_weights(run.variant.options.get("stage_loss", "decay"), run.variant.stages)
+def _regression(run: Run) -> list[str]:
+    return ["class_agnostic" if stage.class_agnostic else "class_specific" for stage in _regressors(run)]
+
+
+def _train_nms(run: Run) -> list[float]:
+    """NMS of the proposals that train: one list, or one for classification and one for regression."""
+    everywhere, options = run.protocol.rpn.nms_iou, run.variant.options
+    given = [options.get("nms_cls"), options.get("nms_reg")]
+    return [everywhere] if given == [None, None] else [everywhere if one is None else one for one in given]
+
+
+def _own_and_earlier(run: Run, sharing: str, heads: int) -> list[list[int]]:
+    """Heads, from 1, whose layers a stage uses: its own, or all up to its own where the option `sharing` is on."""
+    if run.variant.heads > run.variant.stages:  # several classifiers over the layers of one head
+        return [[1]] * heads
+    shared = run.variant.options.get(sharing, False)
+    return [list(range(1, stage + 1)) if shared else [stage] for stage in range(1, heads + 1)]
+
+
+def _layers_run(run: Run) -> list[list[int]]:
+    both = [_own_and_earlier(run, sharing, run.variant.heads) for sharing in ("cfs", "lfs")]
+    return [sorted({*one, *other}) for one, other in zip(*both, strict=True)]
+
+
+def _trained_by(sharing: str, part: str) -> Callable[[Run], list[list[int]]]:
+    """Expect the heads whose layers the loss of each stage's classifier or regressor trains."""
+
+    def expected(run: Run) -> list[list[int]]:
+        heads = sum(getattr(stage, part) for stage in stage_settings(run))
+        used = _own_and_earlier(run, sharing, heads)
+        return used if run.variant.options.get("share_gradient", True) else [one[-1:] for one in used]
+
+    return expected
 
 
 BACKBONE = (
-    Control("backbone.blocks", "Residual blocks per stage.", expected=_blocks),
-    Control("backbone.channels", "Output channels per stage.", expected=_channels),
+    Control("backbone.blocks", "Residual blocks per stage.", expected=value("backbone.blocks")),
+    Control("backbone.channels", "Output channels per stage.", expected=value("backbone.channels")),
+    Control(
+        "backbone.inner_channels",
+        "Channels of a block's last 3x3 convolution, per stage.",
+        expected=value("backbone.inner_channels"),
+    ),
+    Control("backbone.groups", "Groups of the bottlenecks' 3x3 convolutions.", expected=value("backbone.groups")),
+    Control("backbone.norm", "Norm of the residual network.", expected=value("backbone.norm")),
     Control(
         "backbone.stride_in_1x1",
         "Whether a bottleneck strides in its first 1x1 convolution.",
         expected=value("backbone.stride_in_1x1"),
     ),
     Control("backbone.frozen_parameters", "Backbone parameters that do not learn.", kind="equal"),
-    Control("backbone.batch_norm", "What batch norm learns.", expected=value("protocol.backbone.batch_norm")),
+    Control("backbone.batch_norm", "What batch norm learns; none: there is no batch norm.", expected=_batch_norm),
     Control(
         "backbone.weights_sha256",
         "Checksum of the file of backbone weights; none: random weights.",
@@ -54,6 +99,7 @@ BACKBONE = (
     ),
     Control("weights.first_head_sha256", "Hash of the first head's initial weights.", kind="equal", per_seed=True),
     Control("neck.channels", "Channels of every pyramid level.", expected=value("protocol.neck.channels")),
+    Control("neck.norm", "Norm of the pyramid's convolutions.", expected=_neck_norm),
     Control("neck.levels", "Pyramid levels.", expected=always(5)),
     Control("neck.last_level", "Probe: how the coarsest level comes from the one before.", expected=always("max_pool")),
     Control("neck.top_down", "Probe: how a coarser level is enlarged.", expected=always("nearest")),
@@ -105,7 +151,12 @@ RPN = (
         "Proposals over all levels after NMS in testing.",
         expected=value("protocol.rpn.test_post_nms"),
     ),
-    Control("rpn.nms_iou", "IoU of the RPN's NMS.", expected=value("protocol.rpn.nms_iou")),
+    Control("rpn.nms_iou", "IoU of the RPN's NMS in testing.", expected=value("protocol.rpn.nms_iou")),
+    Control(
+        "rpn.train_nms_iou",
+        "IoU of the RPN's NMS in training; two where classification and regression have proposals of their own.",
+        expected=_train_nms,
+    ),
     Control("rpn.min_box_side", "Sides of proposals are longer than this.", "pixels", expected=always(0.0)),
     Control("rpn.border", "Border beyond which anchors take no part; -1: none.", "pixels", expected=always(-1)),
     Control("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", expected=always(True)),
@@ -120,37 +171,70 @@ RPN = (
 )
 
 HEADS = (
-    Control("heads.stages", "Number of heads.", expected=value("variant.stages")),
-    Control("heads.iou_threshold", "IoU from which a RoI is positive, per stage.", expected=_iou_thresholds),
+    Control("heads.stages", "Regressors in a row.", expected=value("variant.stages")),
+    Control("heads.classifiers", "Classifiers.", expected=value("variant.classifiers")),
+    Control(
+        "heads.iou_threshold", "IoU from which a RoI is positive, per stage.", expected=_per_stage("iou_threshold")
+    ),
     Control(
         "heads.target_means",
-        "Means of the regression targets, per stage.",
-        expected=lambda run: [[0.0] * 4] * run.variant.stages,
+        "Means of the regression targets, per regressor.",
+        expected=lambda run: [[0.0] * 4 for _ in _regressors(run)],
     ),
-    Control("heads.target_stds", "Standard deviations of the regression targets, per stage.", expected=_target_stds),
+    Control(
+        "heads.target_stds", "Standard deviations of the regression targets, per regressor.", expected=_target_stds
+    ),
     Control(
         "heads.delta_clamp",
-        "Probe: least and greatest factor on a RoI's side, per stage.",
-        expected=lambda run: [SIDE_FACTORS] * run.variant.stages,
+        "Probe: least and greatest factor on a RoI's side, per regressor.",
+        expected=lambda run: [SIDE_FACTORS for _ in _regressors(run)],
     ),
-    Control(
-        "heads.regression",
-        "One regressor for all classes or one per class.",
-        expected=lambda run: run.variant.options.get("regression", "class_agnostic"),
-    ),
+    Control("heads.regression", "One box for all classes or one per class, per regressor.", expected=_regression),
     Control("heads.classification_loss", "Classification loss of the heads.", expected=always("cross_entropy")),
     Control("heads.regression_loss", "Regression loss of the heads.", expected=always("l1")),
     Control(
-        "heads.loss_weight",
-        "Weight of each stage's losses in its head's gradient.",
-        expected=lambda run: [1.0] * run.variant.stages,
+        "heads.classification_loss_weight",
+        "Weight of each stage's classification loss in its head's gradient; none: no classifier.",
+        expected=_per_stage("classification_weight"),
+    ),
+    Control(
+        "heads.regression_loss_weight",
+        "Weight of each stage's regression loss in its head's gradient; none: no regressor.",
+        expected=_per_stage("regression_weight"),
     ),
     Control("heads.loss_normalizer", "Probe: what divides both losses of a stage.", expected=always("RoIs")),
     Control(
-        "heads.trunk_gradient", "Probe: share of each stage's gradient that reaches the trunk.", expected=_stage_weights
+        "heads.trunk_gradient",
+        "Probe: share of each stage's gradient that reaches the trunk.",
+        expected=_per_stage("trunk_gradient"),
     ),
     Control("heads.width", "Outputs of a fully connected layer.", expected=value("protocol.heads.width")),
-    Control("heads.fully_connected_layers", "Fully connected layers of a head.", expected=always(2)),
+    Control("heads.fully_connected_layers", "Fully connected layers before an output.", expected=always(2)),
+    Control(
+        "heads.task_branches",
+        "Whether classifier and regressor of the first head share their layers.",
+        expected=lambda run: run.variant.options.get("heads", "shared"),
+    ),
+    Control(
+        "heads.regression_branch",
+        "What comes before a regressor.",
+        expected=lambda run: "residual_convolutions" if run.variant.options.get("double_head") else "fully_connected",
+    ),
+    Control(
+        "heads.trunks_run",
+        "Probe: the heads, from 1, whose layers each stage runs on its RoIs.",
+        expected=_layers_run,
+    ),
+    Control(
+        "heads.classifier_trains",
+        "Probe: the heads whose layers each classifier's loss trains.",
+        expected=_trained_by("cfs", "has_classifier"),
+    ),
+    Control(
+        "heads.regressor_trains",
+        "Probe: the heads whose layers each regressor's loss trains.",
+        expected=_trained_by("lfs", "has_regressor"),
+    ),
     Control("heads.pool_size", "Side of a pooled RoI.", "cells", expected=value("protocol.heads.pool_size")),
     Control(
         "heads.sampling_ratio",
@@ -174,8 +258,12 @@ HEADS = (
         "Whether ground truth joins the first stage's proposals in training.",
         expected=value("protocol.heads.add_ground_truth"),
     ),
-    Control("heads.rois_entering", "Probe: RoIs that train each stage on a fixed batch.", kind="equal"),
-    Control("heads.positives_entering", "Probe: positives among the RoIs that train each stage.", kind="equal"),
+    Control("heads.rois_entering", "Probe: RoIs that train each classifier on a fixed batch.", kind="equal"),
+    Control("heads.positives_entering", "Probe: positives among them.", kind="equal"),
+    Control(
+        "heads.regression_rois_entering", "Probe: RoIs that count in each regressor's loss on that batch.", kind="equal"
+    ),
+    Control("heads.regression_positives_entering", "Probe: positives among them.", kind="equal"),
 )
 
 INFERENCE = (

@@ -20,6 +20,7 @@ def evaluate(
     test_stages: Sequence[str] = (),
     *,
     source: str = "detections",
+    iou_type: str = "bbox",
 ) -> pd.DataFrame:
     """Evaluate every test stage on its own.
 
@@ -39,35 +40,39 @@ def evaluate(
         holds follow in the order in which they appear.
     source : str
         What messages call the detections, e.g. their file.
+    iou_type : str
+        ``bbox``, or ``segm``: masks overlap, every annotation and every detection has one.
 
     Returns
     -------
     DataFrame
-        test_stage, category (``all`` first, then names in the order of their ids), area, max_dets, iou, ap, recall. The
-        rows of the category ``all`` are means over the categories with ground truth. Their mean over `iou` is COCO's AP
-        (of `ap`) and AR (of `recall`). NaN: no ground truth in this category and area.
+        test_stage, iou_type, category (``all`` first, then names in the order of their ids), area, max_dets, iou, ap,
+        recall. The rows of the category ``all`` are means over the categories with ground truth. Their mean over `iou`
+        is COCO's AP (of `ap`) and AR (of `recall`). NaN: no ground truth in this category and area.
 
     Raises
     ------
     InputError
-        If the annotations are malformed, or a detection is not finite or on an image or category that they do not have.
+        If the annotations are malformed, or a detection is not finite, on an image or category that they do not have,
+        or without a mask that is asked for.
     """
-    truth = read_ground_truth(ground_truth)
+    truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
     table = ground_truth_table(truth)
-    matches = match_stages(table, detections, test_stages, source=source)
-    tables = [ap_rows(label, truth, accumulate(table, found)) for label, found in matches.items()]
+    masks = truth if iou_type == "segm" else None
+    matches = match_stages(table, detections, test_stages, source=source, masks=masks)
+    tables = [_table(label, iou_type, truth, accumulate(table, found)) for label, found in matches.items()]
     return pd.concat(tables, ignore_index=True)
 
 
-def ap_rows(test_stage: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
+def _table(test_stage: str, iou_type: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
     """Rows of one test stage, as :func:`evaluate` returns them."""
     rows = [
-        (test_stage, category, area, max_dets, iou)
+        (test_stage, iou_type, category, area, max_dets, iou)
         for category in (ALL, *truth.category_names)
         for area, max_dets in LIMITS
         for iou in IOUS
     ]
-    table = pd.DataFrame(rows, columns=["test_stage", "category", "area", "max_dets", "iou"])
+    table = pd.DataFrame(rows, columns=["test_stage", "iou_type", "category", "area", "max_dets", "iou"])
     absent = accumulation.recall < 0
     # In C order, because the order of axes in memory decides in which order a mean adds up.
     ap, recall = (np.where(absent, np.nan, values).copy(order="C") for values in (accumulation.ap, accumulation.recall))

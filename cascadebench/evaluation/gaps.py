@@ -8,25 +8,29 @@ GAP_COLUMNS = ("run", "label", "framework", "backbone", "seed", "gap", "iou", "g
 _CONDITIONS = ["framework", "backbone", "seed"]
 
 
-def stage_label(stage: int) -> str:
-    """Label of the test stage that stands for a stage of a cascade, counted from 1: ``(2,2)``."""
-    return f"({stage},{stage})"
+def stage_label(stage: int, classifiers: int) -> str:
+    """Label of the test stage that stands for a stage of a cascade, counted from 1.
+
+    It is ``(2,2)``, or ``(2,1)`` in a detector with one classifier: the last classifier up to this stage.
+    """
+    return f"({stage},{min(stage, classifiers)})"
 
 
 def gap_curves(curves: pd.DataFrame, runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Differences of AP between test stages.
 
     With T stages, a run has the gaps ``stage T - stage t`` for every earlier t, ``stage T - baseline``, and
-    ``<headline test stage> - baseline``. Stage t is the test stage (t, t); the baseline is the headline test stage of
-    the run of that label with the same framework, backbone and seed, (1, 1) for a detector of one stage. A run with one
-    stage has the last of these gaps only, and the baseline has none against itself.
+    ``<headline test stage> - baseline``. Stage t is the test stage of :func:`stage_label`; the baseline is the headline
+    test stage of the run of that label with the same framework, backbone and seed. A run with one stage has the last of
+    these gaps only, and the baseline has none against itself.
 
     Parameters
     ----------
     curves : DataFrame
         run, test_stage, iou, ap (of all categories); one row each.
     runs : DataFrame
-        run, label, framework, backbone, seed, stages (int), headline (label of a test stage); one row per run.
+        run, label, framework, backbone, seed, stages and classifiers (int), headline (label of a test stage); one row
+        per run.
     baseline : str
         Label of the baseline in `runs`.
 
@@ -55,9 +59,9 @@ def _conditions(run: tuple) -> tuple:
 
 def _gaps_of(run: tuple, baseline: tuple | None) -> Iterator[tuple[str, tuple[str, str], tuple[str, str]]]:
     """Name, minuend and subtrahend, each a run and a test stage, of every gap that a run may have."""
-    last = run.run, stage_label(run.stages)
+    last = run.run, stage_label(run.stages, run.classifiers)
     for stage in range(run.stages - 1, 0, -1):
-        yield f"stage {run.stages} - stage {stage}", last, (run.run, stage_label(stage))
+        yield f"stage {run.stages} - stage {stage}", last, (run.run, stage_label(stage, run.classifiers))
     if baseline is None or baseline.run == run.run:
         return
     reference = baseline.run, baseline.headline

@@ -6,7 +6,7 @@ import torch
 
 from adapters import score_rules
 from adapters.score_rules import StageOutputs, boxes_and_scores, effective_score_rule
-from cascadebench.test_stages import cascade_test_stages
+from cascadebench.test_stages import all_test_stages
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -19,12 +19,12 @@ def test_every_test_stage_of_a_cascade():
     random = np.random.default_rng(0)
     boxes, logits, last = (random.normal(size=(3, 7, 4)) for _ in range(3))
     outputs = StageOutputs(*([torch.from_numpy(one) for one in part] for part in (boxes, logits, last)))
-    found = {stage.label: (b.numpy(), s.numpy()) for stage, b, s in boxes_and_scores(cascade_test_stages(3), outputs)}
+    found = {stage.label: (b.numpy(), s.numpy()) for stage, b, s in boxes_and_scores(all_test_stages(3, 3), outputs)}
     expected = {f"({i},{j})": (boxes[i - 1], softmax(logits[j - 1])) for i in (1, 2, 3) for j in range(1, i + 1)}
     expected["(3,1-3) probabilities"] = boxes[2], np.mean([softmax(one) for one in logits], axis=0)
     expected["(3,1-3) logits"] = boxes[2], softmax(logits.mean(0))
     expected["(3,1-3) last RoIs"] = boxes[2], np.mean([softmax(one) for one in last], axis=0)
-    assert list(found) == [stage.label for stage in cascade_test_stages(3)]
+    assert list(found) == [stage.label for stage in all_test_stages(3, 3)]
     assert found.keys() == expected.keys()
     for label, (b, s) in expected.items():
         assert np.array_equal(found[label][0], b), label
@@ -33,7 +33,7 @@ def test_every_test_stage_of_a_cascade():
 
 @pytest.mark.parametrize("stages", [1, 2, 3, 4])
 def test_the_probe_names_every_test_stage(stages):
-    for stage in cascade_test_stages(stages):
+    for stage in all_test_stages(stages, stages):
         assert effective_score_rule(stages, stage.label) == stage.label
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from readings import Controls, right_controls
+from two_detectors import two_detectors
 
 from cascadebench.configuration import CONFIG, merged, read_yaml
 from cascadebench.study import Study, load_study
@@ -14,10 +15,13 @@ from cascadebench.study import Study, load_study
 
 @pytest.fixture
 def changed_study(tmp_path: Path) -> Callable[..., Study]:
-    """Load a study of config/studies/ with some keys changed."""
+    """Load a study of config/studies/ with some keys changed; of the embedded one the first two detectors."""
 
     def load(name: str = "tiny", **changes: Any) -> Study:
-        content = merged(read_yaml(CONFIG / "studies" / f"{name}.yaml"), {"name": "changed"} | changes)
+        content = read_yaml(CONFIG / "studies" / f"{name}.yaml")
+        if name == "tiny":
+            content["variants"] = content["variants"][:2]
+        content = merged(content, {"name": "changed"} | changes)
         (tmp_path / "changed.yaml").write_text(yaml.safe_dump(content))
         return load_study(str(tmp_path / "changed.yaml"))
 
@@ -26,8 +30,18 @@ def changed_study(tmp_path: Path) -> Callable[..., Study]:
 
 @pytest.fixture
 def study() -> Study:
-    """The embedded study: Faster R-CNN, the baseline, and Cascade R-CNN in both frameworks, one seed."""
-    return load_study("tiny")
+    """Of the embedded study Faster R-CNN, the baseline, and Cascade R-CNN in both frameworks, one seed."""
+    return two_detectors()
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    """File of that study, for the command line."""
+    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
+    content["variants"] = content["variants"][:2]
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Each is the name of the control that must see it, and a function that makes it.
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
 # isort: split
+import copy
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -16,13 +17,14 @@ import torch
 from mmdet.datasets.transforms import FilterAnnotations
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
-from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmengine.hooks import EMAHook
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from adapters.convolution_branch import ConvolutionBranch
 from adapters.mmdet.built import Built
+from adapters.mmdet.heads import StageBoxHead
 
 Change = Callable[[Built], Any]
 
@@ -222,7 +224,8 @@ PROPOSALS: list[tuple[str, Change]] = [
     ("rpn.border", change(f"{RPN}.train_cfg", allowed_border=0)),
     ("rpn.train_pre_nms", change("model.train_cfg.rpn_proposal", nms_pre=50)),
     ("rpn.train_post_nms", change("model.train_cfg.rpn_proposal", max_per_img=50)),
-    ("rpn.nms_iou", change("model.train_cfg.rpn_proposal.nms", iou_threshold=0.8)),
+    ("rpn.train_nms_iou", change("model.train_cfg.rpn_proposal.nms", iou_threshold=0.8)),
+    ("rpn.nms_iou", change(f"{RPN}.test_cfg.nms", iou_threshold=0.8)),
     ("rpn.test_pre_nms", change(f"{RPN}.test_cfg", nms_pre=50)),
     ("rpn.test_post_nms", change(f"{RPN}.test_cfg", max_per_img=50)),
     ("rpn.min_box_side", change(f"{RPN}.test_cfg", min_bbox_size=4)),
@@ -262,8 +265,50 @@ def a_narrow_layer(built):
 def a_stage_samples_again(built):
     """As MMDetection's own cascade does."""
     roi_head = built.model.roi_head
-    roi_head.bbox_head[0].__class__ = Shared2FCBBoxHead
+    roi_head.bbox_head[0].__class__ = StageBoxHead
     roi_head.bbox_sampler[1] = roi_head.bbox_sampler[0]
+
+
+def boxes_moved_away(built):
+    built.model.roi_head.bbox_head[0].fc_reg.bias.data[0].add_(10)
+
+
+def branches_apart(built):
+    head = built.model.roi_head.bbox_head[0]
+    head.cls_fcs, head.reg_fcs = head.shared_fcs, copy.deepcopy(head.shared_fcs)
+    head.shared_fcs, head.num_shared_fcs = nn.ModuleList(), 0
+
+
+def convolutions_before_a_regressor(built):
+    branches_apart(built)
+    head = built.model.roi_head.bbox_head[0]
+    head.reg_fcs = nn.ModuleList()
+    head.regression_convolutions = ConvolutionBranch(head.in_channels, head.fc_out_channels)
+
+
+def stages_replaced(forward: Callable[[nn.ModuleList, int, Tensor], tuple[Tensor, Tensor]]) -> Change:
+    """Make a function that lets something else make logits and deltas of pooled RoIs."""
+
+    def apply(built: Built) -> None:
+        roi_head = built.model.roi_head
+        roi_head.stage_forward = partial(forward, roi_head.bbox_head)
+
+    return apply
+
+
+def first_head_runs_too(heads, stage, pooled):
+    heads[0].features(pooled)
+    return heads[stage](pooled)
+
+
+def classifier_borrows(heads, stage, pooled):
+    features = heads[0].features(pooled)[0] + heads[stage].features(pooled)[0]
+    return heads[stage].fc_cls(features), heads[stage](pooled)[1]
+
+
+def regressor_reads_a_constant(heads, stage, pooled):
+    classification, regression = heads[stage].features(pooled)
+    return heads[stage].fc_cls(classification), heads[stage].fc_reg(regression.detach())
 
 
 HEADS: list[tuple[str, Change]] = [
@@ -274,8 +319,17 @@ HEADS: list[tuple[str, Change]] = [
     ("heads.regression", one_regressor_per_class),
     ("heads.classification_loss", change(f"{ROI}.bbox_head.0", loss_cls=CrossEntropyLoss(class_weight=[1.0] * 6))),
     ("heads.regression_loss", change(f"{ROI}.bbox_head.2", loss_bbox=SmoothL1Loss(beta=1.0))),
-    ("heads.loss_weight", change(f"{ROI}.bbox_head.0.loss_bbox", loss_weight=2.0)),
-    ("heads.loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
+    ("heads.stages", change(ROI, applications=2)),
+    ("heads.classifiers", change(f"{ROI}.bbox_head.2", with_cls=False)),
+    ("heads.classification_loss_weight", change(f"{ROI}.bbox_head.1.loss_cls", loss_weight=0.5)),
+    ("heads.classification_loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
+    ("heads.regression_loss_weight", change(f"{ROI}.bbox_head.0.loss_bbox", loss_weight=2.0)),
+    ("heads.regression_loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
+    ("heads.task_branches", branches_apart),
+    ("heads.regression_branch", convolutions_before_a_regressor),
+    ("heads.trunks_run", stages_replaced(first_head_runs_too)),
+    ("heads.classifier_trains", stages_replaced(classifier_borrows)),
+    ("heads.regressor_trains", stages_replaced(regressor_reads_a_constant)),
     ("heads.loss_normalizer", boxes_divided_by_positives),
     ("heads.trunk_gradient", change(ROI, trunk_gradient=[1.0, 1.0, 1.0])),
     ("heads.fully_connected_layers", lambda built: built.model.roi_head.bbox_head[1].shared_fcs.__delitem__(1)),
@@ -286,9 +340,11 @@ HEADS: list[tuple[str, Change]] = [
     ("heads.rois_per_image", change(f"{ROI}.bbox_sampler.0", num=128)),
     ("heads.positive_fraction", change(f"{ROI}.bbox_sampler.0", pos_fraction=0.5)),
     ("heads.add_ground_truth", change(f"{ROI}.bbox_sampler.0", add_gt_as_proposals=False)),
-    ("heads.rois_entering", change(f"{ROI}.bbox_head.0", __class__=Shared2FCBBoxHead)),
+    ("heads.rois_entering", change(f"{ROI}.bbox_head.0", __class__=StageBoxHead)),
     ("heads.rois_entering", a_stage_samples_again),
-    ("heads.positives_entering", lambda built: built.model.roi_head.bbox_head[0].fc_reg.bias.data[0].add_(10)),
+    ("heads.regression_rois_entering", a_stage_samples_again),
+    ("heads.positives_entering", boxes_moved_away),
+    ("heads.regression_positives_entering", boxes_moved_away),
 ]
 
 INFERENCE: list[tuple[str, Change]] = [

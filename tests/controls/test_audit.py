@@ -1,5 +1,7 @@
 """The audit: what it lets pass, and every kind of difference that it finds."""
 
+from dataclasses import replace
+
 import pytest
 from readings import change, right_controls, runs
 
@@ -7,7 +9,7 @@ from cascadebench.controls.audit import Audit, audit, grouped, same_value
 from cascadebench.controls.definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
-from cascadebench.variant import load_variant_card
+from cascadebench.variant_catalog import find_variant
 
 
 def found(outcome: Audit, kind: str = "violation") -> list[tuple[str, str, str, str]]:
@@ -49,7 +51,8 @@ def test_a_clean_study_passes(changed_study, name):
     outcome = audit(study, controls)
     assert outcome.findings == ()
     assert outcome.passed
-    assert outcome.verdict.startswith("0 violations; 0 stated framework differences (97 controls in")
+    expected = f"0 violations; 0 stated framework differences ({len(CONTROLS)} controls in"
+    assert outcome.verdict.startswith(expected)
 
 
 def test_a_run_without_readings_is_a_violation(study, controls):
@@ -103,12 +106,12 @@ def test_an_undeclared_change_by_a_variant_is_a_violation(study, controls):
 def test_what_the_protocol_expects_of_a_variant_must_be_declared_too(changed_study, monkeypatch):
     """Adapter and protocol agree that the cascade matches at other IoUs; its card must say so all the same."""
 
-    def without_thresholds(name, asked_by):
-        loaded = load_variant_card(name, asked_by)
-        left = tuple(one for one in loaded.treatment if one != "heads.iou_threshold")
-        return loaded.model_copy(update={"treatment": left})
+    def without_thresholds(*arguments):
+        loaded = find_variant(*arguments)
+        left = tuple(one for one in loaded.card.treatment if one != "heads.iou_threshold")
+        return replace(loaded, card=loaded.card.model_copy(update={"treatment": left}))
 
-    monkeypatch.setattr("cascadebench.study.load_variant_card", without_thresholds)
+    monkeypatch.setattr("cascadebench.study.find_variant", without_thresholds)
     study = changed_study()
     checks = {(check, control) for check, control, _, _ in found(audit(study, right_controls(study)))}
     assert checks == {("treatment", "heads.iou_threshold")}
@@ -244,10 +247,12 @@ def test_an_acceptance_of_what_does_not_exist_is_refused(changed_study, entry, m
 
 
 def test_a_card_that_declares_an_unknown_control_is_refused(changed_study, monkeypatch):
-    wrong = {"treatment": ("heads.stage",)}
-    monkeypatch.setattr(
-        "cascadebench.study.load_variant_card", lambda *names: load_variant_card(*names).model_copy(update=wrong)
-    )
+
+    def misspelt(*arguments):
+        loaded = find_variant(*arguments)
+        return replace(loaded, card=loaded.card.model_copy(update={"treatment": ("heads.stage",)}))
+
+    monkeypatch.setattr("cascadebench.study.find_variant", misspelt)
     with pytest.raises(InputError, match=r"faster_rcnn.yaml: treatment: unknown control 'heads.stage'; did you mean"):
         changed_study()
 

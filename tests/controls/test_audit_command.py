@@ -46,14 +46,14 @@ def call(*arguments: object) -> tuple[int, str]:
     return done.exit_code, done.stdout
 
 
-def test_the_command_prints_violations_first_and_ends_with_1(study, controls, tmp_path):
+def test_the_command_prints_violations_first_and_ends_with_1(study, study_file, controls, tmp_path):
     wrong = runs(study, "Cascade R-CNN")
     change(controls, "rpn.nms_iou", 0.5, *wrong)
     change(controls, "model.operators", "compiled", *runs(study, framework="detectron2"))
     for entry in controls[wrong[0]]:
         entry["read_from"] = f"[one.{entry['name']} for one in {'very_' * 30}long_places]"
     write_controls(tmp_path, controls)
-    code, text = call("audit", "tiny", "--results", tmp_path)
+    code, text = call("audit", study_file, "--results", tmp_path)
     assert code == 1
     for run in wrong:
         assert run in text
@@ -63,19 +63,19 @@ def test_the_command_prints_violations_first_and_ends_with_1(study, controls, tm
     assert CONTROLS["model.operators"].reason in text
 
 
-def test_the_command_ends_with_0_without_violations(study, controls, tmp_path):
+def test_the_command_ends_with_0_without_violations(study, study_file, controls, tmp_path):
     write_controls(tmp_path, controls)
-    code, text = call("audit", "tiny", "--results", tmp_path)
+    code, text = call("audit", study_file, "--results", tmp_path)
     assert (code, text.strip()) == (
         0,
-        "tiny: 0 violations; 0 stated framework differences (97 controls in 4 runs)",
+        f"tiny: 0 violations; 0 stated framework differences ({len(CONTROLS)} controls in {len(study.runs)} runs)",
     )
 
 
-def test_the_command_names_a_run_that_was_not_inspected(study, controls, tmp_path):
+def test_the_command_names_a_run_that_was_not_inspected(study, study_file, controls, tmp_path):
     lost = study.run_ids[2]
     write_controls(tmp_path, {run: entries for run, entries in controls.items() if run != lost})
-    code, text = call("audit", "tiny", "--results", tmp_path)
+    code, text = call("audit", study_file, "--results", tmp_path)
     assert code == 1
     assert lost in text
     assert "no controls.json" in text

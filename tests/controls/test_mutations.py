@@ -11,10 +11,10 @@ import detectron2_mutations
 import mmdet_mutations
 import pytest
 import torch
+from two_detectors import two_detectors
 
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.study import load_study
 
 torch.set_num_threads(1)
 MUTATIONS = {"mmdet": mmdet_mutations.MUTATIONS, "detectron2": detectron2_mutations.MUTATIONS}
@@ -32,8 +32,8 @@ def readings(framework: str, built) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def study():
-    """The embedded study."""
-    return load_study("tiny")
+    """The embedded study's first two detectors."""
+    return two_detectors()
 
 
 @pytest.fixture(scope="module")

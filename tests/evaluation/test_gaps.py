@@ -8,13 +8,13 @@ from cascadebench.evaluation.gaps import gap_curves
 ENSEMBLE = "(3,1-3) probabilities"
 RUNS = pd.DataFrame(
     [
-        ("base0", "FPN", "mmdet", "r50", 0, 1, "(1,1)"),
-        ("base1", "FPN", "mmdet", "r50", 1, 1, "(1,1)"),
-        ("casc0", "Cascade", "mmdet", "r50", 0, 3, ENSEMBLE),
-        ("casc2", "Cascade", "mmdet", "r50", 2, 3, ENSEMBLE),
-        ("other", "u = 0.6", "mmdet", "r50", 1, 1, "(1,1)"),
+        ("base0", "FPN", "mmdet", "r50", 0, 1, 1, "(1,1)"),
+        ("base1", "FPN", "mmdet", "r50", 1, 1, 1, "(1,1)"),
+        ("casc0", "Cascade", "mmdet", "r50", 0, 3, 3, ENSEMBLE),
+        ("casc2", "Cascade", "mmdet", "r50", 2, 3, 3, ENSEMBLE),
+        ("other", "u = 0.6", "mmdet", "r50", 1, 1, 1, "(1,1)"),
     ],
-    columns=["run", "label", "framework", "backbone", "seed", "stages", "headline"],
+    columns=["run", "label", "framework", "backbone", "seed", "stages", "classifiers", "headline"],
 )
 AP = {
     ("base0", "(1,1)"): (0.50, 0.10),

@@ -3,11 +3,16 @@
 Every function takes the framework's model and a batch of images as uint8 arrays [H, W, 3], red first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from cascadebench.test_stages import all_test_stages
+
+MASKED = 20
+"""Boxes of an image on which mask branches are run."""
 
 
 @dataclass
@@ -20,6 +25,8 @@ class Inference:
     boxes: list[list[Tensor]]
     logits: list[list[Tensor]]
     last_logits: list[list[Tensor]]
+    mask_logits: list[list[Tensor]] = field(default_factory=list)
+    """Of every mask branch on the last boxes; empty without masks."""
 
 
 @dataclass
@@ -28,6 +35,14 @@ class Step:
 
     losses: dict[str, float]
     gradients: dict[str, Tensor]
+
+
+def bitmaps(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Masks of ground truth, uint8 [N, height, width]: the ellipse in every box."""
+    x, y = torch.arange(width) + 0.5, torch.arange(height)[:, None] + 0.5
+    left, top, right, bottom = (side[:, None, None] for side in boxes.T)
+    across, down = ((2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top))
+    return (across**2 + down**2 <= 1).to(torch.uint8)
 
 
 def _gradients(model: nn.Module, common_name) -> dict[str, Tensor]:
@@ -58,7 +73,9 @@ class MMDetectionSide:
             sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
             if truth:
                 boxes, labels = truth[number]
-                sample.gt_instances = InstanceData(bboxes=boxes.clone(), labels=labels.clone())
+                sample.gt_instances = InstanceData(
+                    bboxes=boxes.clone(), labels=labels.clone(), masks=bitmaps(boxes, *size)
+                )
                 sample.ignored_instances = InstanceData(bboxes=boxes[:0].clone(), labels=labels[:0].clone())
             samples.append(sample)
         # MMDetection reads blue first.
@@ -68,14 +85,15 @@ class MMDetectionSide:
     @torch.no_grad()
     def infer(self, model: nn.Module, images: list[np.ndarray]) -> Inference:
         """Run in test mode."""
-        from adapters.mmdet.stages import run_stages
-
         model.eval()
         batch = self._batch(model, images)
         features = model.extract_feat(batch["inputs"])
         proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)
+        stages = all_test_stages(model.roi_head.regressors, model.roi_head.classifiers)
         outputs = [
-            run_stages(model.roi_head, tuple(level[i : i + 1] for level in features), found.bboxes, images[i].shape[:2])
+            model.roi_head.run_stages(
+                tuple(level[i : i + 1] for level in features), found.bboxes, images[i].shape[:2], stages
+            )
             for i, found in enumerate(proposals)
         ]
         return Inference(
@@ -85,6 +103,11 @@ class MMDetectionSide:
             [one.boxes for one in outputs],
             [one.logits for one in outputs],
             [one.last_logits for one in outputs],
+            [
+                model.roi_head.mask_logits(tuple(level[i : i + 1] for level in features), one.boxes[-1][:MASKED])
+                for i, one in enumerate(outputs)
+                if model.roi_head.with_mask
+            ],
         )
 
     def step(self, model: nn.Module, images: list[np.ndarray], truth: list[tuple[Tensor, Tensor]]) -> Step:
@@ -118,7 +141,12 @@ class Detectron2Side:
             item = {"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}
             if truth:
                 boxes, labels = truth[number]
-                item["instances"] = Instances(image.shape[:2], gt_boxes=Boxes(boxes.clone()), gt_classes=labels.clone())
+                item["instances"] = Instances(
+                    image.shape[:2],
+                    gt_boxes=Boxes(boxes.clone()),
+                    gt_classes=labels.clone(),
+                    bitmaps=bitmaps(boxes, *image.shape[:2]),
+                )
             batch.append(item)
         return batch
 
@@ -129,8 +157,10 @@ class Detectron2Side:
         tensor = model.preprocess_image(self._batch(images))
         features = model.backbone(tensor.tensor)
         proposals, _ = model.proposal_generator(tensor, features, None)
+        heads = model.roi_heads
+        test_stages = all_test_stages(heads.regressors, heads.classifiers)
         outputs = [
-            model.roi_heads.run_stages({name: level[i : i + 1] for name, level in features.items()}, found)
+            heads.run_stages({name: level[i : i + 1] for name, level in features.items()}, found, test_stages)
             for i, found in enumerate(proposals)
         ]
         return Inference(
@@ -140,6 +170,11 @@ class Detectron2Side:
             [one.boxes for one in outputs],
             [one.logits for one in outputs],
             [one.last_logits for one in outputs],
+            [
+                heads.mask_logits({name: level[i : i + 1] for name, level in features.items()}, one.boxes[-1][:MASKED])
+                for i, one in enumerate(outputs)
+                if hasattr(heads, "mask_heads")
+            ],
         )
 
     def step(self, model: nn.Module, images: list[np.ndarray], truth: list[tuple[Tensor, Tensor]]) -> Step:

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 import vl_convert
 import yaml
+from two_detectors import two_detectors
 
 from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.controls.audit import Audit, Finding
+from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.study import Study, load_study
-from cascadebench.test_stages import cascade_test_stages
 
 AP_NAMES = [f"AP{percent}" for percent in range(50, 100, 5)]
 MEASURES = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR1", "AR10", "AR100"]
@@ -90,7 +91,7 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
 
 def write_audit(root: Path, study: Study, *findings: Finding) -> None:
     """The audit of the controls as ``cascadebench audit`` writes it."""
-    audit = Audit(study.name, len(study.runs), 97, findings)
+    audit = Audit(study.name, len(study.runs), len(CONTROLS), findings)
     summary = {"passed": audit.passed, "verdict": audit.verdict}
     (root / "studies" / study.name / "audit.json").write_text(json.dumps(summary | dataclasses.asdict(audit)))
 
@@ -120,7 +121,7 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
         status.append({"run": run_id, **head, "variant": run.variant.name, "dataset": run.dataset.name, **state})
         if broke:
             continue
-        stages = cascade_test_stages(run.variant.stages)
+        stages = run.variant.test_stages
         table = {
             s.label: scores(run.framework, s.boxes, sum(s.classifiers) / len(s.classifiers), run.seed) for s in stages
         }
@@ -169,9 +170,11 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
 
 
 def variant_of_tiny(folder: Path, **changes: object) -> Study:
-    """The embedded study with some keys of its file replaced."""
+    """The first two detectors of the embedded study, with some keys of its file replaced."""
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(read_yaml(CONFIG / "studies" / "tiny.yaml") | changes), encoding="utf-8")
+    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
+    content["variants"] = content["variants"][:2]
+    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
     return load_study(str(path))
 
 
@@ -247,7 +250,7 @@ def report_on(study: Study, results: Path, folder: Path) -> Page:
 @pytest.fixture(scope="module")
 def study() -> Study:
     """The embedded study: two detectors in two frameworks, one seed."""
-    return load_study("tiny")
+    return two_detectors()
 
 
 @pytest.fixture(scope="module")
@@ -382,8 +385,9 @@ def test_protocol_table_has_every_value(study: Study, page: Page) -> None:
     assert page.row("protocol-values", "gradient_clip_norm")[1] == "10"
 
 
-def test_the_audit_states_framework_differences_once(page: Page) -> None:
-    assert "0 violations; 1 stated framework difference (97 controls in 4 runs)." in page.text
+def test_the_audit_states_framework_differences_once(study: Study, page: Page) -> None:
+    verdict = f"0 violations; 1 stated framework difference ({len(CONTROLS)} controls in {len(study.runs)} runs)."
+    assert verdict in page.text
     assert "audit-violations" not in page.tables
     runs = [f"Faster R-CNN FPN, {name}, seed 0|Cascade R-CNN, {name}, seed 0" for name in ("Detectron2", "MMDetection")]
     row = ["model.operators", runs[0], "vision|a.nms", runs[1], "mmcv|b.nms", "Why."]
@@ -419,7 +423,7 @@ def test_failed_run_is_shown_with_its_reason(study: Study, tmp_path: Path) -> No
     row = page.row("headline", "Cascade R-CNN", 1)
     assert row[0].endswith("failed, see Runs")
     assert set(row[1:]) == {"–"}
-    assert page.row("training-ends", "Cascade R-CNN", 1)[1] == "180 of 600"
+    assert page.row("training-ends", "Cascade R-CNN", 1)[1] == "180 of 480"
 
 
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:

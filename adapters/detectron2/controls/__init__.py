@@ -2,10 +2,10 @@
 
 from adapters.contract import Control
 from adapters.detectron2.built import Built
-from adapters.detectron2.controls import backbone, heads, images, inference, proposals, training
+from adapters.detectron2.controls import backbone, heads, images, inference, masks, proposals, training
 from adapters.detectron2.controls.rows import undisturbed
 
-PARTS = (training, images, backbone, proposals, heads, inference)
+PARTS = (training, images, backbone, proposals, heads, masks, inference)
 
 
 def read_controls(built: Built) -> list[Control]:

@@ -8,6 +8,7 @@ from adapters.mmdet.controls.backbone import backbone_rows, neck_rows
 from adapters.mmdet.controls.heads import head_rows
 from adapters.mmdet.controls.images import input_rows
 from adapters.mmdet.controls.inference import inference_rows
+from adapters.mmdet.controls.masks import mask_rows
 from adapters.mmdet.controls.pooling import pooling_rows
 from adapters.mmdet.controls.proposals import proposal_rows
 from adapters.mmdet.controls.samples import sample_rows
@@ -15,7 +16,7 @@ from adapters.mmdet.controls.training import optimizer_rows, schedule_rows, trai
 
 READERS = (
     schedule_rows, optimizer_rows, training_rows, input_rows, backbone_rows, neck_rows, proposal_rows, head_rows,
-    sample_rows, pooling_rows, inference_rows,
+    sample_rows, pooling_rows, mask_rows, inference_rows,
 )  # fmt: skip
 
 

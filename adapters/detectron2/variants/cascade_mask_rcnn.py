@@ -1,0 +1,39 @@
+"""Cascade Mask R-CNN: a cascade with a mask branch on its first, its last or every stage."""
+
+from detectron2.config import LazyCall
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
+from omegaconf import DictConfig
+
+from adapters.detectron2.config import STRIDES
+from adapters.detectron2.masks import MaskROIHeads
+from adapters.detectron2.variants import cascade_rcnn
+from adapters.masks import POOL_SIZE
+from cascadebench.run import Run
+from cascadebench.stages import mask_stages
+
+
+def configure(node: DictConfig, run: Run) -> None:
+    """Build Cascade R-CNN, and add the branches."""
+    cascade_rcnn.configure(node, run)
+    stages, channels = mask_stages(run), run.protocol.neck.channels
+    node.roi_heads["_target_"] = MaskROIHeads
+    node.roi_heads.update(
+        mask_stages=stages,
+        mask_pooler=LazyCall(ROIPooler)(
+            output_size=POOL_SIZE,
+            scales=[1 / stride for stride in STRIDES[:4]],
+            sampling_ratio=run.protocol.heads.sampling_ratio,
+            pooler_type="ROIAlignV2",
+        ),
+        mask_heads=[
+            LazyCall(MaskRCNNConvUpsampleHead)(
+                input_shape=ShapeSpec(channels=channels, height=POOL_SIZE, width=POOL_SIZE),
+                num_classes=len(run.dataset.categories),
+                conv_dims=[channels] * 5,  # four convolutions and the deconvolution
+            )
+            for _ in stages
+        ],
+        mask_test_stage=run.variant.headline,
+    )

@@ -1,0 +1,37 @@
+"""FSCascade: a cascade whose later stages run the layers of the stages before on their own RoIs, too."""
+
+from typing import Any
+
+from detectron2.config import LazyCall
+from omegaconf import DictConfig
+from torch import Tensor
+
+from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.variants import cascade_rcnn
+from adapters.feature_sharing import FeatureSharing
+from cascadebench.run import Run
+
+
+class FeatureSharingROIHeads(ControlledROIHeads):
+    """A cascade whose classifiers and regressors read what `sharing` makes of several heads' features."""
+
+    def __init__(self, *, sharing: FeatureSharing, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.sharing = sharing
+
+    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layers of the heads that the stage needs, and merge."""
+        features = [self.box_head[head](pooled) for head in self.sharing.heads_needed(stage)]
+        return self.box_predictor[stage](self.sharing(features))
+
+
+def configure(node: DictConfig, run: Run) -> None:
+    """Build Cascade R-CNN, and share between its stages."""
+    cascade_rcnn.configure(node, run)
+    options = run.variant.options
+    node.roi_heads["_target_"] = FeatureSharingROIHeads
+    node.roi_heads.sharing = LazyCall(FeatureSharing)(
+        stages=run.variant.stages,
+        width=run.protocol.heads.width,
+        **{name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")},
+    )

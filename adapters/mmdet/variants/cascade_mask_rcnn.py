@@ -1,0 +1,29 @@
+"""Cascade Mask R-CNN: a cascade with a mask branch on its first, its last or every stage."""
+
+from typing import Any
+
+from adapters.masks import POOL_SIZE
+from adapters.mmdet import masks  # noqa: F401 (registers its module)
+from adapters.mmdet.config import roi_extractor_config
+from adapters.mmdet.variants import cascade_rcnn
+from cascadebench.run import Run
+from cascadebench.stages import mask_stages
+
+
+def configure(config: dict[str, Any], run: Run) -> None:
+    """Build Cascade R-CNN, and add the branches."""
+    cascade_rcnn.configure(config, run)
+    extractor, channels = roi_extractor_config(run), run.protocol.neck.channels
+    branch = {
+        "type": "FCNMaskHead",
+        "num_convs": 4,
+        "in_channels": channels,
+        "conv_out_channels": channels,
+        "num_classes": len(run.dataset.categories),
+    }
+    config["roi_head"] |= {
+        "type": "MaskCascadeRoIHead",
+        "mask_roi_extractor": extractor | {"roi_layer": extractor["roi_layer"] | {"output_size": POOL_SIZE}},
+        "mask_head": {str(stage): dict(branch) for stage in mask_stages(run)},
+        "mask_test_stage": run.variant.headline,
+    }

@@ -1,0 +1,42 @@
+"""FSCascade: a cascade whose later stages borrow the layers of the stages before."""
+
+from typing import Any
+
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from adapters.feature_sharing import FeatureSharing
+from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.variants import cascade_rcnn
+from cascadebench.run import Run
+
+
+@MODELS.register_module()
+class FeatureSharingRoIHead(ControlledCascadeRoIHead):
+    """A cascade in which the layers of several heads run on one stage's RoIs.
+
+    Parameters
+    ----------
+    sharing : dict
+        Arguments of :class:`adapters.feature_sharing.FeatureSharing`.
+    """
+
+    def __init__(self, sharing: dict[str, Any], **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.sharing = FeatureSharing(**sharing)
+
+    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the layers of all heads that the stage needs; its own classifier and regressor read what is merged."""
+        features = [self.bbox_head[head].features(pooled)[0] for head in self.sharing.heads_needed(stage)]
+        classification, regression = self.sharing(features)
+        head = self.bbox_head[stage]
+        return head.fc_cls(classification), head.fc_reg(regression)
+
+
+def configure(config: dict[str, Any], run: Run) -> None:
+    """Build the cascade, then let its stages share."""
+    cascade_rcnn.configure(config, run)
+    options = run.variant.options
+    chosen = {name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")}
+    sharing = {"stages": run.variant.stages, "width": run.protocol.heads.width} | chosen
+    config["roi_head"] |= {"type": "FeatureSharingRoIHead", "sharing": sharing}
