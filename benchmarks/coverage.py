@@ -192,8 +192,9 @@ def seed_coverage(options: argparse.Namespace) -> None:
                 if name == "AP":
                     parts.append((interval.seed_error / interval.standard_error) ** 2)
         part = "not known" if seeds == 1 else f"{100 * np.mean(parts):.0f}%"
-        table.add_row(f"{seeds} seeds, gap of the methods", *(share(held[name]) for name in SHOWN), part)
-        table.add_row(f"{seeds} seeds, gap of these trainings", *(share(of_these[name]) for name in SHOWN), "left out")
+        words = f"{seeds} seeds" if seeds > 1 else "1 seed"
+        table.add_row(f"{words}, gap of the methods", *(share(held[name]) for name in SHOWN), part)
+        table.add_row(f"{words}, gap of these trainings", *(share(of_these[name]) for name in SHOWN), "left out")
     CONSOLE.print(table)
 
 

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cascadebench.errors import InputError
 from cascadebench.evaluation.accumulation import Accumulation, accumulate
 from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
 from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
 from cascadebench.evaluation.ground_truth_table import ground_truth_table
 from cascadebench.evaluation.stage_matches import match_stages
-from cascadebench.masks import encoded, problem_with
 
 
 def evaluate(
@@ -59,32 +57,14 @@ def evaluate(
         or without a mask that is asked for.
     """
     truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
-    object_masks = None
-    if iou_type == "segm":
-        detections = with_run_lengths(detections, truth, source)
-        object_masks = truth.boxes["segmentation"].tolist()
     table = ground_truth_table(truth)
-    matches = match_stages(table, detections, test_stages, object_masks=object_masks, source=source)
-    tables = [ap_rows(label, iou_type, truth, accumulate(table, found)) for label, found in matches.items()]
+    masks = truth if iou_type == "segm" else None
+    matches = match_stages(table, detections, test_stages, source=source, masks=masks)
+    tables = [_table(label, iou_type, truth, accumulate(table, found)) for label, found in matches.items()]
     return pd.concat(tables, ignore_index=True)
 
 
-def with_run_lengths(detections: pd.DataFrame, truth: GroundTruth, source: str) -> pd.DataFrame:
-    """Detections whose masks know their size; raises InputError at the first mask that is missing or malformed."""
-    if "segmentation" not in detections:
-        raise InputError(f"{source}: no column 'segmentation': these detections have no masks")
-    made = []
-    for row, (image_id, mask) in enumerate(zip(detections["image_id"], detections["segmentation"], strict=True)):
-        width, height = truth.image_sizes[image_id]
-        given = {"size": [height, width], "counts": mask} if isinstance(mask, str) else mask
-        problem = problem_with(given, width, height) if isinstance(given, dict) else "missing"
-        if problem:
-            raise InputError(f"{source}: row {row} (counted from 0): segmentation: {problem}")
-        made.append(encoded(given, width, height))
-    return detections.assign(segmentation=pd.Series(made, index=detections.index, dtype=object))
-
-
-def ap_rows(test_stage: str, iou_type: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
+def _table(test_stage: str, iou_type: str, truth: GroundTruth, accumulation: Accumulation) -> pd.DataFrame:
     """Rows of one test stage, as :func:`evaluate` returns them."""
     rows = [
         (test_stage, iou_type, category, area, max_dets, iou)

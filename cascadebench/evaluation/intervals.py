@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation.bootstrap import Bootstrap
@@ -38,6 +39,8 @@ class Interval:
     seed_error : float
         The part that comes from the choice of training seeds alone, 0 where it is too small to be seen; NaN with one
         seed, and then not in `standard_error`.
+    widening : float
+        Factor by which the interval is wider than with very many seeds; 1 with one seed.
     bias : float
         Mean over the resamples minus value: how far AP rises when the same images are drawn again. It is not taken off.
     seeds : int
@@ -54,6 +57,7 @@ class Interval:
     standard_error: float
     image_error: float
     seed_error: float
+    widening: float
     bias: float
     seeds: int
     resamples: int
@@ -94,6 +98,8 @@ def absent_classes(bootstrap: Bootstrap) -> np.ndarray:
 def absolute_interval(values: np.ndarray, draws: np.ndarray) -> Interval:
     """Interval of a value as the expectation at a validation set of this size: value plus and minus 1.96 errors.
 
+    With several seeds it is widened, because few numbers tell how seeds scatter.
+
     The percentiles of the resamples would not do: AP is biased upwards, and more so with fewer different images.
 
     Parameters
@@ -104,7 +110,7 @@ def absolute_interval(values: np.ndarray, draws: np.ndarray) -> Interval:
         The same on the resamples; NaN where one holds no ground truth.
     """
     parts = _parts(values, draws)
-    reach = NORMAL_QUANTILE * parts["standard_error"]
+    reach = NORMAL_QUANTILE * parts["widening"] * parts["standard_error"]
     return Interval(low=parts["value"] - reach, high=parts["value"] + reach, **parts)
 
 
@@ -133,7 +139,10 @@ def gap_interval(values: np.ndarray, draws: np.ndarray, seed: int) -> Interval:
         mean = mean + parts["seed_error"] / scatter * (values[chosen].mean(axis=0) - values.mean())
     known = mean[~np.isnan(mean)]
     low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
-    return Interval(low=float(low), high=float(high), **parts)
+    centre, widening = known.mean() if len(known) else np.nan, parts["widening"]
+    return Interval(
+        low=float(centre + widening * (low - centre)), high=float(centre + widening * (high - centre)), **parts
+    )
 
 
 def _parts(values: np.ndarray, draws: np.ndarray) -> dict[str, float]:
@@ -143,9 +152,11 @@ def _parts(values: np.ndarray, draws: np.ndarray) -> dict[str, float]:
     mean = draws.mean(axis=0)
     image_error = float(mean.std(ddof=1)) if len(mean) > 1 else np.nan
     seed_error = _seed_error(values, draws) if seeds > 1 else np.nan
+    standard_error = float(np.hypot(image_error, seed_error)) if seeds > 1 else image_error
     return {
         "value": float(values.mean()),
-        "standard_error": float(np.hypot(image_error, seed_error)) if seeds > 1 else image_error,
+        "standard_error": standard_error,
+        "widening": _widening(values, standard_error),
         "image_error": image_error,
         "seed_error": seed_error,
         "bias": float(mean.mean() - values.mean()) if len(mean) else np.nan,
@@ -164,6 +175,19 @@ def _seed_error(values: np.ndarray, draws: np.ndarray) -> float:
     """
     changes = (draws - values[:, None]).var(axis=0, ddof=1).mean() if draws.shape[1] else 0.0
     return float(np.sqrt(max(values.var(ddof=1) - changes, 0.0) / len(values)))
+
+
+def _widening(values: np.ndarray, standard_error: float) -> float:
+    """Quantile of Student's t over that of the normal distribution.
+
+    Few seeds tell their own variance badly. Its degrees of freedom, seeds less one, count the more the larger its part
+    in the whole variance is (Welch and Satterthwaite's rule).
+    """
+    of_seeds = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
+    if not of_seeds > 0 or not standard_error > 0:
+        return 1.0
+    freedom = (len(values) - 1) * max(standard_error**2 / of_seeds, 1.0) ** 2
+    return max(float(stdtrit(freedom, 0.975)) / NORMAL_QUANTILE, 1.0)
 
 
 def interval_table(

@@ -1,17 +1,21 @@
 """Matches of every test stage out of one table of detections."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cascadebench.errors import InputError
+from cascadebench.evaluation.ap_table import MAX_DETS
 from cascadebench.evaluation.detection_order import ordered_detections
 from cascadebench.evaluation.detections import check_rows
+from cascadebench.evaluation.ground_truth import GroundTruth
 from cascadebench.evaluation.ground_truth_table import GroundTruthTable, check_known
-from cascadebench.evaluation.masks import mask_areas, mask_overlaps
+from cascadebench.evaluation.mask_overlaps import detected_masks, mask_areas, mask_overlaps
 from cascadebench.evaluation.matching import Matches, match
+
+LIMIT = MAX_DETS[-1]
+"""Detections per image and class that are matched."""
 
 
 def match_stages(
@@ -19,28 +23,27 @@ def match_stages(
     detections: pd.DataFrame,
     test_stages: Sequence[str] = (),
     *,
-    object_masks: list[dict[str, Any]] | None = None,
     source: str = "detections",
+    masks: GroundTruth | None = None,
 ) -> dict[str, Matches]:
     """Match every test stage on its own with the same ground truth.
 
     Parameters
     ----------
     detections : DataFrame
-        test_stage, image_id, category_id, score, x, y, w, h.
+        test_stage, image_id, category_id, score, x, y, w, h; and segmentation, if masks are to overlap.
     test_stages : sequence of str
         Test stages that come first, whether or not they have detections; further ones follow as they appear.
-    object_masks : list of dict or None
-        Run-length encodings of all annotations, in the order of their file: then masks overlap, and `detections` has a
-        column ``segmentation`` of run-length encodings. None: boxes overlap.
     source : str
         What messages call the detections, e.g. their file.
+    masks : GroundTruth, optional
+        What `table` was made of, read with segmentations, if masks are to overlap; otherwise boxes do.
 
     Raises
     ------
     InputError
-        If a detection is not finite, has a negative side, or is on an image or category that `table` does not have; or
-        if there is no test stage at all.
+        If a detection is not finite, has a negative side, is on an image or category that `table` does not have, or
+        lacks a mask that is asked for; or if there is no test stage at all.
     """
     check_rows(detections, source)
     positions = {}
@@ -48,6 +51,7 @@ def match_stages(
         ids = detections[key].to_numpy()
         positions[key] = index(ids)
         check_known(positions[key], ids, key, table, source)
+    found_masks = None if masks is None else detected_masks(detections, masks, source)
     labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
     if not labels:
         raise InputError(f"{source}: no detection, and no test stage is named that could have none")
@@ -56,13 +60,12 @@ def match_stages(
     matches = {}
     for label in labels:
         rows = np.flatnonzero(detections["test_stage"] == label)
-        category, image = positions["category_id"][rows], positions["image_id"][rows]
-        if object_masks is None:
-            matches[label] = match(table, ordered_detections(table.classes, category, image, score[rows], box[rows]))
-        else:
-            masks = [detections["segmentation"].iat[row] for row in rows]
-            found = ordered_detections(
-                table.classes, category, image, score[rows], np.zeros((len(rows), 4)), mask_areas(masks)
-            )
-            matches[label] = match(table, found, overlaps=mask_overlaps(table, object_masks, found, masks))
+        of_stage = positions["category_id"][rows], positions["image_id"][rows], score[rows], box[rows]
+        if masks is None or found_masks is None:
+            matches[label] = match(table, ordered_detections(table.classes, *of_stage), limit=LIMIT)
+            continue
+        run_lengths = [found_masks[row] for row in rows]
+        ordered = ordered_detections(table.classes, *of_stage, mask_areas(run_lengths))
+        overlaps = mask_overlaps(table, masks.boxes["segmentation"].tolist(), ordered, run_lengths, LIMIT)
+        matches[label] = match(table, ordered, limit=LIMIT, overlaps=overlaps)
     return matches

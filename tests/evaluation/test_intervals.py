@@ -65,7 +65,20 @@ def test_two_levels_scatter_as_both_parts_together():
     values = np.random.default_rng(2).normal(0.1, 0.05, size=12)
     draws = values[:, None] + normal(0.01, mean=0, resamples=20000)
     interval = gap_interval(values, draws, seed=1)
-    assert (interval.high - interval.low) / 2 / 1.96 == pytest.approx(interval.standard_error, rel=0.05)
+    half = (interval.high - interval.low) / 2
+    assert half == pytest.approx(1.96 * interval.widening * interval.standard_error, rel=0.05)
+
+
+def test_few_seeds_widen_the_interval():
+    values = np.array([0.1, 0.2, 0.3])
+    # Student's t with two degrees of freedom where images change next to nothing, the normal one where they are all.
+    for deviation, quantile in ((0.001, 4.303), (10.0, 1.96)):
+        draws = values[:, None] + normal(deviation, mean=0)
+        for interval in (absolute_interval(values, draws), gap_interval(values, draws, seed=0)):
+            assert interval.widening == pytest.approx(quantile / 1.96, rel=1e-3)
+        interval = absolute_interval(values, draws)
+        assert interval.high - interval.value == pytest.approx(quantile * interval.standard_error, rel=1e-3)
+    assert absolute_interval(values[:1], normal(0.01)).widening == 1
 
 
 def test_what_each_training_finds_on_these_images_is_counted_once():

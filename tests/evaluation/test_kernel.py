@@ -113,8 +113,7 @@ def with_masks(truth, results):
         return [[x, y, x + w, y, x + w / 2, y + h], [x, y + h, x + w, y + h, x + w / 2, y + h / 3]]
 
     def encoding(box):
-        mask = run_lengths.merge(run_lengths.frPyObjects(polygon(box), 300, 400))
-        return mask | {"counts": mask["counts"].decode()}  # as JSON holds it
+        return run_lengths.merge(run_lengths.frPyObjects(polygon(box), 300, 400))
 
     annotations = []
     for number, entry in enumerate(truth["annotations"]):
@@ -126,14 +125,23 @@ def with_masks(truth, results):
         annotations.append(entry | {"segmentation": mask})
     masked = [result | {"segmentation": encoding(result["bbox"])} for result in results]
     masked = [{key: result[key] for key in result if key != "bbox"} for result in masked]
+    for entry in annotations:
+        if isinstance(entry["segmentation"], dict):
+            entry["segmentation"] = as_json(entry["segmentation"])
     return truth | {"annotations": annotations}, masked
 
 
 def evaluate_masks(truth, results):
-    """Evaluate masks; the boxes of the rows play no part."""
+    """The evaluator on COCO results with masks, as if read from a file."""
     rows = as_rows([result | {"bbox": [0, 0, 0, 0]} for result in results])
-    masks = pd.Series([result["segmentation"] for result in results], dtype=object)
-    return evaluate(truth, rows.assign(segmentation=masks), ["(1,1)"], iou_type="segm")
+    rows["segmentation"] = pd.Series([as_json(result["segmentation"]) for result in results], dtype=object)
+    return evaluate(truth, rows, ["(1,1)"], iou_type="segm")
+
+
+def as_json(mask):
+    """A mask as JSON holds it: text, not bytes."""
+    counts = mask["counts"]
+    return mask | {"counts": counts.decode() if isinstance(counts, bytes) else counts}
 
 
 def check_table(table, expected):
