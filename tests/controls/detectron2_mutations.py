@@ -386,7 +386,7 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("schedule.learning_rate_last", put(f"{STEPS}._param_schedule.2", 0.05)),
     ("schedule.milestones", put(f"{STEPS}._milestones.0", 400)),
     ("schedule.warmup_iterations", put(f"{WARMUP}._lengths.0", 0.1)),
-    ("schedule.iterations", put("session.iterations", 599)),
+    ("schedule.iterations", put("session.iterations", 479)),
     ("schedule.learning_rates_sha256", put(f"{WARMUP}._schedulers.0._end_value", 0.99)),
     ("optimizer.name", another_optimizer),
     ("optimizer.momentum", put(f"{GROUP}.momentum", 0.8)),
