@@ -12,7 +12,14 @@ rule aggregate:
         expand(
             "results/studies/{study}/{table}.csv",
             study=STUDY.name,
-            table=["status", "ap", "ap_per_class", "gaps", "cost", *["ap_masks"] * STUDY.masks],
+            table=[
+                "status",
+                "ap",
+                "ap_per_class",
+                "gaps",
+                "cost",
+                *["ap_masks"] * STUDY.masks,
+            ],
         ),
     log:
         f"results/logs/aggregate/{STUDY.name}.log",
@@ -36,6 +43,7 @@ rule report:
     input:
         rules.aggregate.output,
         rules.audit.output,
+        expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),
     output:
         report(f"reports/{STUDY.name}.html", category="CascadeBench"),
     log:
