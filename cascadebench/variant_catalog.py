@@ -1,9 +1,9 @@
 """Where variants are found: in the project, in folders that a study names, in installed packages.
 
 A variant of the project is a card ``adapters/variants/<name>.yaml`` and for each framework a module
-``adapters/<framework>/variants/<name>.py``. A variant elsewhere is one folder with ``card.yaml`` and ``<framework>.py`` for each framework: a folder
-``<name>/`` inside one that the study lists under ``variant_folders``, or an installed package that declares the entry
-point ``<name>`` in the group ``cascadebench.variants``.
+``adapters/<framework>/variants/<name>.py``. A variant elsewhere is one folder with ``card.yaml`` and
+``<framework>.py`` for each framework: a folder ``<name>/`` inside one that the study lists under ``variant_folders``,
+or an installed package that declares the entry point ``<name>`` in the group ``cascadebench.variants``.
 """
 
 import importlib.util

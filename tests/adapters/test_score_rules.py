@@ -31,10 +31,10 @@ def test_every_test_stage_of_a_cascade():
         assert np.allclose(found[label][1], s), label
 
 
-@pytest.mark.parametrize("stages", [1, 2, 3, 4])
-def test_the_probe_names_every_test_stage(stages):
-    for stage in all_test_stages(stages, stages):
-        assert effective_score_rule(stages, stage.label) == stage.label
+@pytest.mark.parametrize(("stages", "classifiers"), [(1, 1), (2, 2), (3, 3), (4, 4), (3, 1), (3, 2), (1, 3)])
+def test_the_probe_names_every_test_stage(stages, classifiers):
+    for stage in all_test_stages(stages, classifiers):
+        assert effective_score_rule(stages, classifiers, stage.label) == stage.label
 
 
 def test_the_probe_sees_another_rule(monkeypatch):
@@ -48,4 +48,4 @@ def test_the_probe_sees_another_rule(monkeypatch):
             yield stage, boxes, scores
 
     monkeypatch.setattr(score_rules, "boxes_and_scores", wrong)
-    assert effective_score_rule(3, "(3,1-3) probabilities") == "(3,1-3) logits"
+    assert effective_score_rule(3, 3, "(3,1-3) probabilities") == "(3,1-3) logits"

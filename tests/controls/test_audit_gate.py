@@ -28,11 +28,12 @@ def snakemake(folder: Path, *arguments: str, study: str = "small", expected: int
 
 
 def write_study(folder: Path, name: str = "small", **changes) -> Study:
-    """Write the embedded study with few images, under another name."""
+    """Write the embedded study with two detectors and few images, under another name."""
     card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
     card["data"] |= {"train_images": 12, "val_images": 6}
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": name, "dataset": str(folder / "few_shapes.yaml")}
+    study["variants"] = study["variants"][:2]
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
     return load_study(str(folder / f"{name}.yaml"))
 

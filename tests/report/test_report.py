@@ -433,7 +433,7 @@ def test_failed_run_is_shown_with_its_reason(study: Study, tmp_path: Path) -> No
     row = page.row("headline", "Cascade R-CNN", 1)
     assert row[0].endswith("failed, see Runs")
     assert set(row[1:]) == {"–"}
-    assert page.row("training-ends", "Cascade R-CNN", 1)[1] == "180 of 600"
+    assert page.row("training-ends", "Cascade R-CNN", 1)[1] == "180 of 480"
 
 
 def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
