@@ -1,4 +1,4 @@
-# CascadeBench: prepare -> inspect -> audit -> train -> predict -> evaluate -> aggregate -> report.
+# CascadeBench: prepare -> inspect -> audit -> train -> predict -> evaluate, diagnose -> aggregate -> report.
 #   snakemake --cores 2                                   the embedded study into reports/tiny.html
 #   snakemake --cores 2 --config study=blood_cells        another study of config/studies/, or a path to a file
 #   snakemake --profile profiles/slurm --config study=coco_1x
@@ -13,6 +13,7 @@ min_version("9.0")
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation import EVALUATION_REVISION
+from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.study import load_study
 
 STUDY_NAME = str(config.get("study", "tiny"))
@@ -55,6 +56,7 @@ include: "workflows/rules/audit.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/predict.smk"
 include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/diagnose.smk"
 include: "workflows/rules/report.smk"
 
 

@@ -1,4 +1,4 @@
-"""``python -m adapters FRAMEWORK inspect|train|predict --run run.yaml --out DIR``.
+"""``python -m adapters FRAMEWORK inspect|train|predict|predict-with --run run.yaml --out DIR``.
 
 Everything that the adapters have in common: arguments, seeds, devices, files, and what happens when something fails.
 """
@@ -25,11 +25,13 @@ from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.distributed import launch_processes, start_process_group, stop_process_group
 from adapters.prediction_columns import detection_columns, proposal_columns
+from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
 from adapters.training_session import TrainingSession, seed_everything
-from cascadebench.datasets.prepared import load_split, trainable
+from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.errors import InputError
 from cascadebench.evaluation.detections import write_detections, write_proposals
 from cascadebench.files import read_json, sha256_of, write_json
+from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.run import Run, read_run
 from cascadebench.study import Execution
 from cascadebench.training_order import training_order
@@ -146,6 +148,39 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     )
 
 
+def predict_with(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Detect with other proposals than the run's own; write ``proposals_of/<name>/detections.parquet``."""
+    split = load_split(arguments.data, "val")
+    source, given = ProposalSource(None), GROUND_TRUTH
+    if arguments.proposals_of:
+        path = arguments.proposals_of
+        other = read_own_run(path, run.framework)
+        if not 0 <= arguments.stage <= other.variant.stages:
+            raise InputError(f"--stage {arguments.stage}: {other.id} has 0 (the proposals) to {other.variant.stages}")
+        source = ProposalSource(other.id, arguments.stage)
+        given = proposals_of(adapter, other, trained_model(adapter, other, path.parent, arguments.device), source.stage)
+    elif arguments.stage:
+        raise InputError("--stage: needs --proposals-of; ground truth is added to the proposals")
+    model, headline = trained_model(adapter, run, arguments.out, arguments.device), run.variant.headline
+    found = [
+        (prediction.image_id, {headline: prediction.test_stages[headline]})
+        for prediction in adapter.predict(run, model, split.records, given)
+    ]
+    folder = arguments.out / "proposals_of" / source.name
+    write_detections(folder / "detections.parquet", detection_columns(found, np.array(split.category_ids)))
+
+
+def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> GivenProposals:
+    """What a detector proposes (stage 0), or the boxes that leave one of its stages."""
+
+    def boxes(record: ImageRecord) -> np.ndarray:
+        (prediction,) = adapter.predict(run, model, [record])
+        image = prediction.observe(False).image
+        return image.stages[stage - 1].boxes if stage else image.proposals
+
+    return GivenProposals(boxes, keep_own=False)
+
+
 def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
     """Device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
     if device.type == "cuda":
@@ -168,7 +203,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Read the command line; a wrong one exits with code 2."""
     parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
     parser.add_argument("framework")
-    parser.add_argument("command", choices=["inspect", "train", "predict"])
+    parser.add_argument("command", choices=list(COMMANDS))
     parser.add_argument("--run", type=Path, required=True, nargs="+", help="the run, run.yaml; inspect takes several")
     parser.add_argument("--out", type=Path, required=True, help="the run's folder")
     parser.add_argument("--each", action="store_true", help="--out is the folder above the runs' folders")
@@ -183,6 +218,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--diagnostics", type=int, choices=[0, 1], default=1, help="1: predict writes the diagnostics of its pass"
     )
+    parser.add_argument(
+        "--proposals-of", type=Path, help="predict-with: run.yaml of another run; default: the ground truth is added"
+    )
+    parser.add_argument("--stage", type=int, default=0, help="predict-with: its boxes after this stage")
     arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")
@@ -211,7 +250,7 @@ def read_own_run(path: Path, framework: str) -> Run:
     return run
 
 
-COMMANDS = {"inspect": inspect, "train": train, "predict": predict}
+COMMANDS = {"inspect": inspect, "train": train, "predict": predict, "predict-with": predict_with}
 
 
 def forget_failure(path: Path, command: str) -> None:

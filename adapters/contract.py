@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
+from adapters.proposal_swaps import GivenProposals
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.diagnostics.observations import ImageObservation
@@ -131,5 +132,7 @@ class Adapter(Protocol):
     ) -> None:
         """Train with the framework's own engine from ``session.start`` to the end of the schedule."""
 
-    def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
-        """Detect on every record, one forward pass each, on the model's device."""
+    def predict(
+        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None
+    ) -> Iterator[Prediction]:
+        """Detect on every record, one forward pass each, on the model's device; `given`: with other proposals."""

@@ -14,6 +14,7 @@ from cascadebench.configuration import CONFIG, Configuration, merged, named_file
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
+from cascadebench.proposal_swaps import ProposalSource, ProposalSwap, planned_swaps
 from cascadebench.protocol import Protocol
 from cascadebench.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run
 from cascadebench.variant import Value, VariantCard, load_framework_card
@@ -50,7 +51,7 @@ class AcceptedViolation(Configuration):
 
 
 class Execution(Configuration):
-    """How runs are executed; changes no number."""
+    """How runs are executed; changes no number of a training or of its detections."""
 
     gpus: Annotated[int, Ge(0)] = 0
     """GPUs per training; 0: the CPU. The batch is divided among them."""
@@ -65,6 +66,8 @@ class Execution(Configuration):
     """Iterations between checkpoints; an interrupted training resumes from the last."""
     log_interval: Annotated[int, Ge(1)] = 20
     """Iterations between lines of the log."""
+    diagnostics: bool = True
+    """Whether a prediction also writes its diagnostics, which takes longer."""
 
 
 class StudyFile(Configuration):
@@ -85,6 +88,8 @@ class StudyFile(Configuration):
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
     accepted_violations: tuple[AcceptedViolation, ...] = ()
     """Violations of the controls that do not stop the study."""
+    proposal_swaps: tuple[ProposalSwap, ...] = ()
+    """Further detections on other proposals."""
     variant_folders: tuple[str, ...] = ()
     """Folders with variants of your own, relative to this file: each holds folders with ``card.yaml`` and a module per
     framework."""
@@ -110,6 +115,8 @@ class Study:
     protocol: Protocol
     dataset: DatasetCard
     runs: tuple[PlannedRun, ...]
+    swaps: Mapping[str, tuple[ProposalSource, ...]] = field(default_factory=dict)
+    """By run id, the other proposals that a run detects on."""
 
     @property
     def name(self) -> str:
@@ -191,7 +198,9 @@ def load_study(name: str) -> Study:
     ids = [planned.run.id for planned in runs]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")
-    return Study(file, protocol, dataset, runs)
+    by_label = {planned.label: [one.run for one in runs if one.label == planned.label] for planned in runs}
+    swaps = planned_swaps(file.proposal_swaps, by_label, f"{path}: proposal_swaps")
+    return Study(file, protocol, dataset, runs, swaps)
 
 
 def check_controls(names: Sequence[str], asked_by: str) -> None:

@@ -16,6 +16,7 @@ from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.weights import common_name, load_backbone_weights
+from adapters.proposal_swaps import GivenProposals
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
@@ -72,11 +73,13 @@ class Detectron2Adapter:
         built = assemble(run, model, records, order, session)
         built.trainer.train(session.start, session.iterations)
 
-    def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
+    def predict(
+        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None
+    ) -> Iterator[Prediction]:
         """Detect on every record; all test stages come from one pass."""
         reader = ImageReader(run)
         for record in records:
-            yield predict_one(model, record, reader.test_image(record), run.variant.test_stages)
+            yield predict_one(model, record, reader.test_image(record), run.variant.test_stages, given)
 
 
 ADAPTER = Detectron2Adapter()

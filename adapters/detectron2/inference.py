@@ -15,6 +15,7 @@ from adapters.contract import Detections, Observed, Prediction
 from adapters.detectron2.candidates import candidates_of, noted_candidates
 from adapters.masks import pasted
 from adapters.observation import image_observation
+from adapters.proposal_swaps import GivenProposals, swapped
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.test_stages import TestStage
@@ -22,14 +23,24 @@ from cascadebench.test_stages import TestStage
 
 @torch.inference_mode()
 def predict_one(
-    model: GeneralizedRCNN, record: ImageRecord, image: dict[str, Any], test_stages: Sequence[TestStage]
+    model: GeneralizedRCNN,
+    record: ImageRecord,
+    image: dict[str, Any],
+    test_stages: Sequence[TestStage],
+    given: GivenProposals | None = None,
 ) -> Prediction:
-    """Run one resized image through the detector, which must be in evaluation mode, and read test stages off."""
+    """Run one resized image through the detector, which must be in evaluation mode, and read test stages off.
+
+    It has its own proposals, or given ones.
+    """
     images = model.preprocess_image([image])
     features = model.backbone(images.tensor)
     with noted_candidates(model.proposal_generator) as candidates:
-        (proposals,), _ = model.proposal_generator(images, features, None)
+        (proposed,), _ = model.proposal_generator(images, features, None)
     heads, size = model.roi_heads, images.image_sizes[0]
+    boxes, objectness = proposed.proposal_boxes.tensor, proposed.objectness_logits.sigmoid()
+    boxes, objectness = swapped(boxes, objectness, given, record, size)
+    proposals = Instances(size, proposal_boxes=Boxes(boxes))
     outputs = heads.run_stages(features, proposals, test_stages)
     found = {}
     for stage, boxes, scores in boxes_and_scores(test_stages, outputs):
@@ -38,9 +49,8 @@ def predict_one(
             boxes, labels = detected.pred_boxes.tensor, detected.pred_classes
             detected.mask_probabilities = heads.mask_probabilities(features, boxes, labels)
         found[stage.label] = on_original(detected, record)
-    objectness = proposals.objectness_logits.sigmoid()
     as_detections = Instances(
-        proposals.image_size,
+        size,
         pred_boxes=proposals.proposal_boxes.clone(),
         scores=objectness,
         pred_classes=torch.zeros_like(objectness, dtype=torch.long),
@@ -51,9 +61,9 @@ def predict_one(
         quality = {}
         for cell, boxes, scores in heads.quality(outputs, size):
             quality[cell.label] = on_original(heads.detect(cell.head - 1, boxes, scores, size), record)
-        given = candidates_of(model.proposal_generator, candidates[0]) if with_candidates else None
+        before_nms = candidates_of(model.proposal_generator, candidates[0]) if with_candidates else None
         original = partial(original_boxes, size=size, record=record)
-        return Observed(image_observation(record.id, objectness, outputs, original, given), quality)
+        return Observed(image_observation(record.id, objectness, outputs, original, before_nms), quality)
 
     return Prediction(record.id, on_original(as_detections, record), found, observe)
 

@@ -25,6 +25,7 @@ from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
 from adapters.observation import image_observation
+from adapters.proposal_swaps import GivenProposals, swapped
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
@@ -79,22 +80,27 @@ class MMDetectionAdapter:
         training.train(run, model, loader, session)
 
     @torch.inference_mode()
-    def predict(self, run: Run, model: nn.Module, records: Sequence[ImageRecord]) -> Iterator[Prediction]:
+    def predict(
+        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None
+    ) -> Iterator[Prediction]:
         """Detect on every record; all test stages come from one pass."""
         transforms = test_transforms(run)
         for record in records:
             batch = model.data_preprocessor(pseudo_collate([transforms(image_fields(record))]), False)
-            yield predict_one(run, model, record, batch)
+            yield predict_one(run, model, record, batch, given)
 
 
-def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) -> Prediction:
-    """Run one preprocessed image through the detector."""
+def predict_one(
+    run: Run, model: nn.Module, record: ImageRecord, batch: dict, given: GivenProposals | None = None
+) -> Prediction:
+    """Run one preprocessed image through the detector, with its own proposals or with given ones."""
     sample = batch["data_samples"][0]
     features = model.extract_feat(batch["inputs"])
     with noted_candidates(model.rpn_head) as candidates:
-        proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
+        proposed = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
+    proposals, objectness = swapped(proposed.bboxes, proposed.scores, given, record, sample.img_shape)
     stages = run.variant.test_stages
-    outputs = model.roi_head.run_stages(features, proposals.bboxes, sample.img_shape, stages)
+    outputs = model.roi_head.run_stages(features, proposals, sample.img_shape, stages)
     found = {}
     for stage, boxes, scores in boxes_and_scores(stages, outputs):
         rows, labels = detect(model, boxes, scores)
@@ -102,8 +108,8 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
         if stage.label == getattr(model.roi_head, "mask_test_stage", None):
             masks = model.roi_head.mask_probabilities(features, rows[:, :4], labels)
         found[stage.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record, masks)
-    no_labels = proposals.scores.new_zeros(len(proposals.scores), dtype=torch.long)
-    own = on_original(proposals.bboxes, proposals.scores, no_labels, sample, record)
+    no_labels = torch.zeros_like(objectness, dtype=torch.long)
+    own = on_original(proposals, objectness, no_labels, sample, record)
 
     @torch.inference_mode()
     def observe(with_candidates: bool) -> Observed:
@@ -111,9 +117,9 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
         for cell, boxes, scores in model.roi_head.quality(outputs, sample.img_shape):
             rows, labels = detect(model, boxes, scores)
             quality[cell.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
-        given = candidates_of(candidates[0]) if with_candidates else None
+        before_nms = candidates_of(candidates[0]) if with_candidates else None
         original = partial(original_boxes, sample=sample, record=record)
-        return Observed(image_observation(record.id, proposals.scores, outputs, original, given), quality)
+        return Observed(image_observation(record.id, objectness, outputs, original, before_nms), quality)
 
     return Prediction(record.id, own, found, observe)
 

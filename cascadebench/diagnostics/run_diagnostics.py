@@ -15,9 +15,6 @@ from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
 from cascadebench.evaluation.parquet import write_parquet
 from cascadebench.run import read_run
 
-WITH_GROUND_TRUTH = "ground_truth"
-"""Folder under ``proposals_of/`` of detections on a run's own proposals with the ground truth added to them."""
-
 
 def diagnose_run(run_folder: Path, dataset_folder: Path) -> None:
     """Write what a run's detections tell beside its AP.

@@ -8,8 +8,8 @@ from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.diagnostics.nms_survivors import NMS_IOUS
 from cascadebench.diagnostics.quality_matrix import QualityStage
 from cascadebench.diagnostics.recall import LIMITS, average_recall
-from cascadebench.diagnostics.run_diagnostics import WITH_GROUND_TRUTH
 from cascadebench.diagnostics.stage_statistics import summarize_stages
+from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.report.collect import Detector, RunRecord, StudyResults, framework_title
 from cascadebench.report.diagnostic_files import ap_by_iou, names_of_proposals, pooled, summed
 
@@ -97,13 +97,15 @@ def _mean(by_seed: dict[int, float]) -> float:
 
 def _proposals_name(name: str, records: dict[str, RunRecord], detector: Detector) -> str:
     """A folder under ``proposals_of/`` in words: the same for all seeds."""
-    if name == WITH_GROUND_TRUTH:
+    source = ProposalSource.parse(name)
+    if source.run_id is None:
         return "ground truth added"
-    if name not in records:
-        return f"proposals of {name}"
-    other = records[name]
+    what = f"boxes after stage {source.stage}" if source.stage else "proposals"
+    if source.run_id not in records:
+        return f"{what} of {source.run_id}"
+    other = records[source.run_id]
     abroad = f", {framework_title(other.run.framework)}" if other.run.framework != detector.framework else ""
-    return f"proposals of {other.label}{abroad}"
+    return f"{what} of {other.label}{abroad}"
 
 
 def scores(results: StudyResults) -> Of:

@@ -43,6 +43,10 @@ def write_study(folder: Path, **changes) -> Study:
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
     schedule = {"iterations": 8, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
     study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
+    study["proposal_swaps"] = [
+        {"variant": "Faster R-CNN FPN", "proposals_of": "Cascade R-CNN", "stage": 2},
+        {"variant": "Cascade R-CNN", "proposals_of": "ground truth"},
+    ]
     (folder / "small.yaml").write_text(yaml.safe_dump(study | changes))
     return load_study(str(folder / "small.yaml"))
 
@@ -88,6 +92,32 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
         assert [line["iteration"] for line in lines] == list(range(8))
         assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
         assert any((of_run / "tensorboard").iterdir())
+
+
+def test_every_run_is_diagnosed(finished):
+    folder, study = finished
+    always = ["stage_statistics", "localization", "recall", "nms_survivors", "error_kinds", "score_quality"]
+    for planned in study.runs:
+        of_run = folder / "results" / "runs" / planned.run.id
+        assert [name for name in always if not (of_run / f"{name}.parquet").exists()] == []
+        several = planned.run.variant.stages > 1
+        for name in ("quality_detections", "quality_ap"):
+            assert (of_run / f"{name}.parquet").exists() == several
+        table = pd.read_parquet(of_run / "stage_statistics.parquet")
+        assert list(table["stage"]) == list(range(1, planned.run.variant.stages + 1))
+        found = sorted(path.parent.name for path in of_run.glob("proposals_of/*/ap.parquet"))
+        assert found == sorted(source.name for source in study.swaps.get(planned.run.id, ()))
+    page = (folder / "reports/small.html").read_text()
+    for words in ("boxes after stage 2 of Cascade R-CNN", "ground truth added", "head 3 on stage 1"):
+        assert words in page
+
+
+def test_leaving_the_diagnostics_out_makes_nothing_again(finished):
+    folder, _ = finished
+    write_study(folder, execution={"diagnostics": False})
+    text = snakemake(folder, "--dry-run")
+    write_study(folder)
+    assert "rule predict:" not in text
 
 
 def test_frameworks_and_variants_saw_the_same_images(finished):
@@ -167,7 +197,7 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, framework, tmp_path):
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
-    for name in ("detections.parquet", "proposals.parquet"):
+    for name in ("detections.parquet", "proposals.parquet", "stage_statistics.parquet", "quality_detections.parquet"):
         assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
     assert len(pd.read_parquet(tmp_path / "detections.parquet")) > 0
 

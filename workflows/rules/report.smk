@@ -73,6 +73,7 @@ rule report:
         rules.aggregate.output,
         rules.intervals.output,
         rules.audit.output,
+        expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),
     output:
         report(f"reports/{STUDY.name}.html", category="CascadeBench"),
     log:
