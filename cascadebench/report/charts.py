@@ -1,6 +1,8 @@
 """Charts as Vega-Lite specifications. Colours and fonts come from a theme that the page chooses: light or dark."""
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 

@@ -69,10 +69,29 @@ def _differences(
             yield name, pairs
 
 
-def _row(name: str, note: str, gaps: list[tuple[int, Gap]], curves: Curves) -> Row:
+Intervals = dict[tuple[str, str], tuple[float, float]]
+"""Ends of a 95% interval by name of the gap and quantity, of one detector."""
+
+
+def _intervals(results: StudyResults, detector: Detector) -> Intervals:
+    run = detector.runs[0].run
+    words = [detector.label, run.framework, run.backbone.name]
+    return {
+        (row["gap"], row["quantity"]): (row["low"], row["high"])
+        for row in results.tables["intervals"].to_dict("records")
+        if [row["label"], row["framework"], row["backbone"]] == words and np.isfinite(row["low"])
+    }
+
+
+def _row(name: str, gap: str, note: str, gaps: list[tuple[int, Gap]], curves: Curves, intervals: Intervals) -> Row:
+    """Row of a gap, which ``intervals.csv`` calls `gap`."""
     values = [gap_values(gap, curves) for _, gap in gaps]
     means = np.mean([value.by_range for value in values], axis=0)
-    cells = [Cell(signed_points(float(mean)).text or points(None)) for mean in means]
+    cells = []
+    for mean, quantity in zip(means, IOU_RANGES, strict=True):
+        ends = [signed_points(end).text for end in intervals.get((gap, quantity), ())]
+        notes = (Line(" to ".join(ends), "muted"),) if ends else ()
+        cells.append(Cell(signed_points(float(mean)).text or points(None), notes))
     return Row(Cell(name.replace(" - ", " − "), (Line(note, "muted"),)), (*cells, _crossing(values)))
 
 
@@ -95,11 +114,16 @@ def gap_range_table(results: StudyResults) -> Table:
     for title, detectors in results.panels():
         baseline = next((one for one in detectors if one.label == results.baseline), None)
         gaps = {one.label: _over_seeds(one, baseline if one is not baseline else None, curves) for one in detectors}
-        rows = [_row(name, label, found, curves) for label, by_name in gaps.items() for name, found in by_name.items()]
+        known = {one.label: _intervals(results, one) for one in detectors}
+        rows = [
+            _row(name, name, label, found, curves, known[label])
+            for label, by_name in gaps.items()
+            for name, found in by_name.items()
+        ]
         groups.append(Group(title, tuple(rows)))
         cascades = [one.label for one in detectors if one.runs[0].run.variant.stages > 1]
         rows = [
-            _row(name, f"{label} − {cascades[0]}", pairs, curves)
+            _row(name, f"({name}) - ({name} of {cascades[0]})", f"{label} − {cascades[0]}", pairs, curves, known[label])
             for label in cascades[1:]
             for name, pairs in _differences(gaps[label], gaps[cascades[0]])
         ]
@@ -115,4 +139,8 @@ def gap_range_table(results: StudyResults) -> Table:
         "Gaps of AP × 100, averaged over ranges of IoU thresholds and over seeds, and the IoU at which the two curves "
         "cross, by linear interpolation between thresholds; a dash: one of them is above at every threshold."
     )
+    if len(results.tables["intervals"]):
+        caption += (
+            " Under a value its 95% interval, paired over resamples of the images (and of the seeds, if several)."
+        )
     return Table("gap-ranges", caption, tuple(columns), tuple(groups))

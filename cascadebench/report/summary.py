@@ -84,12 +84,14 @@ def findings(results: StudyResults) -> list[str]:
 def interval_warning(results: StudyResults) -> str:
     """What the number of seeds lets one say."""
     seeds = len(results.study.file.seeds)
+    if not len(results.tables["intervals"]):
+        return "There are no intervals: intervals.csv is missing. A difference of AP without an interval is no verdict."
     if seeds == 1:
-        return "One seed per run gives no interval, and a difference of AP without an interval is no verdict."
-    return (
-        f"Values are means over up to {seeds} seeds with the smallest and the largest; such a range is no confidence "
-        "interval, and a difference of AP without an interval is no verdict."
-    )
+        return (
+            "Intervals are over the validation images alone: with one seed they do not say what another training with "
+            "the same settings would give."
+        )
+    return f"Intervals are over the validation images and over {seeds} seeds."
 
 
 def learning_rate_check(results: StudyResults) -> str | None:

@@ -375,7 +375,7 @@ def test_findings_name_the_best_detector_and_the_caution(page: Page) -> None:
     assert "4 of 4 runs evaluated" in page.text
     best = page.row("headline", "Cascade R-CNN")[1].split("|")
     assert f"MMDetection: Cascade R-CNN has the highest AP, {best[0]} ({best[1]} against Faster R-CNN FPN)" in page.text
-    assert "a difference of AP without an interval is no verdict" in page.text
+    assert "A difference of AP without an interval is no verdict" in page.text
 
 
 def test_controls_that_differ_between_frameworks_are_marked(page: Page) -> None:
@@ -498,6 +498,33 @@ def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
     assert row[2] == f"{sum(values) / 2:.1f}|{min(values):.1f}…{max(values):.1f}|{difference:+.1f}".replace("-", "−")
     points = next(iter(page.data("chart-specifications")["ap-by-iou-1"]["datasets"].values()))
     assert {(p["label"], p["seeds"]) for p in points} == {("Faster R-CNN FPN", 3), ("Cascade R-CNN", 2)}
+
+
+def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, complete: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(complete, tmp_path / "results")
+    run = next(p.run for p in study.runs if (p.label, p.run.framework) == ("Cascade R-CNN", "mmdet"))
+    about = {"label": "Cascade R-CNN", "framework": "mmdet", "backbone": run.backbone.name, "value": 0, "bias": 0}
+    about |= {"seeds": 1, "resamples": 100, "bootstrap_seed": 0}
+    rows = [
+        {**about, "test_stage": run.variant.headline, "gap": "", "quantity": "AP75", "low": 0.125, "high": 0.5},
+        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "AP75", "low": -0.02, "high": 0.01},
+        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "0.50-0.65", "low": -0.013, "high": 0.024},
+    ]
+    write_csv(results / "studies" / study.name / "intervals.csv", rows)
+    page = report_on(study, results, tmp_path)
+    assert "intervals.csv is missing" not in page.text
+    assert page.text.count("Bands are 95% intervals") == 2
+    charts = page.data("chart-specifications")
+    banded = [
+        point
+        for name, chart in charts.items()
+        if name.startswith(("ap-by-iou", "gaps-by-iou"))
+        for points in chart["datasets"].values()
+        for point in points
+        if point.get("interval")
+    ]
+    assert [(point["iou"], point["low"], point["high"]) for point in banded] == [(0.75, 12.5, 50), (0.75, -2, 1)]
+    assert "−1.3 to +2.4" in page.row("gap-ranges", "stage 3 − stage 2")[1]
 
 
 def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
         assert any((of_run / "tensorboard").iterdir())
 
 
+def test_intervals_are_in_the_report(finished):
+    folder, study = finished
+    table = pd.read_csv(folder / "results/studies/small/intervals.csv")
+    assert set(table["label"]) == {planned.label for planned in study.runs}
+    cascade = table[(table["label"] == "Cascade R-CNN") & (table["gap"] == "stage 3 - baseline")]
+    assert set(cascade["framework"]) == set(study.file.frameworks)
+    page = (folder / "reports/small.html").read_text()
+    assert "Bands are 95% intervals" in page
+    assert "intervals.csv is missing" not in page
+
+
 def test_every_run_is_diagnosed(finished):
     folder, study = finished
     always = ["stage_statistics", "localization", "recall", "nms_survivors", "error_kinds", "score_quality"]
