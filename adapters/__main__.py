@@ -134,7 +134,7 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         seconds += time.perf_counter() - started
         if diagnosed:
             diagnosed.add(prediction)
-        predictions.append(replace(prediction, observe=None))
+        predictions.append(replace(prediction, observe=None, quality=None))
     category_ids = np.array(split.category_ids)
     columns = detection_columns([(one.image_id, one.test_stages) for one in predictions], category_ids)
     write_detections(arguments.out / "detections.parquet", columns)
@@ -175,7 +175,7 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
     def boxes(record: ImageRecord) -> np.ndarray:
         (prediction,) = adapter.predict(run, model, [record])
-        image = prediction.observe(False).image
+        image = prediction.observe(False)
         return image.stages[stage - 1].boxes if stage else image.proposals
 
     return GivenProposals(boxes, keep_own=False)

@@ -62,23 +62,6 @@ class Detections:
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What the diagnostics of a prediction are made from.
-
-    Attributes
-    ----------
-    image : ImageObservation
-        RoIs and boxes of every stage; row n belongs to proposal n.
-    quality : dict of str to Detections
-        Of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
-        (:class:`cascadebench.diagnostics.quality_matrix.QualityStage`); empty with one regressor in a row.
-    """
-
-    image: ImageObservation
-    quality: dict[str, Detections]
-
-
-@dataclass(frozen=True)
 class Prediction:
     """Everything that one pass over one image gives.
 
@@ -91,14 +74,20 @@ class Prediction:
     test_stages : dict of str to Detections
         By label of the test stage (:class:`cascadebench.test_stages.TestStage`).
     observe : callable or None
-        Reads the rest off the same pass, with the RPN's candidates if its argument is true. It is called apart, so that
-        it has no part in the time of a prediction, and it holds what the stages gave: drop it when it has been called.
+        Gives the RoIs and boxes of every stage of the same pass, and the RPN's candidates if its argument is true.
+    quality : callable or None
+        Gives detections of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
+        (:class:`cascadebench.diagnostics.quality_matrix.QualityStage`); none with one regressor in a row.
+
+    The two are called apart, so that they have no part in the time of a prediction. They hold what the stages gave:
+    drop them when they have been called.
     """
 
     image_id: int
     proposals: Detections
     test_stages: dict[str, Detections]
-    observe: Callable[[bool], Observed] | None = None
+    observe: Callable[[bool], ImageObservation] | None = None
+    quality: Callable[[], dict[str, Detections]] | None = None
 
 
 class Adapter(Protocol):

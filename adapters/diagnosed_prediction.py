@@ -31,9 +31,8 @@ class DiagnosedPrediction:
 
     def add(self, prediction: Prediction) -> None:
         """Observe one image."""
-        observed = prediction.observe(len(self._quality) < CANDIDATE_IMAGES)
-        self._diagnostics.add(observed.image)
-        self._quality.append((prediction.image_id, observed.quality))
+        self._diagnostics.add(prediction.observe(len(self._quality) < CANDIDATE_IMAGES))
+        self._quality.append((prediction.image_id, prediction.quality()))
 
     def write(self, folder: Path, category_ids: np.ndarray) -> None:
         """Write the files of :class:`~cascadebench.diagnostics.prediction.PredictionDiagnostics`.

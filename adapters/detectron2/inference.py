@@ -11,13 +11,14 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.contract import Detections, Observed, Prediction
+from adapters.contract import Detections, Prediction
 from adapters.detectron2.candidates import candidates_of, noted_candidates
 from adapters.masks import pasted
 from adapters.observation import image_observation
 from adapters.proposal_swaps import GivenProposals, swapped
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.test_stages import TestStage
 
 
@@ -57,15 +58,17 @@ def predict_one(
     )
 
     @torch.inference_mode()
-    def observe(with_candidates: bool) -> Observed:
-        quality = {}
-        for cell, boxes, scores in heads.quality(outputs, size):
-            quality[cell.label] = on_original(heads.detect(cell.head - 1, boxes, scores, size), record)
+    def observe(with_candidates: bool) -> ImageObservation:
         before_nms = candidates_of(model.proposal_generator, candidates[0]) if with_candidates else None
         original = partial(original_boxes, size=size, record=record)
-        return Observed(image_observation(record.id, objectness, outputs, original, before_nms), quality)
+        return image_observation(record.id, objectness, outputs, original, before_nms)
 
-    return Prediction(record.id, on_original(as_detections, record), found, observe)
+    @torch.inference_mode()
+    def quality() -> dict[str, Detections]:
+        cells = heads.quality(outputs, size)
+        return {cell.label: on_original(heads.detect(cell.head - 1, *both, size), record) for cell, *both in cells}
+
+    return Prediction(record.id, on_original(as_detections, record), found, observe, quality)
 
 
 def original_boxes(boxes: Tensor, size: tuple[int, int], record: ImageRecord) -> Tensor:

@@ -14,7 +14,7 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from adapters.contract import Control, Detections, Observed, Prediction
+from adapters.contract import Control, Detections, Prediction
 from adapters.masks import pasted
 from adapters.mmdet import training, weights
 from adapters.mmdet.built import Built, build
@@ -30,6 +30,7 @@ from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
 
@@ -112,16 +113,20 @@ def predict_one(
     own = on_original(proposals, objectness, no_labels, sample, record)
 
     @torch.inference_mode()
-    def observe(with_candidates: bool) -> Observed:
-        quality = {}
-        for cell, boxes, scores in model.roi_head.quality(outputs, sample.img_shape):
-            rows, labels = detect(model, boxes, scores)
-            quality[cell.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
+    def observe(with_candidates: bool) -> ImageObservation:
         before_nms = candidates_of(candidates[0]) if with_candidates else None
         original = partial(original_boxes, sample=sample, record=record)
-        return Observed(image_observation(record.id, objectness, outputs, original, before_nms), quality)
+        return image_observation(record.id, objectness, outputs, original, before_nms)
 
-    return Prediction(record.id, own, found, observe)
+    @torch.inference_mode()
+    def quality() -> dict[str, Detections]:
+        cells = {}
+        for cell, boxes, scores in model.roi_head.quality(outputs, sample.img_shape):
+            rows, labels = detect(model, boxes, scores)
+            cells[cell.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
+        return cells
+
+    return Prediction(record.id, own, found, observe, quality)
 
 
 def detect(model: nn.Module, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ def test_with_the_ground_truth_added_nothing_is_missed(framework, variant, small
             found[number] += int((best_ground_truth(record.boxes, boxes)[0] > 0.95).sum())
     assert found[0] < found[1] == sum(len(record.boxes) for record in chosen)
     for record, own, other in zip(chosen, *passes, strict=True):
-        proposals, more = own.observe(False).image.proposals, other.observe(False).image
+        proposals, more = own.observe(False).proposals, other.observe(False)
         assert np.array_equal(more.proposals[: len(proposals)], proposals)
         assert np.allclose(more.proposals[len(proposals) :], record.boxes, atol=1e-3)
         assert (more.objectness[len(proposals) :] == 1).all()
@@ -86,10 +86,10 @@ def test_a_detector_is_given_the_boxes_that_leave_a_stage_of_another(framework, 
     given = proposals_of(adapter, other, cascade, 2)
     (theirs,) = adapter.predict(other, cascade, records[:1])
     (found,) = adapter.predict(run, still_model(run), records[:1], given)
-    boxes = theirs.observe(False).image.stages[1].boxes
+    boxes = theirs.observe(False).stages[1].boxes
     boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
-    assert np.allclose(found.observe(False).image.proposals, boxes, atol=1e-3)
-    assert not np.array_equal(boxes, theirs.observe(False).image.proposals)
+    assert np.allclose(found.observe(False).proposals, boxes, atol=1e-3)
+    assert not np.array_equal(boxes, theirs.observe(False).proposals)
 
 
 def test_the_command_writes_the_headline_under_the_name_of_the_source(framework, small_run, tmp_path, capsys):

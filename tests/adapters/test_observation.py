@@ -58,7 +58,7 @@ def detections(boxes, probabilities, inference):
 def test_the_rows_of_an_observation_reproduce_the_detections_of_every_stage(framework, variant, small_run, records):
     run = small_run(framework, variant)
     for prediction in load_adapter(framework).predict(run, moving_model(run), records):
-        image = prediction.observe(False).image
+        image = prediction.observe(False)
         assert image.image_id == prediction.image_id
         assert image.candidates is None
         assert len(image.stages) == max(run.variant.stages, run.variant.classifiers)
@@ -86,22 +86,22 @@ def test_boxes_of_an_observation_are_those_of_the_original_image(framework, vari
     run = small_run(framework, variant)
     (prediction,) = load_adapter(framework).predict(run, moving_model(run), [scaled_record])
     observed = prediction.observe(True)
-    assert np.array_equal(observed.image.proposals, prediction.proposals.boxes)
-    assert observed.image.proposals[:, 2].max() > 128
-    assert observed.image.candidates.boxes[:, 2].max() > 128
-    for number, stage in enumerate(observed.image.stages[: run.variant.classifiers], start=1):
+    assert np.array_equal(observed.proposals, prediction.proposals.boxes)
+    assert observed.proposals[:, 2].max() > 128
+    assert observed.candidates.boxes[:, 2].max() > 128
+    for number, stage in enumerate(observed.stages[: run.variant.classifiers], start=1):
         rows = {box.tobytes() for box in stage.boxes}
         found = prediction.test_stages[f"({number},{number})"].boxes
         assert len(found)
         assert all(box.tobytes() in rows for box in found)
-        same = observed.quality[f"head {number} on stage {number}"]
+        same = prediction.quality()[f"head {number} on stage {number}"]
         assert np.array_equal(same.boxes, found)
 
 
 def test_with_a_box_for_every_class_that_of_the_best_one_leaves(framework, small_run, records):
     run = small_run(framework, "faster_rcnn", regression="class_specific")
     (prediction,) = load_adapter(framework).predict(run, moving_model(run), records[:1])
-    stage = prediction.observe(False).image.stages[0]
+    stage = prediction.observe(False).stages[0]
     best = stage.probabilities[:, :-1].argmax(1)
     expected = {(label, box.tobytes()) for label, box in zip(best.tolist(), stage.boxes, strict=True)}
     found = prediction.test_stages["(1,1)"]
@@ -113,7 +113,7 @@ def test_with_a_box_for_every_class_that_of_the_best_one_leaves(framework, small
 def test_candidates_are_what_the_rpn_s_nms_chooses_the_proposals_from(framework, small_run, records):
     run = small_run(framework, "faster_rcnn")
     (prediction,) = load_adapter(framework).predict(run, moving_model(run), records[:1])
-    candidates = prediction.observe(True).image.candidates
+    candidates = prediction.observe(True).candidates
     assert len(set(candidates.levels.tolist())) == 5
     assert np.bincount(candidates.levels).max() <= run.protocol.rpn.test_pre_nms
     assert len(candidates.boxes) > len(prediction.proposals.boxes)
@@ -130,7 +130,7 @@ def test_on_its_own_rois_a_head_gives_the_detections_of_its_test_stage(framework
     several = run.variant.stages > 1
     cells = quality_stages(WHOLE_HEADS[variant], run.variant.stages) if several else []
     for prediction in load_adapter(framework).predict(run, moving_model(run), records[:2]):
-        quality = prediction.observe(False).quality
+        quality = prediction.quality()
         assert list(quality) == [cell.label for cell in cells]
         for cell in cells:
             same = cell.head == cell.stage or variant == "iterative_bbox"
@@ -148,7 +148,7 @@ def test_on_the_proposals_a_head_gives_what_it_gives_as_the_first(framework, var
     run = small_run(framework, variant, **options)
     model = moving_model(run)
     (prediction,) = load_adapter(framework).predict(run, model, records[:1])
-    expected = prediction.observe(False).quality["head 2 on stage 1"]
+    expected = prediction.quality()["head 2 on stage 1"]
     if framework == "mmdet":
         model.roi_head.bbox_head[0] = model.roi_head.bbox_head[1]
     else:
