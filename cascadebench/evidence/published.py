@@ -16,9 +16,9 @@ from cascadebench.configuration import Configuration, read_model
 from cascadebench.errors import InputError
 from cascadebench.evidence.metrics import MEASURED_SCALE, PUBLISHED_METRICS, Unit
 from cascadebench.evidence.schedules import Schedule, find_schedule
+from cascadebench.evidence.variant_options import complete_options
 from cascadebench.test_stages import TestStage
 from cascadebench.variant import Value
-from cascadebench.variant_catalog import find_variant
 
 FOLDER = Path(__file__).parent / "published"
 NOT_GIVEN = "not given"
@@ -196,8 +196,7 @@ def _row_values(file: PublishedFile, table: Table, row: Row, asked_by: str) -> I
             raise InputError(f"{asked_by}: {key}: missing in the row, the table and the file")
     about["schedule"] = find_schedule(about["schedule"], f"{asked_by}: schedule")
     if about["variant"] is not None:
-        card = find_variant(about["variant"], f"{asked_by}: variant").card
-        about["options"] = card.complete_options(about["options"], f"{asked_by}: options")
+        about["options"] = complete_options(about["variant"], about["options"], asked_by)
     elif about["options"]:
         raise InputError(f"{asked_by}: options: there is no variant that they are of")
     if about["test_stage"] is not None:
