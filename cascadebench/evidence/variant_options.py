@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from functools import cache
 
+from cascadebench.errors import InputError
 from cascadebench.variant import Value, VariantCard
-from cascadebench.variant_catalog import find_variant
+from cascadebench.variant_catalog import load_variant_card, own_variants
 
 
 @cache
-def _card(name: str, asked_by: str) -> VariantCard:
-    return find_variant(name, asked_by).card
+def _card(name: str) -> VariantCard:
+    return load_variant_card(name)
 
 
 def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) -> dict[str, Value]:
@@ -23,6 +24,8 @@ def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) 
     Raises
     ------
     InputError
-        If there is no such variant, it has no such option, or a value is not allowed.
+        If the project has no such variant, it has no such option, or a value is not allowed.
     """
-    return _card(variant, f"{asked_by}: variant").complete_options(dict(options), f"{asked_by}: options")
+    if variant not in own_variants():
+        raise InputError(f"{asked_by}: variant: unknown variant {variant!r}; there are: {', '.join(own_variants())}")
+    return _card(variant).complete_options(dict(options), f"{asked_by}: options")
