@@ -27,3 +27,25 @@ PUBLISHED_METRICS: dict[str, Unit] = {
 MEASURED_SCALE: dict[Unit, float] = {"percent": 1e-2, "GFLOPs": 1e9, "millions": 1e6, "GB": 1e3}
 """Factor from the printed unit to the unit in which this project measures the same (fraction, multiply-adds, count,
 MB); 1 for a unit that is not named."""
+ClaimMetric = Literal[
+    "AP",
+    "AR1",
+    "AR10",
+    "AR100",
+    "proposal_AR100",
+    "proposal_AR1000",
+    "score_mean",
+    "score_std",
+    "parameters",
+    "trainable_parameters",
+    "flops",
+    "seconds_per_image",
+]
+"""What a claim may be about. ``score_mean`` and ``score_std`` are of the scores of detections whose IoU with a ground
+truth of their class lies in a range."""
+OF_IOU_RANGE = frozenset({"AP", "score_mean", "score_std"})
+"""Metrics of a claim that have a range of IoU."""
+OF_MODEL = frozenset({"parameters", "trainable_parameters", "flops", "seconds_per_image"})
+"""Metrics of a claim that have no test stage."""
+EXACT = frozenset({"parameters", "trainable_parameters", "flops"})
+"""Metrics of a claim that are counted: they have no sampling error."""
