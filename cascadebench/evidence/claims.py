@@ -40,8 +40,8 @@ class Term(Configuration):
     For recall of proposals the stage that they enter."""
     metric: ClaimMetric = "AP"
     iou: Interval | None = None
-    """First and last IoU threshold of a mean, ends included; null: 0.5 to 0.95. For statistics of scores it is the range
-    of the detections' IoU."""
+    """First and last IoU threshold of a mean, ends included; null: 0.5 to 0.95. For statistics of scores the range that
+    the detections' IoU lies in."""
     area: Literal["all", "small", "medium", "large"] = "all"
     """Area of the ground truth, for AP."""
     published: str | None = None

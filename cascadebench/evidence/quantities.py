@@ -117,10 +117,11 @@ class NotMeasured:
 def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) -> Estimate | NotMeasured:
     """Measure a claim's quantity.
 
-    Every term of one value comes from the runs of one seed. Over several seeds the value is their mean. Its samples then
-    have a part for the images, the mean over the seeds of sample b, and a part for the seeds: the standard error of
-    their mean times a draw of Student's t with one degree of freedom less than seeds. With two seeds that part is wide:
-    two trainings say little about a third.
+    Every term of one value comes from the runs of one seed. Over several seeds the value is their mean. Its samples
+    then have a part for the images, the mean over the seeds of sample b, and a part for the seeds: the standard error
+    of their mean times a draw of Student's t with one degree of freedom less than seeds. With two seeds that part is
+    wide: two trainings say little about a third. Samples without a value, where a resample of the images holds no
+    ground truth, are left out and counted.
 
     Parameters
     ----------
@@ -160,6 +161,10 @@ def _over_seeds(
     per_image = [value.samples for value in values.values() if value.samples is not None]
     samples = np.mean(per_image, axis=0) if per_image else None
     error = float(points.std(ddof=1) / np.sqrt(len(points))) if len(points) > 1 else 0.0
+    notes = [f"left out: {text}" for text in missing]
+    if samples is not None and not np.isfinite(samples).all():
+        notes.append(f"{np.count_nonzero(~np.isfinite(samples))} of {len(samples)} bootstrap samples have no value")
+        samples = samples[np.isfinite(samples)] if np.isfinite(samples).any() else None
     sampling: Sampling = "images" if samples is not None else "none"
     if all(term.metric in EXACT for term in claim.terms) and error == 0.0:
         sampling = "exact"
@@ -167,8 +172,7 @@ def _over_seeds(
         base = samples if samples is not None else np.full(SEED_DRAWS, point)
         draws = stats.t.rvs(len(points) - 1, size=len(base), random_state=np.random.default_rng(seed))
         samples = base + error * draws
-        sampling = "images and seeds" if per_image else "seeds"
-    notes = [f"left out: {text}" for text in missing]
+        sampling = "images and seeds" if sampling == "images" else "seeds"
     if len(points) == 1 and sampling == "images":
         notes.append("one seed: the interval does not hold what another training would change")
     by_seed = {number: value.point for number, value in values.items()}
@@ -218,15 +222,17 @@ def _place(term: Term, run: Run) -> str:
 
 
 def _measured(term: Term, measured: MeasuredRun) -> Measured | None:
-    """A term's number of one run, without its coefficient; None if it was not measured."""
+    """A term's number of one run, without its coefficient; None if it was not measured or is no number."""
     place = _place(term, measured.run)
     if term.metric != "AP":
-        return measured.others.get(Key(term.metric, place, term.iou))
-    curve = measured.curves.get((place, term.area))
-    if curve is None:
-        return None
-    point = float(curve.point[term.thresholds].mean())
-    return Measured(point, curve.samples[:, term.thresholds].mean(axis=1))
+        found = measured.others.get(Key(term.metric, place, term.iou))
+    elif (place, term.area) in measured.curves:
+        curve = measured.curves[place, term.area]
+        point = float(curve.point[term.thresholds].mean())
+        found = Measured(point, curve.samples[:, term.thresholds].mean(axis=1))
+    else:
+        found = None
+    return found if found is not None and np.isfinite(found.point) else None
 
 
 def _value(claim: SourcedClaim, runs: Sequence[MeasuredRun]) -> Measured:

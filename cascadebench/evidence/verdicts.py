@@ -33,10 +33,10 @@ class Verdict:
     framework, backbone : str
         Of the runs.
     word : str
-        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on the
-        other side. ``inconclusive``: it spans the threshold, or there is none. ``not run``: a run that the quantity needs
-        is missing or failed. ``not comparable``: the data, the schedule or the backbone is not the claim's, or the audit
-        found a violation.
+        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
+        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not run``: a run that the quantity
+        needs is missing or failed. ``not comparable``: the data, the schedule or the backbone is not the claim's, or
+        the audit found a violation.
     reading, unadjusted_reading : str or None
         What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
     point : float or None
@@ -49,7 +49,7 @@ class Verdict:
     by_seed : mapping
         The quantity of every seed.
     published : float or None
-        The quantity from the printed values.
+        The quantity from the printed values, on the backbone of the source.
     reasons : tuple of str
         Why it is not run, not comparable, or not decided for another reason than its interval.
     notes : tuple of str
