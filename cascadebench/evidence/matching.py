@@ -26,7 +26,7 @@ class Beside:
 def published_beside(run: Run, test_stage: str, metrics: Sequence[str] | None = None) -> list[Beside]:
     """Published values of the detector that a run is, at a test stage.
 
-    Dataset, variant, options and the backbone's network are the same, and so are the boxes and the classifiers of the
+    Dataset, variant, options and the backbone's network, if the source gives it, are the same, and so are the boxes and the classifiers of the
     test stage. Everything else may differ and is told: framework, initial weights, length and settings of the schedule,
     split, the rule that averages classifiers, options about which the sources are silent, and what the value's own
     entry says.
@@ -55,9 +55,9 @@ def published_beside(run: Run, test_stage: str, metrics: Sequence[str] | None = 
 
 def _is_of(run: Run, test_stage: str, value: PublishedValue) -> bool:
     """Whether a value is of the run's detector, on its dataset and kind of backbone, at the test stage."""
-    if (value.variant, value.dataset) != (run.variant.name, run.dataset.name) or value.backbone is None:
+    if (value.variant, value.dataset) != (run.variant.name, run.dataset.name):
         return False
-    if network(value.backbone) != network(run.backbone.name):
+    if _backbone_given(value) and network(value.backbone or "") != network(run.backbone.name):
         return False
     if any(value.options[name] != given for name, given in run.variant.options.items() if name not in SIDE_OPTIONS):
         return False
@@ -65,11 +65,18 @@ def _is_of(run: Run, test_stage: str, value: PublishedValue) -> bool:
     return (printed.boxes, printed.classifiers) == (here.boxes, here.classifiers)
 
 
+def _backbone_given(value: PublishedValue) -> bool:
+    """Whether the source says the backbone, be it one of this project's or not."""
+    return value.backbone is not None or value.backbone_words is not None
+
+
 def _differences(run: Run, test_stage: str, value: PublishedValue) -> list[str]:
     differences = []
     if value.framework != run.framework:
         differences.append(f"framework: {run.framework} here, {value.framework} in the source")
-    if value.backbone != run.backbone.name:
+    if not _backbone_given(value):
+        differences.append(f"backbone: {run.backbone.name} here, not given in the source")
+    elif value.backbone != run.backbone.name:
         differences.append(f"initial weights: {run.backbone.name} here, {value.backbone} in the source")
     differences.append(length_difference(run.protocol, value.schedule))
     differences += setting_differences(run.protocol, value.schedule)

@@ -6,6 +6,7 @@ circumstance; the row's word goes before the table's, the table's before the fil
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -146,7 +147,8 @@ class PublishedValue:
     @property
     def measured(self) -> float:
         """The value in this project's unit of the same metric: fractions, counts, multiply-adds, MB, seconds."""
-        return round(self.value * MEASURED_SCALE.get(self.unit, 1.0), 10)
+        # In decimals, so that 43.2 percent is 0.432 and not its neighbour.
+        return float(Decimal(str(self.value)) * Decimal(str(MEASURED_SCALE.get(self.unit, 1))))
 
 
 def read_published_file(path: Path) -> PublishedFile:

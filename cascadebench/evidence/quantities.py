@@ -143,7 +143,7 @@ def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) ->
         if not problems:
             values[number] = _value(claim, of_seed)
             used += [_find(term, of_seed).run for term in claim.terms]
-    runs_used = tuple({run.id: run for run in used}.values())
+    runs_used = tuple({id(run): run for run in used}.values())
     found = _over_seeds(claim, values, runs_used, tuple(missing), seed) if values else None
     if len(values) >= claim.seeds and found is not None:
         return found
