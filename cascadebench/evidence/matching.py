@@ -26,10 +26,10 @@ class Beside:
 def published_beside(run: Run, test_stage: str, metrics: Sequence[str] | None = None) -> list[Beside]:
     """Published values of the detector that a run is, at a test stage.
 
-    Dataset, variant, options and the backbone's network, if the source gives it, are the same, and so are the boxes and the classifiers of the
-    test stage. Everything else may differ and is told: framework, initial weights, length and settings of the schedule,
-    split, the rule that averages classifiers, options about which the sources are silent, and what the value's own
-    entry says.
+    Dataset, variant, options and, if the source gives it, the backbone's network are the same, and so are the boxes and
+    the classifiers of the test stage. Everything else may differ and is told: framework, initial weights, length and
+    settings of the schedule, split, the rule that averages classifiers, options about which the sources are silent, and
+    what the value's own entry says.
 
     Parameters
     ----------
