@@ -165,3 +165,18 @@ def test_the_interval_over_images_and_seeds_covers_the_truth(seeds):
         width += (high - low) / studies
     assert 0.92 <= covered / studies <= 0.995
     assert width < 0.05
+
+
+def test_a_ratio_divides_sample_by_sample():
+    claim = CLAIMS["fscascade-balances-scores"]
+    above, below = claim.quantity[0], claim.quantity[1].model_copy(update={"coefficient": 1.0})
+    ratio = claim.model_copy(update={"quantity": (above,), "divided_by": (below,)})
+    spread = Key("score_std", "(3,3)", (0.5, 0.75))
+    common = np.linspace(1, 2, SAMPLES)
+    runs = [
+        MeasuredRun(make_run(name), others={spread: Measured(value, value * common)})
+        for name, value in (("fscascade", 0.2), ("cascade_rcnn", 0.4))
+    ]
+    found = estimate(ratio, runs)
+    assert found.point == pytest.approx(0.5)
+    assert found.samples == pytest.approx(np.full(SAMPLES, 0.5)), "what the images change in both cancels"

@@ -144,6 +144,13 @@ def test_two_schedules_of_one_length_and_another_framework_are_comparable():
         assert one("cascade-loses-low-iou", cascade(-0.01, **about)).word == "supported"
 
 
+def test_other_initial_weights_of_the_same_network_are_comparable():
+    run = cascade(-0.01).run
+    renamed = run.model_copy(update={"backbone": run.backbone.model_copy(update={"name": "resnet50_caffe"})})
+    verdict = one("cascade-loses-low-iou", MeasuredRun(renamed, curves=cascade(-0.01).curves))
+    assert (verdict.word, verdict.backbone) == ("supported", "resnet50_caffe")
+
+
 def finding(kind, run, other_run="", check="protocol"):
     return Finding(kind, check, "rpn.nms_iou", run.id, other_run, reason="0.8 and 0.7")
 
