@@ -1,79 +1,21 @@
 """The quantity of a claim from measured runs: its value, and bootstrap samples over images and seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
 from cascadebench.evaluation.gaps import stage_label
 from cascadebench.evidence.claims import SourcedClaim, Term
+from cascadebench.evidence.measured import Key, Measured, MeasuredRun
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
 from cascadebench.evidence.variant_options import complete_options
 from cascadebench.run import Run
 
 SEED_DRAWS = 9999
 """Samples of a quantity that varies between seeds and has no samples over images."""
-
-
-@dataclass(frozen=True)
-class APCurve:
-    """AP by IoU of one run and test stage, mean over the categories.
-
-    Attributes
-    ----------
-    point : float64[10]
-        AP at IoU 0.5, 0.55, ..., 0.95, a fraction.
-    samples : float64[B, 10]
-        The same for B resamples of the images. Row b of every run and test stage of a study comes from the same weights
-        of the images.
-    """
-
-    point: np.ndarray
-    samples: np.ndarray
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A number that is no AP by IoU; `samples`, float64[B], as in :class:`APCurve`, None: there are none."""
-
-    point: float
-    samples: np.ndarray | None = None
-
-
-class Key(NamedTuple):
-    """What a :class:`Measured` number is: metric, where it is read, range of IoU.
-
-    `at` is the label of a test stage; ``stage 2`` for proposals that enter stage 2; empty for the whole model.
-    """
-
-    metric: str
-    at: str = ""
-    iou: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class MeasuredRun:
-    """A run of a study and what was measured of it.
-
-    Attributes
-    ----------
-    run : Run
-        The run.
-    problem : str
-        Why there is nothing measured, such as ``failed: out of memory`` or ``not run``; empty: it was evaluated.
-    curves : mapping
-        AP by test stage's label and area (``all``, ``small``, ``medium``, ``large``).
-    others : mapping
-        Everything else.
-    """
-
-    run: Run
-    problem: str = ""
-    curves: Mapping[tuple[str, str], APCurve] = field(default_factory=dict)
-    others: Mapping[Key, Measured] = field(default_factory=dict)
-
 
 Sampling = Literal["none", "exact", "images", "seeds", "images and seeds"]
 
@@ -120,7 +62,9 @@ def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) ->
     Every term of one value comes from the runs of one seed. Over several seeds the value is their mean. Its samples
     then have a part for the images, the mean over the seeds of sample b, and a part for the seeds: the standard error
     of their mean times a draw of Student's t with one degree of freedom less than seeds. With two seeds that part is
-    wide: two trainings say little about a third. Samples without a value, where a resample of the images holds no
+    wide: two trainings say little about a third. What each training finds on these very images is in both parts, so the
+    intervals of several seeds err on the wide side; taking it off would let the coverage of two or three seeds fall
+    below what is promised. Samples without a value, where a resample of the images holds no
     ground truth, are left out and counted.
 
     Parameters

@@ -15,7 +15,8 @@ from cascadebench.evidence.intervals import (
     percentile_interval,
     samples_needed,
 )
-from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate
+from cascadebench.evidence.measured import MeasuredRun
+from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
 
 ALPHA = 0.05
 Reading = Literal["supported", "not supported", "inconclusive"]

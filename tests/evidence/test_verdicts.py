@@ -6,7 +6,8 @@ from made_up import SAMPLES, make_run
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.quantities import APCurve, Estimate, Key, Measured, MeasuredRun, NotMeasured
+from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun
+from cascadebench.evidence.quantities import Estimate, NotMeasured
 from cascadebench.evidence.verdicts import Question, finite, judge, reading, study_verdicts
 
 CLAIMS = load_claims()
