@@ -61,7 +61,15 @@ def inspect(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
 
 
 def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
-    """Train or resume; write ``trained.json`` last."""
+    """Train or resume; write ``trained.json`` last. A run that uses another's weights takes over its manifest."""
+    if run.variant.weights_from:
+        other = weights_folder(run, arguments.out) / "trained.json"
+        if not other.exists():
+            raise InputError(f"{other}: no such file; the run whose weights {run.id} uses must be trained first")
+        write_json(
+            arguments.out / "trained.json", read_json(other) | {"run": run.id, "weights_from": run.variant.weights_from}
+        )
+        return
     execution = Execution(
         cpu_threads=arguments.threads,
         loader_workers=arguments.workers,
@@ -72,7 +80,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     if run.protocol.schedule.batch_size % session.world_size:
         batch_size = run.protocol.schedule.batch_size
         raise InputError(f"batch_size {batch_size} cannot be divided among {session.world_size} processes")
-    records = trainable(load_split(arguments.data, "train"))
+    records = trainable(load_split(arguments.data, "train", segmentations=run.variant.masks))
     order = training_order(records, run.protocol, run.seed)
     if session.start < session.iterations:
         if session.start:
@@ -89,11 +97,16 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments.device))
 
 
+def weights_folder(run: Run, out: Path) -> Path:
+    """Folder of the run that was trained: its own, or beside it that of the run whose weights it uses."""
+    return out.parent / run.variant.weights_from if run.variant.weights_from else out
+
+
 def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     """Detect on the validation images; write ``detections.parquet``, ``proposals.parquet`` and ``predicted.json``."""
     split = load_split(arguments.data, "val")
     model = initial_model(adapter, run, with_weights=False)
-    checkpoint = arguments.out / "checkpoints" / "last.pt"
+    checkpoint = weights_folder(run, arguments.out) / "checkpoints" / "last.pt"
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such file; the run must be trained first")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -126,12 +139,16 @@ def detection_columns(predictions: list[Prediction], category_ids: np.ndarray) -
     labels = list(predictions[0].test_stages)
     rows = [(p.image_id, label, p.test_stages[label]) for label in labels for p in predictions]
     counts = [len(found.scores) for _, _, found in rows]
-    return {
+    columns = {
         "image_id": np.repeat(np.array([image_id for image_id, _, _ in rows], dtype=np.int64), counts),
         "test_stage": np.repeat(np.array([label for _, label, _ in rows], dtype=object), counts),
         "category_id": category_ids[np.concatenate([found.labels for _, _, found in rows])],
         "score": np.concatenate([found.scores for _, _, found in rows]),
     } | _corner_and_size(np.concatenate([found.boxes for _, _, found in rows]))
+    if any(found.masks is not None for _, _, found in rows):
+        masks = [found.masks or [None] * len(found.scores) for _, _, found in rows]
+        columns["segmentation"] = np.array([mask for found in masks for mask in found], dtype=object)
+    return columns
 
 
 def proposal_columns(predictions: list[Prediction]) -> dict[str, np.ndarray]:

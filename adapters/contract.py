@@ -48,11 +48,15 @@ class Detections:
         In [0, 1].
     labels : ndarray, int64 [N]
         Position of the category in the dataset card, from 0.
+    masks : sequence of str or None
+        For every box the run lengths of its mask over the original image, in COCO's text (:mod:`cascadebench.masks`);
+        None: this test stage has no masks.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+    masks: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)

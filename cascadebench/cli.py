@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -87,12 +87,13 @@ def audit(study: StudyName, results: Results = Path("results")) -> None:
 def evaluate(
     annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
     detections: Annotated[Path, typer.Option(help="COCO results (.json) or detections.parquet")],
+    iou_type: Annotated[Literal["bbox", "segm"], typer.Option(help="What overlaps: boxes or masks")] = "bbox",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """AP at every IoU, by size and class, of detections against COCO annotations."""
     from cascadebench.evaluation.evaluate_files import evaluate_files, print_summaries
 
-    summaries = evaluate_files(annotations, detections)
+    summaries = evaluate_files(annotations, detections, iou_type)
     if as_json:
         # COCO results have no test stages: their numbers stand at the top.
         print(json.dumps(summaries[""] if list(summaries) == [""] else summaries, indent=2, allow_nan=False))
@@ -127,6 +128,21 @@ def report(
 
     planned = load_study(study)
     write_report(planned, results, out or Path("reports") / f"{planned.name}.html")
+
+
+@app.command("new-variant")
+def new_variant(
+    name: str,
+    base: Annotated[str, typer.Option("--from", help="Variant to start from")] = "cascade_rcnn",
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for a variant outside the project; default: one of the project's own")
+    ] = None,
+) -> None:
+    """Write the card and the modules of a new variant, to be edited."""
+    from cascadebench.new_variant import new_variant as write_variant
+
+    for path in write_variant(name, base, folder):
+        print(path)
 
 
 @app.command()

@@ -32,6 +32,8 @@ class ChosenVariant(Configuration):
     """Heads that are trained."""
     headline: str
     """Label of the test stage that stands for it in a comparison."""
+    masks: bool = False
+    """Whether it predicts masks."""
     folder: str | None = None
     """Folder of a variant that lives outside the project; null: one of the project's own."""
     weights_from: str | None = None
@@ -68,7 +70,7 @@ class Run(Configuration):
         value["dataset"] = self.dataset.identity()
         for part in ("name", "description"):
             del value["protocol"][part]
-        for part in ("headline", "folder"):
+        for part in ("headline", "masks", "folder"):
             del value["variant"][part]
         if value["backbone"]["weights"]:
             del value["backbone"]["weights"]["path"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cascadebench.backbone import Backbone
+from cascadebench.backbone import BackboneFile, WeightsCard
 from cascadebench.configuration import Configuration
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.evidence.claims import ClaimsFile
@@ -18,7 +18,8 @@ MODELS: dict[str, type[Configuration]] = {
     "study": StudyFile,
     "protocol": Protocol,
     "dataset": DatasetCard,
-    "backbone": Backbone,
+    "backbone": BackboneFile,
+    "weights": WeightsCard,
     "variant": VariantCard,
     "framework": FrameworkCard,
     "run": Run,

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 
-from cascadebench.backbone import load_backbone
-from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, validated
+from cascadebench.backbone import check_pyramid, load_backbone
+from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, read_yaml, validated
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
@@ -18,6 +18,12 @@ from cascadebench.protocol import Protocol
 from cascadebench.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run
 from cascadebench.variant import Value, VariantCard, load_framework_card
 from cascadebench.variant_catalog import FoundVariant, find_variant
+
+STUDIES = CONFIG / "studies"
+TINY_SUFFIX = "-tiny"
+"""A study's name with this at its end is the study in its tiny form."""
+TINY_FORM = STUDIES / "overrides" / "tiny.yaml"
+"""What a study has in its tiny form in place of its own values."""
 
 
 class StudyVariant(Configuration):
@@ -117,6 +123,11 @@ class Study:
         return {planned.run.id: planned.run for planned in self.runs}[run_id]
 
     @property
+    def masks(self) -> bool:
+        """Whether a variant predicts masks."""
+        return any(planned.run.variant.masks for planned in self.runs)
+
+    @property
     def run_ids(self) -> list[str]:
         """Ids of all runs, in the order of the study."""
         return [planned.run.id for planned in self.runs]
@@ -131,21 +142,41 @@ def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protoco
     return validated(Protocol, changed, f"{asked_by}: protocol_override")
 
 
+def read_study_file(name: str) -> tuple[StudyFile, Path]:
+    """Read a study's file and say which it was; ``<name>-tiny`` is the file ``<name>`` in its tiny form.
+
+    A file of that name goes first. The tiny form has the values of :data:`TINY_FORM` in place of the study's own, each
+    key as a whole; the two descriptions follow each other.
+    """
+    base = name.removesuffix(TINY_SUFFIX)
+    if base == name or (STUDIES / f"{name}.yaml").exists():
+        return read_named(StudyFile, STUDIES, name, "study"), named_file(STUDIES, name, "study")
+    path = named_file(STUDIES, base, f"study {name}")
+    file = read_named(StudyFile, STUDIES, base, f"study {name}")
+    override = read_yaml(TINY_FORM)
+    words = {
+        "name": name,
+        "title": f"{file.title} (tiny form)",
+        "description": f"{override['description']} {file.description}".strip(),
+    }
+    return validated(StudyFile, file.model_dump(mode="json") | override | words, TINY_FORM), path
+
+
 def load_study(name: str) -> Study:
     """Read a study and everything that it names.
 
     Parameters
     ----------
     name : str
-        A file name without ``.yaml`` under ``config/studies/``, or a path that ends in ``.yaml``.
+        A file name without ``.yaml`` under ``config/studies/``, the same with ``-tiny`` at its end for the study's tiny
+        form, or a path that ends in ``.yaml``.
 
     Raises
     ------
     InputError
         Unknown key, wrong type, or a variant, framework, option, backbone, dataset or protocol that does not exist.
     """
-    path = named_file(CONFIG / "studies", name, "study")
-    file = read_named(StudyFile, CONFIG / "studies", name, "study")
+    file, path = read_study_file(name)
     for key in ("frameworks", "backbones", "seeds"):
         values = getattr(file, key)
         if len(set(values)) != len(values):
@@ -199,6 +230,8 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
             only = f"protocol {protocol.name} keeps the rules of {protocol.rules}, so it runs there alone"
             raise InputError(f"{path}: frameworks: {framework!r}: {only}")
     backbones = [load_backbone(name, f"{path}: backbones") for name in file.backbones]
+    for backbone in backbones:
+        check_pyramid(backbone, protocol.neck.channels, f"{path}: protocol {protocol.name}")
     runs: list[PlannedRun] = []
     for number, entry in enumerate(file.variants):
         asked_by = f"{path}: variants[{number}]"
@@ -208,6 +241,9 @@ def _planned_runs(file: StudyFile, path: Path, protocol: Protocol, dataset: Data
             raise InputError(f"{asked_by}.label: {label!r} is taken; give each variant a label of its own")
         options = found.card.complete_options(entry.options, f"{asked_by}.options")
         chosen = chosen_variant(found, options, f"{asked_by}.options")
+        if chosen.masks and not dataset.segmentations:
+            said = "'segmentations: true' in its card would say that it has them"
+            raise InputError(f"{asked_by}.variant: {chosen.name} needs masks; dataset {dataset.name} has none, {said}")
         treatment = frozenset(found.card.treatment_of(options))
         for framework, backbone, seed in product(frameworks, backbones, file.seeds):
             revisions = Revisions(
@@ -258,6 +294,7 @@ def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str
         classifiers=classifiers,
         heads=card.number_of_heads(options),
         headline=card.headline_stage(options),
+        masks=card.masks,
         folder=str(found.folder) if found.folder else None,
     )
 

@@ -73,6 +73,8 @@ class VariantCard(Configuration):
     """Number of classifiers, or the name of the integer option that says it; null: one per stage."""
     heads: int | None = None
     """Number of heads that are trained; null: one for every stage and every classifier."""
+    masks: bool = False
+    """Whether it predicts a mask for every detection; then the dataset must have segmentations."""
     trained_as: TrainedAs | None = None
     """The variant whose trained weights it uses; null: it is trained itself."""
     headline: str = "(T,1-C) probabilities"

@@ -63,7 +63,7 @@ class Detectron2Adapter:
         self, model: nn.Module, run: Run, width: int, height: int, rois: int
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
-        return trace_parts(model, width, height, rois)
+        return trace_parts(model, run, width, height, rois)
 
     def train(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
@@ -76,7 +76,7 @@ class Detectron2Adapter:
         """Detect on every record; all test stages come from one pass."""
         reader = ImageReader(run)
         for record in records:
-            yield predict_one(model, record, reader.test_image(record))
+            yield predict_one(model, record, reader.test_image(record), run.variant.test_stages)
 
 
 ADAPTER = Detectron2Adapter()

@@ -18,23 +18,27 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
-from detectron2.modeling.roi_heads import FastRCNNConvFCHead, FastRCNNOutputLayers
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from adapters.convolution_branch import ConvolutionBranch
 from adapters.detectron2.alignment import TwoSidedBoxTransform
+from adapters.detectron2.heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.own_rules import keep_own_rules
+from adapters.detectron2.sampling import DecoupledROIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledROIHeads
 from adapters.detectron2.weights import common_name
 from adapters.initial_weights import fill_with_common_weights
 from adapters.variant_module import variant_module
+from cascadebench.backbone import Backbone
 from cascadebench.errors import InputError
 from cascadebench.run import Run
+from cascadebench.stages import StageSettings, stage_settings
 
 STRIDES = (4, 8, 16, 32, 64)
 RESIDUAL_STAGES = ["res2", "res3", "res4", "res5"]
 PYRAMID_LEVELS = ["p2", "p3", "p4", "p5", "p6"]
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
@@ -51,6 +55,7 @@ class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
 
 
 NORMS = {"trained": "BN", "fixed_statistics": FixedStatisticsBatchNorm2d, "frozen": "FrozenBN"}
+GROUP_NORM = "GN"  # Detectron2's has 32 groups, as :data:`cascadebench.backbone.NORM_GROUPS` says
 
 
 class DivisibleFPN(FPN):
@@ -104,47 +109,51 @@ def base_node(run: Run) -> DictConfig:
     )
 
 
-def residual_stages(depth: int, base_channels: int, stride_in_1x1: bool, norm: Any) -> list[list[CNNBlockBase]]:
-    """Build the four residual stages of a ResNet whose first has `base_channels` (times four in bottleneck blocks)."""
-    block, expansion = (BasicBlock, 1) if depth < 50 else (BottleneckBlock, 4)
-    stages, in_channels = [], base_channels
-    for number, blocks in enumerate(BLOCKS[depth]):
-        width = base_channels * 2**number
-        bottleneck = {"bottleneck_channels": width, "stride_in_1x1": stride_in_1x1} if depth >= 50 else {}
+def residual_stages(backbone: Backbone, norm: Any) -> list[list[CNNBlockBase]]:
+    """Build the four residual stages of a ResNet or ResNeXt."""
+    stages, in_channels = [], backbone.base_channels
+    for number, (blocks, out_channels) in enumerate(zip(backbone.blocks, backbone.channels, strict=True)):
+        block, bottleneck = BasicBlock, {}
+        if backbone.depth >= 50:
+            block = BottleneckBlock
+            bottleneck = {
+                "bottleneck_channels": backbone.inner_channels[number],
+                "num_groups": backbone.groups,
+                "stride_in_1x1": backbone.stride_in_1x1,
+            }
         stages.append(
             ResNet.make_stage(
                 block,
                 blocks,
                 stride_per_block=[1 if number == 0 else 2] + [1] * (blocks - 1),
                 in_channels=in_channels,
-                out_channels=width * expansion,
+                out_channels=out_channels,
                 norm=norm,
                 **bottleneck,
             )
         )
-        in_channels = width * expansion
+        in_channels = out_channels
     return stages
 
 
 def pyramid_node(run: Run) -> DictConfig:
-    """Feature pyramid p2 to p6 over a residual network whose frozen part and batch norm follow the protocol."""
+    """Feature pyramid p2 to p6 over a residual network.
+
+    The frozen part and batch norm follow the protocol; a group norm always learns, and the pyramid has it too.
+    """
     backbone, training = run.backbone, run.protocol.backbone
-    norm = NORMS[training.batch_norm]
+    norm = GROUP_NORM if backbone.norm == "group" else NORMS[training.batch_norm]
     return LazyCall(DivisibleFPN)(
         bottom_up=LazyCall(ResNet)(
             stem=LazyCall(BasicStem)(in_channels=3, out_channels=backbone.base_channels, norm=norm),
-            stages=LazyCall(residual_stages)(
-                depth=backbone.depth,
-                base_channels=backbone.base_channels,
-                stride_in_1x1=backbone.stride_in_1x1,
-                norm=norm,
-            ),
+            stages=LazyCall(residual_stages)(backbone=backbone, norm=norm),
             out_features=RESIDUAL_STAGES,
             # Detectron2 counts as the protocol does: 1 is the stem, 2 the stem and res2.
             freeze_at=training.frozen_stages,
         ),
         in_features=RESIDUAL_STAGES,
         out_channels=run.protocol.neck.channels,
+        norm=GROUP_NORM if backbone.norm == "group" else "",
         top_block=LazyCall(LastLevelMaxPool)(),
         size_divisor=run.protocol.input.size_divisor,
     )
@@ -181,7 +190,7 @@ def proposal_network_node(run: Run) -> DictConfig:
 def roi_heads_node(run: Run) -> DictConfig:
     """RoIAlign over the four finest levels and one stage."""
     heads = run.protocol.heads
-    return LazyCall(ControlledROIHeads)(
+    node = LazyCall(ControlledROIHeads)(
         num_classes=len(run.dataset.categories),
         batch_size_per_image=heads.rois_per_image,
         positive_fraction=heads.positive_fraction,
@@ -193,10 +202,19 @@ def roi_heads_node(run: Run) -> DictConfig:
             sampling_ratio=heads.sampling_ratio,
             pooler_type="ROIAlignV2",
         ),
-        box_heads=[box_head_node(run)],
-        box_predictors=[box_predictor_node(run, heads.target_stds)],
-        proposal_matchers=[matcher_node(heads.iou_threshold)],
-        trunk_gradient=[1.0],
+    )
+    set_stages(node, run, stage_settings(run)[:1])
+    return node
+
+
+def set_stages(roi_heads: DictConfig, run: Run, settings: list[StageSettings]) -> None:
+    """Give RoI heads these stages, each with two fully connected layers for its outputs together."""
+    roi_heads.update(
+        box_heads=[box_head_node(run) for _ in settings],
+        box_predictors=[box_predictor_node(run, stage) for stage in settings],
+        proposal_matchers=[matcher_node(stage.iou_threshold) for stage in settings],
+        # Every head sees its full gradient; the stage's weight acts where the trunk begins.
+        trunk_gradient=[stage.trunk_gradient for stage in settings],
     )
 
 
@@ -210,23 +228,61 @@ def box_head_node(run: Run) -> DictConfig:
     )
 
 
-def box_predictor_node(run: Run, target_stds: tuple[float, ...]) -> DictConfig:
-    """A softmax classifier and an L1 box regressor that is one for all classes."""
+def task_branches_node(run: Run, stage: StageSettings, convolutions: bool = False) -> DictConfig:
+    """Two fully connected layers for each task that a stage has, or residual convolutions before its regressor."""
+    channels, width = run.protocol.neck.channels, run.protocol.heads.width
+    regression = LazyCall(ConvolutionBranch)(channels=channels, width=width) if convolutions else box_head_node(run)
+    return LazyCall(TaskBranches)(
+        classification=box_head_node(run) if stage.has_classifier else None,
+        regression=regression if stage.has_regressor else None,
+    )
+
+
+def box_predictor_node(run: Run, stage: StageSettings) -> DictConfig:
+    """A softmax classifier and an L1 box regressor, as far as a stage has them."""
     inference = run.protocol.inference
-    return LazyCall(FastRCNNOutputLayers)(
+    return LazyCall(StageOutputLayers)(
         input_shape=ShapeSpec(channels=run.protocol.heads.width),
         # Detectron2 multiplies the targets where others divide them.
-        box2box_transform=LazyCall(TwoSidedBoxTransform)(weights=[1 / std for std in target_stds]),
+        box2box_transform=LazyCall(TwoSidedBoxTransform)(weights=[1 / std for std in stage.target_stds]),
         num_classes=len(run.dataset.categories),
         test_score_thresh=inference.score_threshold,
         test_nms_thresh=inference.nms_iou,
         test_topk_per_image=inference.max_detections,
-        cls_agnostic_bbox_reg=True,
+        cls_agnostic_bbox_reg=stage.class_agnostic is not False,
         smooth_l1_beta=0.0,
-        loss_weight=1.0,
+        loss_weight={"loss_cls": stage.classification_weight or 0.0, "loss_box_reg": stage.regression_weight or 0.0},
+        classifies=stage.has_classifier,
+        regresses=stage.has_regressor,
     )
 
 
 def matcher_node(iou_threshold: float) -> DictConfig:
     """A RoI at or above the threshold is positive, any other negative."""
     return LazyCall(Matcher)(thresholds=[iou_threshold], labels=[0, 1], allow_low_quality_matches=False)
+
+
+def sample_apart(node: DictConfig, run: Run, nms: list[float | None], positive_fraction: float, truth: bool) -> None:
+    """Train classifiers and regressors of a detector from RoIs of their own.
+
+    Parameters
+    ----------
+    nms : list of two floats or None
+        IoU of the RPN's NMS for classification and for regression; None: the protocol's.
+    positive_fraction : float
+        Greatest share of positives among the RoIs of the first regressor; the classifier keeps the protocol's.
+    truth : bool
+        Whether ground truth joins the proposals of the first regressor.
+    """
+    heads = node.roi_heads
+    heads["_target_"] = DecoupledROIHeads
+    heads.regression_sampler = LazyCall(ROIHeads)(
+        num_classes=heads.num_classes,
+        batch_size_per_image=heads.batch_size_per_image,
+        positive_fraction=positive_fraction,
+        proposal_matcher=heads.proposal_matchers[0],
+        proposal_append_gt=truth,
+    )
+    node.proposal_generator["_target_"] = TwoListRPN
+    everywhere = run.protocol.rpn.nms_iou
+    node.proposal_generator.train_nms_thresh = [everywhere if one is None else one for one in nms]

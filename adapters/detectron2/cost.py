@@ -2,8 +2,11 @@
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Boxes
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
+
+from cascadebench.run import Run
+from cascadebench.test_stages import TestStage
 
 
 class _Dense(nn.Module):
@@ -20,24 +23,24 @@ class _Dense(nn.Module):
 
 
 class _Stages(nn.Module):
-    """RoIAlign and head of every stage."""
+    """RoIAlign and head of every stage, as far as a test stage needs them."""
 
-    def __init__(self, model: GeneralizedRCNN) -> None:
+    def __init__(self, model: GeneralizedRCNN, size: tuple[int, int], test_stage: TestStage) -> None:
         super().__init__()
-        self.heads = model.roi_heads
+        self.heads, self.size, self.test_stage = model.roi_heads, size, test_stage
 
     def forward(self, rois: Tensor, *features: Tensor) -> list[Tensor]:
-        outputs = []
-        for head, predictor in zip(self.heads.box_head, self.heads.box_predictor, strict=True):
-            outputs.extend(predictor(head(self.heads.box_pooler(list(features), [Boxes(rois)]))))
-        return outputs
+        levels = dict(zip(self.heads.box_in_features, features, strict=True))
+        outputs = self.heads.run_stages(levels, Instances(self.size, proposal_boxes=Boxes(rois)), [self.test_stage])
+        return [*outputs.boxes, *outputs.logits, *outputs.last_logits]
 
 
-def trace_parts(model: GeneralizedRCNN, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
+def trace_parts(model: GeneralizedRCNN, run: Run, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
     """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels."""
     shapes = model.backbone.output_shape()
     levels = [shapes[name] for name in model.roi_heads.box_in_features]
     features = [torch.zeros(1, level.channels, height // level.stride, width // level.stride) for level in levels]
     sides = torch.linspace(16, min(width, height), rois)
     boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
-    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (_Stages(model), (boxes, *features))]
+    stages = _Stages(model, (height, width), TestStage.parse(run.variant.headline))
+    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (stages, (boxes, *features))]

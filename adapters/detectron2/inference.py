@@ -1,5 +1,6 @@
 """From one resized image to the detections of every test stage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,21 @@ from torch import Tensor
 from adapters.contract import Detections, Prediction
 from adapters.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.test_stages import TestStage
 
 
 @torch.inference_mode()
-def predict_one(model: GeneralizedRCNN, record: ImageRecord, image: dict[str, Any]) -> Prediction:
-    """Run one resized image through the detector, which must be in evaluation mode."""
+def predict_one(
+    model: GeneralizedRCNN, record: ImageRecord, image: dict[str, Any], test_stages: Sequence[TestStage]
+) -> Prediction:
+    """Run one resized image through the detector, which must be in evaluation mode, and read test stages off."""
     images = model.preprocess_image([image])
     features = model.backbone(images.tensor)
     (proposals,), _ = model.proposal_generator(images, features, None)
     heads = model.roi_heads
-    outputs = heads.run_stages(features, proposals)
+    outputs = heads.run_stages(features, proposals, test_stages)
     found = {}
-    stages = cascade_test_stages(heads.num_cascade_stages)
-    for stage, boxes, scores in boxes_and_scores(stages, outputs):
+    for stage, boxes, scores in boxes_and_scores(test_stages, outputs):
         detected = heads.detect(stage.boxes - 1, boxes, scores, images.image_sizes[0])
         found[stage.label] = on_original(detected, record)
     objectness = proposals.objectness_logits.sigmoid()

@@ -7,7 +7,6 @@ from detectron2.config import LazyCall
 from detectron2.modeling.box_regression import Box2BoxTransform
 from omegaconf import DictConfig
 
-FIRST_STAGE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 CASCADE_TRAIN_POST_NMS = 2000
 
 
@@ -17,16 +16,14 @@ def keep_own_rules(node: DictConfig) -> None:
     Weights start as Detectron2 draws them, too; that is no part of the tree (:func:`.config.build_detector`).
     """
     heads = node.roi_heads
-    stages = len(heads.box_heads)
     # Boxes may shrink to nothing: the transform clamps from above alone.
     node.proposal_generator.box2box_transform = LazyCall(Box2BoxTransform)(weights=[1.0] * 4)
-    for stage, predictor in enumerate(heads.box_predictors):
+    for predictor in heads.box_predictors:
         # 10, 20 and 30 as they stand in Detectron2's files, in place of reciprocals of the deviations.
-        weights = [weight * (stage + 1) for weight in FIRST_STAGE_WEIGHTS]
+        weights = [round(weight, 6) for weight in predictor.box2box_transform.weights]
         predictor.box2box_transform = LazyCall(Box2BoxTransform)(weights=weights)
-        predictor.loss_weight = 1.0
-    # Every stage's loss counts fully in its head, and its share of the trunk's gradient is the same.
-    heads.trunk_gradient = [1 / stages] * stages
-    if stages > 1:
+    if any(share != 1 for share in heads.trunk_gradient):
+        # A cascade: every stage has the same share of the trunk's gradient.
+        heads.trunk_gradient = [1 / len(heads.trunk_gradient)] * len(heads.trunk_gradient)
         # Base-RCNN-FPN.yaml keeps 1000, which protocols have; the cascade's file raises it.
         node.proposal_generator.post_nms_topk[0] = CASCADE_TRAIN_POST_NMS

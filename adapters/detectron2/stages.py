@@ -1,4 +1,4 @@
-"""The stages of a cascade under control: how they train, and everything that they give at test time."""
+"""The stages of a detector under control: how they train, and everything that they give at test time."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.score_rules import StageOutputs
+from adapters.score_rules import StageOutputs, asks_for_last_rois
+from cascadebench.test_stages import TestStage
 
 
 class ScaledGradient(torch.autograd.Function):
@@ -38,19 +39,62 @@ class ControlledROIHeads(CascadeROIHeads):
     trunk_gradient : sequence of float
         For every stage the factor on the gradient that flows from its pooled features into neck and backbone.
         Detectron2's own cascade takes 1 / stages.
+    applications : int
+        How often the row of heads is run through at test.
     """
 
-    def __init__(self, *, trunk_gradient: Sequence[float], **arguments: Any) -> None:
+    def __init__(self, *, trunk_gradient: Sequence[float], applications: int = 1, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.trunk_gradient = [float(weight) for weight in trunk_gradient]
+        self.applications = applications
 
-    def _run_stage(self, features: list[Tensor], proposals: list[Instances], stage: int) -> tuple[Tensor, Tensor]:
-        pooled = self.box_pooler(features, [one.proposal_boxes for one in proposals])
-        if self.training:
-            pooled = ScaledGradient.apply(pooled, self.trunk_gradient[stage])
+    @property
+    def test_row(self) -> list[int]:
+        """Heads, from 0, in the order in which test runs them."""
+        return list(range(len(self.box_predictor))) * self.applications
+
+    @property
+    def regressors(self) -> int:
+        """Regressors in a row at test."""
+        return sum(self.box_predictor[head].regresses for head in self.test_row)
+
+    @property
+    def classifiers(self) -> int:
+        """Classifiers at test."""
+        return sum(self.box_predictor[head].classifies for head in self.test_row)
+
+    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Say what the layers of a stage make of pooled RoIs; a variant may do it otherwise.
+
+        Parameters
+        ----------
+        stage : int
+            From 0.
+        pooled : Tensor, float32 [R, channels, H, W]
+            The stage's own RoIs.
+
+        Returns
+        -------
+        logits : Tensor, float32 [R, classes + 1], or None
+            Background last; None: the stage does not classify.
+        deltas : Tensor, float32 [R, 4 or 4 * classes], or None
+            None: the stage does not regress.
+        """
         return self.box_predictor[stage](self.box_head[stage](pooled))
 
-    def run_stages(self, features: dict[str, Tensor], proposals: Instances) -> StageOutputs:
+    def pooled(self, levels: list[Tensor], proposals: list[Instances], stage: int) -> Tensor:
+        """Pool RoIs, image after image; in training the stage's share of the gradient flows back into the levels."""
+        features = self.box_pooler(levels, [one.proposal_boxes for one in proposals])
+        return ScaledGradient.apply(features, self.trunk_gradient[stage]) if self.training else features
+
+    def _run_stage(
+        self, features: list[Tensor], proposals: list[Instances], stage: int
+    ) -> tuple[Tensor | None, Tensor | None]:
+        return self.stage_forward(stage, self.pooled(features, proposals, stage))
+
+    def run_stages(
+        self, features: dict[str, Tensor], proposals: Instances, test_stages: Sequence[TestStage]
+    ) -> StageOutputs:
         """Run every stage on one image; nothing is filtered between stages, so that row n is proposal n throughout.
 
         Parameters
@@ -59,24 +103,33 @@ class ControlledROIHeads(CascadeROIHeads):
             The pyramid's levels by name.
         proposals : Instances
             With ``proposal_boxes``, in pixels of the resized image.
+        test_stages : sequence of TestStage
+            What will be read off the outputs; only some need the classifiers on the last stage's RoIs.
         """
         levels = [features[name] for name in self.box_in_features]
         outputs = StageOutputs([], [], [])
         entering = proposals
-        for head, predictor in zip(self.box_head, self.box_predictor, strict=True):
-            if outputs.boxes:
-                entering = Instances(proposals.image_size, proposal_boxes=Boxes(outputs.boxes[-1]))
-            pooled = self.box_pooler(levels, [entering.proposal_boxes])
-            predictions = predictor(head(pooled))
-            (decoded,) = predictor.predict_boxes(predictions, [entering])
-            clipped = Boxes(decoded.reshape(-1, 4))
-            clipped.clip(proposals.image_size)
-            outputs.boxes.append(clipped.tensor.reshape(decoded.shape))
-            outputs.logits.append(predictions[0])
-        earlier = zip(self.box_head[:-1], self.box_predictor[:-1], strict=True)
-        outputs.last_logits.extend(predictor(head(pooled))[0] for head, predictor in earlier)
-        outputs.last_logits.append(outputs.logits[-1])
+        for stage in self.test_row:
+            pooled = self.pooled(levels, [entering], stage)
+            logits, deltas = self.stage_forward(stage, pooled)
+            outputs.boxes.append(self.decoded(stage, deltas, entering))
+            if logits is not None:
+                outputs.logits.append(logits)
+            moved = one_box_each(outputs.boxes[-1], logits)
+            entering = Instances(proposals.image_size, proposal_boxes=Boxes(moved))
+        if asks_for_last_rois(test_stages):
+            classifying = self.test_row[: len(outputs.logits)]
+            earlier = classifying[: len(self.test_row) - 1]
+            outputs.last_logits.extend(self.stage_forward(stage, pooled)[0] for stage in earlier)
+            outputs.last_logits.extend(outputs.logits[len(earlier) :])
         return outputs
+
+    def decoded(self, stage: int, deltas: Tensor, proposals: Instances) -> Tensor:
+        """Boxes of a stage's regressor on one image, clipped to it: float32 [R, 4 or 4 * classes]."""
+        (decoded,) = self.box_predictor[stage].predict_boxes((None, deltas), [proposals])
+        clipped = Boxes(decoded.reshape(-1, 4))
+        clipped.clip(proposals.image_size)
+        return clipped.tensor.reshape(decoded.shape)
 
     def detect(self, stage: int, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Instances:
         """Filter by score, suppress and keep the best, by the numbers of a stage's predictor.
@@ -84,7 +137,7 @@ class ControlledROIHeads(CascadeROIHeads):
         Parameters
         ----------
         stage : int
-            From 0.
+            Place in the row of test, from 0.
         boxes : Tensor, float32 [R, 4 or 4 * classes]
             In pixels of the resized image.
         scores : Tensor, float32 [R, classes + 1]
@@ -92,9 +145,29 @@ class ControlledROIHeads(CascadeROIHeads):
         size : tuple of int
             Height and width of the resized image.
         """
-        predictor = self.box_predictor[stage]
+        predictor = self.box_predictor[self.test_row[stage]]
         (detected,), _ = fast_rcnn_inference(
             [boxes], [scores], [size], predictor.test_score_thresh, predictor.test_nms_thresh,
             predictor.test_topk_per_image,
         )  # fmt: skip
         return detected
+
+
+def one_box_each(boxes: Tensor, logits: Tensor | None) -> Tensor:
+    """Choose the box of the class, background apart, that scores highest.
+
+    Parameters
+    ----------
+    boxes : Tensor, float32 [R, 4 or 4 * classes]
+        With one box for all classes there is nothing to choose.
+    logits : Tensor, float32 [R, classes + 1], or None
+        Of the same RoIs; None where there is nothing to choose.
+
+    Returns
+    -------
+    Tensor, float32 [R, 4]
+    """
+    if boxes.shape[1] == 4:
+        return boxes
+    classes = logits[:, :-1].argmax(1)
+    return boxes.reshape(len(boxes), -1, 4)[torch.arange(len(boxes), device=boxes.device), classes]

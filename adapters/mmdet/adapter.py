@@ -20,7 +20,6 @@ from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
-from adapters.mmdet.stages import run_stages
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession
@@ -65,7 +64,7 @@ class MMDetectionAdapter:
         self, model: nn.Module, run: Run, width: int, height: int, rois: int
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
-        return trace_parts(model, width, height, rois)
+        return trace_parts(model, run.variant.headline, width, height, rois)
 
     def train(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
@@ -88,9 +87,9 @@ def predict_one(run: Run, model: nn.Module, record: ImageRecord, batch: dict) ->
     sample = batch["data_samples"][0]
     features = model.extract_feat(batch["inputs"])
     proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)[0]
-    outputs = run_stages(model.roi_head, features, proposals.bboxes, sample.img_shape)
-    found = {}
     stages = run.variant.test_stages
+    outputs = model.roi_head.run_stages(features, proposals.bboxes, sample.img_shape, stages)
+    found = {}
     for stage, boxes, scores in boxes_and_scores(stages, outputs):
         rows, labels = multiclass_nms(
             boxes, scores, model.test_cfg.rcnn.score_thr, model.test_cfg.rcnn.nms, model.test_cfg.rcnn.max_per_img

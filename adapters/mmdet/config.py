@@ -14,12 +14,15 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
 from adapters.initial_weights import fill_with_common_weights
-from adapters.mmdet import alignment, own_rules, stages  # noqa: F401 (alignment and stages register their modules)
+from adapters.mmdet import own_rules, sampling  # noqa: F401 (sampling and what it imports register their modules)
 from adapters.mmdet.weights import common_name
 from adapters.variant_module import variant_module
+from cascadebench.backbone import NORM_GROUPS
 from cascadebench.run import Run
+from cascadebench.stages import StageSettings, stage_settings
 
 STRIDES = (4, 8, 16, 32, 64)
+GROUP_NORM = {"type": "GN", "num_groups": NORM_GROUPS, "requires_grad": True}
 
 
 def build_detector(run: Run) -> BaseModel:
@@ -46,9 +49,9 @@ def detector_config(run: Run) -> dict[str, Any]:
 
 
 def base_config(run: Run) -> dict[str, Any]:
-    """Faster R-CNN FPN with one class-agnostic head: what all variants have in common."""
+    """Faster R-CNN FPN, the first stage alone: what all variants have in common."""
     protocol = run.protocol
-    return {
+    config = {
         "type": "FasterRCNN",
         "data_preprocessor": {
             "type": "DetDataPreprocessor",
@@ -60,16 +63,13 @@ def base_config(run: Run) -> dict[str, Any]:
         "backbone": backbone_config(run),
         "neck": {
             "type": "FPN",
-            "in_channels": feature_channels(run),
+            "in_channels": run.backbone.channels,
             "out_channels": protocol.neck.channels,
             "num_outs": len(STRIDES),
+            "norm_cfg": GROUP_NORM if run.backbone.norm == "group" else None,
         },
         "rpn_head": proposal_network_config(run),
-        "roi_head": {
-            "type": "StandardRoIHead",
-            "bbox_roi_extractor": roi_extractor_config(run),
-            "bbox_head": box_head_config(run, protocol.heads.target_stds),
-        },
+        "roi_head": {"type": "ControlledCascadeRoIHead", "bbox_roi_extractor": roi_extractor_config(run)},
         "train_cfg": {
             "rpn": {
                 "assigner": {
@@ -86,7 +86,6 @@ def base_config(run: Run) -> dict[str, Any]:
                 "debug": False,
             },
             "rpn_proposal": proposals_config(protocol.rpn.train_pre_nms, protocol.rpn.train_post_nms, run),
-            "rcnn": stage_training_config(run, protocol.heads.iou_threshold),
         },
         "test_cfg": {
             "rpn": proposals_config(protocol.rpn.test_pre_nms, protocol.rpn.test_post_nms, run),
@@ -97,27 +96,66 @@ def base_config(run: Run) -> dict[str, Any]:
             },
         },
     }
+    first = stage_settings(run)[0]
+    set_stages(config, run, [first], [box_head_config(run, first)])
+    return config
 
 
-def feature_channels(run: Run) -> list[int]:
-    """Output channels of the four residual stages; bottleneck blocks have four times the base."""
-    expansion = 1 if run.backbone.depth < 50 else 4
-    return [run.backbone.base_channels * expansion * 2**stage for stage in range(4)]
+def set_stages(
+    config: dict[str, Any], run: Run, settings: list[StageSettings], box_heads: list[dict[str, Any]]
+) -> None:
+    """Give the detector these heads, trained as the settings say; heads without a regressor come last."""
+    regressors = sum(stage.has_regressor for stage in settings)
+    config["roi_head"] |= {
+        "num_stages": regressors,
+        # The weights of a stage's losses stand in its head.
+        "stage_loss_weights": [1.0] * regressors,
+        "trunk_gradient": [stage.trunk_gradient for stage in settings],
+        "bbox_head": box_heads,
+    }
+    training = [stage_training_config(run, stage.iou_threshold) for stage in settings]
+    for later in training[1:]:
+        # All boxes that the stage before regressed: no sampling, no ground truth added again.
+        later["sampler"] = {"type": "PseudoSampler"}
+    config["train_cfg"]["rcnn"] = training
+
+
+def sample_apart(config: dict[str, Any], run: Run, positive_fraction: float, add_ground_truth: bool) -> None:
+    """Give classification and regression proposals and RoIs of their own in training.
+
+    Parameters
+    ----------
+    positive_fraction : float
+        Greatest share of positives among the RoIs of regression.
+    add_ground_truth : bool
+        Whether ground truth joins the proposals of regression.
+    """
+    everywhere = run.protocol.rpn.nms_iou
+    given = [run.variant.options[name] for name in ("nms_cls", "nms_reg")]
+    config["rpn_head"] |= {
+        "type": "CommonRulesTwoListRPNHead",
+        "train_nms_iou": [everywhere if overlap is None else overlap for overlap in given],
+    }
+    config["roi_head"]["type"] = "DecoupledRoIHead"
+    sampler = sampler_config(run.protocol.heads.rois_per_image, positive_fraction, add_ground_truth)
+    config["train_cfg"]["rcnn"][0]["regression_sampler"] = sampler
 
 
 def backbone_config(run: Run) -> dict[str, Any]:
-    """A residual network whose frozen part and batch norm follow the protocol."""
-    training = run.protocol.backbone
+    """A residual network whose frozen part and batch norm follow the protocol; a group norm always learns."""
+    backbone, training = run.backbone, run.protocol.backbone
+    batch_norm = {"type": "BN", "requires_grad": training.batch_norm != "frozen"}
+    grouped = {"type": "ResNeXt", "groups": backbone.groups, "base_width": backbone.width_per_group}
     return {
-        "type": "ResNet",
-        "depth": run.backbone.depth,
-        "base_channels": run.backbone.base_channels,
-        "stem_channels": run.backbone.base_channels,
+        **(grouped if backbone.groups > 1 else {"type": "ResNet"}),
+        "depth": backbone.depth,
+        "base_channels": backbone.base_channels,
+        "stem_channels": backbone.base_channels,
         # MMDetection counts the stem as stage 0 and says -1 for none.
         "frozen_stages": training.frozen_stages - 1,
-        "norm_cfg": {"type": "BN", "requires_grad": training.batch_norm != "frozen"},
+        "norm_cfg": GROUP_NORM if backbone.norm == "group" else batch_norm,
         "norm_eval": training.batch_norm != "trained",
-        "style": "caffe" if run.backbone.stride_in_1x1 else "pytorch",
+        "style": "caffe" if backbone.stride_in_1x1 else "pytorch",
     }
 
 
@@ -158,20 +196,41 @@ def roi_extractor_config(run: Run) -> dict[str, Any]:
     }
 
 
-def box_head_config(run: Run, target_stds: tuple[float, ...], class_agnostic: bool = True) -> dict[str, Any]:
-    """One head: two fully connected layers, a softmax classifier and an L1 box regressor."""
+def box_head_config(
+    run: Run, stage: StageSettings, shared: bool = True, regression_convolutions: bool = False
+) -> dict[str, Any]:
+    """One head: fully connected layers, a softmax classifier and an L1 box regressor, as far as the stage has them.
+
+    Parameters
+    ----------
+    shared : bool
+        Whether classifier and regressor read the same two layers, or have two each.
+    regression_convolutions : bool
+        Residual convolutions in place of the regressor's own two layers.
+    """
     heads = run.protocol.heads
     return {
-        "type": "Shared2FCBBoxHead",
+        "type": "ControlledBoxHead",
+        "with_cls": stage.has_classifier,
+        "with_reg": stage.has_regressor,
+        "num_shared_fcs": 2 if shared else 0,
+        "num_cls_fcs": 2 if stage.has_classifier and not shared else 0,
+        "num_reg_fcs": 2 if stage.has_regressor and not shared else 0,
+        "regression_convolutions": regression_convolutions,
         "in_channels": run.protocol.neck.channels,
         "fc_out_channels": heads.width,
         "roi_feat_size": heads.pool_size,
         "num_classes": len(run.dataset.categories),
-        "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(target_stds)},
-        "reg_class_agnostic": class_agnostic,
-        "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
-        "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
+        "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(stage.target_stds)},
+        "reg_class_agnostic": bool(stage.class_agnostic),
+        "loss_cls": classification_loss_config(stage),
+        "loss_bbox": {"type": "L1Loss", "loss_weight": stage.regression_weight},
     }
+
+
+def classification_loss_config(stage: StageSettings) -> dict[str, Any]:
+    """Softmax cross-entropy with the stage's weight."""
+    return {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": stage.classification_weight}
 
 
 def sampler_config(number: int, positive_fraction: float, add_ground_truth: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.mmdet.config import STRIDES
-from adapters.mmdet.stages import stage_modules
+from cascadebench.test_stages import TestStage
 
 
 class _Dense(nn.Module):
@@ -20,24 +20,22 @@ class _Dense(nn.Module):
 
 
 class _Stages(nn.Module):
-    """RoIAlign and head of every stage."""
+    """Everything after the proposals that the headline's detections need."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, headline: TestStage, image_shape: tuple[int, int]) -> None:
         super().__init__()
-        self.extractors = nn.ModuleList(extractor for extractor, _ in stage_modules(model.roi_head))
-        self.heads = nn.ModuleList(head for _, head in stage_modules(model.roi_head))
+        self.roi_head, self.headline, self.image_shape = model.roi_head, headline, image_shape
 
-    def forward(self, rois: Tensor, *features: Tensor) -> list[Tensor]:
-        outputs = []
-        for extractor, head in zip(self.extractors, self.heads, strict=True):
-            outputs.extend(head(extractor(features, rois)))
-        return outputs
+    def forward(self, boxes: Tensor, *features: Tensor) -> list[Tensor]:
+        outputs = self.roi_head.run_stages(features, boxes, self.image_shape, [self.headline])
+        return [*outputs.boxes, *outputs.logits, *outputs.last_logits]
 
 
-def trace_parts(model: nn.Module, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
+def trace_parts(model: nn.Module, headline: str, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
     """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels."""
     channels = model.neck.out_channels
     features = tuple(torch.zeros(1, channels, height // stride, width // stride) for stride in STRIDES[:4])
     sides = torch.linspace(16, min(width, height), rois)
-    boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
-    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (_Stages(model), (boxes, *features))]
+    boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
+    stages = _Stages(model, TestStage.parse(headline), (height, width))
+    return [(_Dense(model), (torch.zeros(1, 3, height, width),)), (stages, (boxes, *features))]

@@ -7,9 +7,8 @@ Detections still come from this project's test stages, which include MMDetection
 
 from typing import Any
 
-from cascadebench.cascade import stage_weights
-
 from cascadebench.run import Run
+from cascadebench.stages import trunk_gradients
 
 
 def apply_to(run: Run) -> bool:
@@ -25,7 +24,7 @@ def image_backend(run: Run) -> str:
 def keep_own_rules(config: dict[str, Any], run: Run) -> None:
     """Change a detector's configuration from the common rules to MMDetection's own."""
     # Losses divided by the sampled anchors; anchors in padding take no part.
-    config["rpn_head"]["type"] = "RPNHead"
+    config["rpn_head"]["type"] = config["rpn_head"]["type"].removeprefix("CommonRules")
     # Each ground truth's best anchor is positive from this IoU on, and regresses to that ground truth.
     config["train_cfg"]["rpn"]["assigner"] |= {"type": "MaxIoUAssigner", "min_pos_iou": 0.3}
     if config["type"] == "CascadeRCNN":
@@ -39,11 +38,10 @@ def _keep_cascade_rules(config: dict[str, Any], run: Run) -> None:
     config["rpn_head"]["loss_bbox"] = {"type": "SmoothL1Loss", "beta": 1 / 9, "loss_weight": 1.0}
     roi_head, stages = config["roi_head"], run.variant.stages
     # A stage's weight acts on its whole loss, so on the head's gradient and the trunk's alike.
-    roi_head["type"] = "CascadeRoIHead"
-    del roi_head["trunk_gradient"]
-    roi_head["stage_loss_weights"] = stage_weights(run.variant.options["stage_loss"], stages)
+    roi_head["stage_loss_weights"] = trunk_gradients(run.variant.options["stage_loss"], stages)
+    roi_head["trunk_gradient"] = [1.0] * stages
     for head in roi_head["bbox_head"]:
-        head["type"] = "Shared2FCBBoxHead"
+        head["type"] = "StageBoxHead"  # drops what began as ground truth
         head["loss_bbox"] = {"type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 1.0}
         # The template writes thirds as .033 and .067.
         head["bbox_coder"]["target_stds"] = [round(std, 3) for std in head["bbox_coder"]["target_stds"]]

@@ -1,6 +1,7 @@
 """MMEngine's runner, driven for one training session."""
 
 import logging
+import re
 from typing import Any
 
 import torch
@@ -16,20 +17,19 @@ from torch.utils.data import DataLoader
 from adapters.training_session import TrainingSession
 from cascadebench.run import Run
 
-LOSS_NAMES = {
-    "loss_rpn_cls": "rpn_classification",
-    "loss_rpn_bbox": "rpn_regression",
-    "loss_cls": "stage1_classification",
-    "loss_bbox": "stage1_regression",
-}
+RPN_LOSSES = {"loss_rpn_cls": "rpn_classification", "loss_rpn_bbox": "rpn_regression"}
+TASKS = {"cls": "classification", "bbox": "regression"}
 
 
 def loss_name(name: str) -> str:
-    """Translate MMDetection's name of a loss term: ``s1.loss_cls`` becomes ``stage2_classification``."""
-    if name in LOSS_NAMES:
-        return LOSS_NAMES[name]
-    stage, term = name.split(".")
-    return LOSS_NAMES[term].replace("stage1", f"stage{int(stage[1:]) + 1}")
+    """Translate MMDetection's name of a loss term: ``s1.loss_cls`` becomes ``stage2_classification``.
+
+    ``s0.loss_cls3`` is the third classifier's on the first stage's RoIs, ``stage3_classification``.
+    """
+    if name in RPN_LOSSES:
+        return RPN_LOSSES[name]
+    stage, task, classifier = re.fullmatch(r"s(\d)\.loss_(cls|bbox)(\d?)", name).groups()
+    return f"stage{classifier or int(stage) + 1}_{TASKS[task]}"
 
 
 def optimizer_config(run: Run) -> dict[str, Any]:

@@ -2,24 +2,37 @@
 
 import re
 
-import torch
 from torch import nn
 
-from cascadebench.errors import InputError
+from adapters.backbone_weights import fill_backbone
 from cascadebench.run import Run
 
 TENSORS = ("weight", "bias", "running_mean", "running_var")
 MODULES = {
     "backbone.conv1": "backbone.stem.conv",
     "backbone.bn1": "backbone.stem.norm",
+    "backbone.gn1": "backbone.stem.norm",
     "rpn_head.rpn_conv": "rpn.conv",
     "rpn_head.rpn_cls": "rpn.objectness",
     "rpn_head.rpn_reg": "rpn.deltas",
 }
 """Common names of the modules that every detector has once."""
-IN_BLOCK = {"conv": "conv", "bn": "norm", "downsample.0": "shortcut.conv", "downsample.1": "shortcut.norm"}
+IN_BLOCK = {
+    "conv": "conv", "bn": "norm", "gn": "norm", "downsample.0": "shortcut.conv", "downsample.1": "shortcut.norm",
+}  # fmt: skip
 IN_NECK = {"lateral_convs": "lateral", "fpn_convs": "output"}
-IN_HEAD = {"shared_fcs.0": "fc1", "shared_fcs.1": "fc2", "fc_cls": "classifier", "fc_reg": "regressor"}
+IN_HEAD = {
+    r"shared_fcs\.0": "fc1",
+    r"shared_fcs\.1": "fc2",
+    r"cls_fcs\.0": "classification.fc1",
+    r"cls_fcs\.1": "classification.fc2",
+    r"reg_fcs\.0": "regression.fc1",
+    r"reg_fcs\.1": "regression.fc2",
+    r"regression_convolutions\.blocks\.(.*)": r"regression.block\1",
+    "fc_cls": "classifier",
+    "fc_reg": "regressor",
+}
+IN_SHARING = {"embeddings": "embedding", "reductions": "reduction"}
 
 
 def common_name(name: str) -> str | None:
@@ -43,38 +56,33 @@ def _common_module(module: str) -> str | None:
     """Translate a module's name; None if the table has none."""
     if module in MODULES:
         return MODULES[module]
-    if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(conv|bn)(\d)", module):
+    if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(conv|bn|gn)(\d)", module):
         stage, block, kind, number = found.groups()
         return f"backbone.stage{stage}.{block}.{IN_BLOCK[kind]}{number}"
     if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(downsample\.[01])", module):
         stage, block, kind = found.groups()
         return f"backbone.stage{stage}.{block}.{IN_BLOCK[kind]}"
-    if found := re.fullmatch(r"neck\.(lateral_convs|fpn_convs)\.(\d)\.conv", module):
-        kind, level = found.groups()
-        return f"neck.{IN_NECK[kind]}{int(level) + 2}"  # MMDetection counts the pyramid's levels from 0
-    if found := re.fullmatch(r"roi_head\.bbox_head\.(?:(\d+)\.)?(shared_fcs\.[01]|fc_cls|fc_reg)", module):
-        stage, kind = found.groups()
-        return f"heads.{int(stage or 0) + 1}.{IN_HEAD[kind]}"  # a head that is no cascade has no number
+    if found := re.fullmatch(r"neck\.(lateral_convs|fpn_convs)\.(\d)\.(conv|gn)", module):
+        kind, level, part = found.groups()
+        # MMDetection counts the pyramid's levels from 0.
+        return f"neck.{IN_NECK[kind]}{int(level) + 2}{'.norm' if part == 'gn' else ''}"
+    if found := re.fullmatch(r"roi_head\.sharing\.(embeddings|reductions)\.(\d)", module):
+        kind, stage = found.groups()
+        return f"heads.{stage}.{IN_SHARING[kind]}"
+    if found := re.fullmatch(r"roi_head\.bbox_head\.(\d)\.(.*)", module):
+        stage, inside = found.groups()
+        return _in_head(int(stage) + 1, inside)  # MMDetection counts heads from 0
+    return None
+
+
+def _in_head(stage: int, module: str) -> str | None:
+    """Translate the name of a module of a head."""
+    for pattern, common in IN_HEAD.items():
+        if found := re.fullmatch(pattern, module):
+            return f"heads.{stage}.{found.expand(common)}"
     return None
 
 
 def load_backbone_weights(model: nn.Module, run: Run) -> None:
-    """Fill the backbone from torchvision's state dict, whose names MMDetection's ResNet shares.
-
-    Raises
-    ------
-    InputError
-        If the file is missing or another one, or a tensor of the backbone has no counterpart of its shape.
-    """
-    path = run.backbone.weights.find()
-    given = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = model.backbone.state_dict()
-    missing = [name for name, tensor in wanted.items() if name not in given or given[name].shape != tensor.shape]
-    # Files from before torch 0.4.1 do not count batches; the counter takes no part when statistics have a momentum.
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    if missing:
-        raise InputError(f"{path}: no tensor of the right shape for {missing[0]} (and {len(missing) - 1} more)")
-    left = sorted(set(given) - set(wanted) - {"fc.weight", "fc.bias"})
-    if left:
-        raise InputError(f"{path}: {left[0]} (and {len(left) - 1} more) has no place in the backbone")
-    model.backbone.load_state_dict(given, strict=False)
+    """Fill the backbone from the run's file; raises InputError if it does not fit."""
+    fill_backbone(model, common_name, run)

@@ -12,13 +12,12 @@ SIDE_FACTORS = [0.016, 62.5]
 """Least and greatest factor on a box's side, 16 / 1000 and 1000 / 16."""
 
 
-def _blocks(run: Run) -> list[int]:
-    return {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3]}[run.backbone.depth]
+def _batch_norm(run: Run) -> str:
+    return "none" if run.backbone.norm == "group" else run.protocol.backbone.batch_norm
 
 
-def _channels(run: Run) -> list[int]:
-    expansion = 4 if run.backbone.depth >= 50 else 1
-    return [run.backbone.base_channels * expansion * 2**stage for stage in range(4)]
+def _neck_norm(run: Run) -> str:
+    return "group" if run.backbone.norm == "group" else "none"
 
 
 def _anchor_sides(run: Run) -> list[float]:
@@ -74,15 +73,22 @@ def _trained_by(sharing: str, part: str) -> Callable[[Run], list[list[int]]]:
 
 
 BACKBONE = (
-    Control("backbone.blocks", "Residual blocks per stage.", expected=_blocks),
-    Control("backbone.channels", "Output channels per stage.", expected=_channels),
+    Control("backbone.blocks", "Residual blocks per stage.", expected=value("backbone.blocks")),
+    Control("backbone.channels", "Output channels per stage.", expected=value("backbone.channels")),
+    Control(
+        "backbone.inner_channels",
+        "Channels of a block's last 3x3 convolution, per stage.",
+        expected=value("backbone.inner_channels"),
+    ),
+    Control("backbone.groups", "Groups of the bottlenecks' 3x3 convolutions.", expected=value("backbone.groups")),
+    Control("backbone.norm", "Norm of the residual network.", expected=value("backbone.norm")),
     Control(
         "backbone.stride_in_1x1",
         "Whether a bottleneck strides in its first 1x1 convolution.",
         expected=value("backbone.stride_in_1x1"),
     ),
     Control("backbone.frozen_parameters", "Backbone parameters that do not learn.", kind="equal"),
-    Control("backbone.batch_norm", "What batch norm learns.", expected=value("protocol.backbone.batch_norm")),
+    Control("backbone.batch_norm", "What batch norm learns; none: there is no batch norm.", expected=_batch_norm),
     Control(
         "backbone.weights_sha256",
         "Checksum of the file of backbone weights; none: random weights.",
@@ -93,6 +99,7 @@ BACKBONE = (
     ),
     Control("weights.first_head_sha256", "Hash of the first head's initial weights.", kind="equal", per_seed=True),
     Control("neck.channels", "Channels of every pyramid level.", expected=value("protocol.neck.channels")),
+    Control("neck.norm", "Norm of the pyramid's convolutions.", expected=_neck_norm),
     Control("neck.levels", "Pyramid levels.", expected=always(5)),
     Control("neck.last_level", "Probe: how the coarsest level comes from the one before.", expected=always("max_pool")),
     Control("neck.top_down", "Probe: how a coarser level is enlarged.", expected=always("nearest")),

@@ -1,4 +1,4 @@
-"""Dataset cards: where a COCO-format dataset is and what it must contain."""
+"""Dataset cards: where a dataset is and what it must contain."""
 
 import hashlib
 from pathlib import Path
@@ -29,17 +29,12 @@ class Split(Configuration):
     """Expected SHA-256 of the annotation file; null: not checked."""
 
 
-class Folder(Configuration):
-    """A dataset that lies on disk."""
+class OnDisk(Configuration):
+    """What every dataset that lies on disk has."""
 
-    kind: Literal["folder"] = "folder"
     root: Annotated[tuple[str, ...], MinLen(1)]
     """Places to look, the first that exists is taken; ``${NAME}`` stands for an environment variable; relative paths
     start at the project."""
-    train: Split
-    val: Split
-    boxes_without_area: Literal["refuse", "drop"] = "refuse"
-    """What to do with annotations of no width or height; dropped ones are counted in ``lock.json``."""
 
     def find(self, card: str) -> Path:
         """Return the first root that exists; raises InputError listing what was tried."""
@@ -50,6 +45,52 @@ class Folder(Configuration):
             if expanded and (PROJECT / expanded).is_dir():
                 return (PROJECT / expanded).resolve()
         raise InputError(f"dataset {card!r}: no folder at any root of its card; tried: {', '.join(tried)}")
+
+
+class Folder(OnDisk):
+    """A folder with COCO annotation files."""
+
+    kind: Literal["folder"] = "folder"
+    train: Split
+    val: Split
+    boxes_without_area: Literal["refuse", "drop"] = "refuse"
+    """What to do with annotations of no width or height; dropped ones are counted in ``lock.json``."""
+    segmentations: bool = False
+    """Whether the annotations, all of them, have segmentations that are kept: variants with masks need them."""
+
+    def annotation_files(self) -> list[str]:
+        """Annotation files, relative to the root."""
+        return [split.annotations for split in (self.train, self.val)]
+
+
+class VocImageSet(Configuration):
+    """A list of images of PASCAL VOC."""
+
+    folder: str
+    """Folder of a year, which holds ``Annotations``, ``ImageSets`` and ``JPEGImages``, relative to the root."""
+    image_set: str
+    """Name of the list, ``ImageSets/Main/<image_set>.txt``."""
+    image_count: Annotated[int, Ge(1)] | None = None
+    """Expected number of images; null: not checked."""
+
+    @property
+    def list_file(self) -> str:
+        """The list, relative to the root."""
+        return f"{self.folder}/ImageSets/Main/{self.image_set}.txt"
+
+
+class Voc(OnDisk):
+    """PASCAL VOC's folders and XML files (:mod:`cascadebench.datasets.voc`)."""
+
+    kind: Literal["voc"]
+    train: Annotated[tuple[VocImageSet, ...], MinLen(1)]
+    """Lists that are trained on, one after the other."""
+    val: Annotated[tuple[VocImageSet, ...], MinLen(1)]
+    """Lists that are evaluated on."""
+
+    def annotation_files(self) -> list[str]:
+        """Lists of images, relative to the root; the XML files are too many to be named one by one."""
+        return [part.list_file for part in (*self.train, *self.val)]
 
 
 class Synthetic(Configuration):
@@ -66,7 +107,7 @@ class Synthetic(Configuration):
 
 
 def _kind_of_data(data: Any) -> str:
-    """Tell which of the two is meant, so that an error speaks of that one alone; a folder need not say so."""
+    """Tell which kind is meant, so that an error speaks of that one alone; a folder need not say so."""
     return data.get("kind", "folder") if isinstance(data, dict) else getattr(data, "kind", "folder")
 
 
@@ -80,7 +121,8 @@ class DatasetCard(Configuration):
     categories: Annotated[tuple[str, ...], MinLen(1)]
     """Category names in the order of their ids in the annotation files."""
     data: Annotated[
-        Annotated[Folder, Tag("folder")] | Annotated[Synthetic, Tag("synthetic")], Discriminator(_kind_of_data)
+        Annotated[Folder, Tag("folder")] | Annotated[Synthetic, Tag("synthetic")] | Annotated[Voc, Tag("voc")],
+        Discriminator(_kind_of_data),
     ]
 
     @model_validator(mode="after")
@@ -91,17 +133,25 @@ class DatasetCard(Configuration):
 
     def annotation_files(self) -> list[str]:
         """Annotation files on disk that the prepared dataset is made from; none if it is drawn or not found."""
-        if not isinstance(self.data, Folder):
+        if isinstance(self.data, Synthetic):
             return []
         try:
             root = self.data.find(self.name)
         except InputError:
             return []  # `prepare` says what is missing; planning works without the data
-        return [str(root / split.annotations) for split in (self.data.train, self.data.val)]
+        return [str(root / file) for file in self.data.annotation_files()]
+
+    @property
+    def segmentations(self) -> bool:
+        """Whether the prepared dataset has a mask for every box."""
+        return isinstance(self.data, Synthetic) or (isinstance(self.data, Folder) and self.data.segmentations)
 
     def identity(self) -> dict:
         """What a run's identity hashes: everything but the title, the source and where the folder lies."""
-        return self.model_dump(mode="json", exclude={"title": True, "source": True, "data": {"root"}})
+        value = self.model_dump(mode="json", exclude={"title": True, "source": True, "data": {"root"}})
+        if not value["data"].get("segmentations", True):
+            del value["data"]["segmentations"]  # without them a dataset is what it was before there were any
+        return value
 
     def digest(self) -> str:
         """SHA-256 of :meth:`identity`, 64 hex digits."""

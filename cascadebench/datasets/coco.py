@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
 
 from cascadebench.errors import InputError
+from cascadebench.masks import problem_with
 
 Id = Annotated[int, Ge(0), Le(2**63 - 1)]
 Side = Annotated[int, Gt(0)]
@@ -19,7 +20,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[^\x00]+$")]
 
 
 class Record(BaseModel):
-    """Base of the records: strict types, finite numbers; other keys (segmentation, licence, ...) are not read."""
+    """Base of the records: strict types, finite numbers; other keys (licence, captions, ...) are not read."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 
@@ -45,6 +46,13 @@ class Annotation(Record):
     iscrowd: Annotated[int, Ge(0), Le(1)] = 0
 
 
+class SegmentedAnnotation(Annotation):
+    """One box and the mask of what is in it."""
+
+    segmentation: Any = None
+    """As :mod:`cascadebench.masks` describes it, but not checked yet."""
+
+
 class Category(Record):
     """One category."""
 
@@ -59,6 +67,12 @@ class Annotations(Record):
     images: Annotated[list[Image], MinLen(1), FailFast()]
     annotations: Annotated[list[Annotation], MinLen(1), FailFast()]
     categories: Annotated[list[Category], MinLen(1), FailFast()]
+
+
+class SegmentedAnnotations(Annotations):
+    """A whole file with masks."""
+
+    annotations: Annotated[list[SegmentedAnnotation], MinLen(1), FailFast()]
 
 
 @dataclass(frozen=True)
@@ -82,8 +96,14 @@ class AnnotationFile:
     categories: list[Category]
 
 
-def read_annotations(path: Path) -> AnnotationFile:
+def read_annotations(path: Path, segmentations: bool = False) -> AnnotationFile:
     """Read a COCO annotation file.
+
+    Parameters
+    ----------
+    segmentations : bool
+        Read masks too: every annotation is a :class:`SegmentedAnnotation`, whose segmentation may be missing or wrong
+        (:func:`check_segmentations`).
 
     Raises
     ------
@@ -97,7 +117,7 @@ def read_annotations(path: Path) -> AnnotationFile:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        found = Annotations.model_validate_json(content)
+        found = (SegmentedAnnotations if segmentations else Annotations).model_validate_json(content)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise InputError(f"{path}: {_place(problem['loc'], content)}{_sentence(problem)}") from error
@@ -131,6 +151,22 @@ def check_same_categories(train: AnnotationFile, val: AnnotationFile) -> None:
             f"{val.path}: categories: {len(val.categories)} of them, {len(train.categories)} in {train.path}; "
             "train and val must have the same"
         )
+
+
+def check_segmentations(file: AnnotationFile) -> None:
+    """Raise InputError naming the first annotation whose segmentation is missing, malformed or not of its image."""
+    size_of = {image.id: (image.width, image.height) for image in file.images}
+    for annotation in file.annotations:
+        where = f"{file.path}: annotation {annotation.id}: segmentation"
+        if not annotation.segmentation:
+            without = sum(not other.segmentation for other in file.annotations)
+            raise InputError(
+                f"{where}: missing, as in {without} of {len(file.annotations)} annotations; 'segmentations: true' in "
+                "the card asks for all"
+            )
+        problem = problem_with(annotation.segmentation, *size_of[annotation.image_id])
+        if problem:
+            raise InputError(f"{where}: {problem}")
 
 
 def _check_references(path: Path, found: Annotations) -> None:

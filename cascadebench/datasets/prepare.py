@@ -1,6 +1,6 @@
-"""Checking a COCO-format dataset against its card and writing it as every adapter and the evaluation read it.
+"""Checking a dataset against its card and writing it as every adapter and the evaluation read it.
 
-Only boxes are evaluated for now, so segmentations, keypoints and captions are left behind.
+Boxes are kept, and segmentations if the card says that there are any; keypoints and captions are left behind.
 """
 
 import json
@@ -16,9 +16,17 @@ import yaml
 from PIL import Image as Picture
 
 from cascadebench.configuration import validated
-from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic
-from cascadebench.datasets.coco import AnnotationFile, Image, check_same_categories, read_annotations
+from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic, Voc
+from cascadebench.datasets.coco import (
+    AnnotationFile,
+    Image,
+    SegmentedAnnotation,
+    check_same_categories,
+    check_segmentations,
+    read_annotations,
+)
 from cascadebench.datasets.synthetic import draw
+from cascadebench.datasets.voc import read_voc
 from cascadebench.errors import InputError
 from cascadebench.files import inside, sha256_of, write_json
 
@@ -44,9 +52,10 @@ def prepare(card: DatasetCard, folder: Path) -> None:
     """Check both splits and write ``train.json``, ``val.json`` and ``lock.json``; a synthetic dataset is drawn first.
 
     The JSON files keep ``id, file_name, width, height`` of images and ``id, image_id, category_id, bbox, area,
-    iscrowd`` of annotations, each sorted by id. ``area`` is width times height where the source has none. Boxes that
-    leave their image by at most :data:`BORDER_TOLERANCE` pixel are clipped to it; boxes without area are refused or
-    dropped as the card says; both are counted in the lock. Picture headers are opened, for up to
+    iscrowd`` of annotations, each sorted by id, and ``segmentation`` as the source has it if the card says
+    ``segmentations``. ``area`` is width times height where the source has none. Boxes that leave their image by at most
+    :data:`BORDER_TOLERANCE` pixel are clipped to it; boxes without area are refused or dropped as the card says; both
+    are counted in the lock. Picture headers are opened, for up to
     :data:`MOST_PICTURES_OPENED` pictures per split, to compare their size as stored (EXIF rotation not applied).
 
     Parameters
@@ -61,8 +70,9 @@ def prepare(card: DatasetCard, folder: Path) -> None:
     ------
     InputError
         With the first thing that is wrong: see :func:`cascadebench.datasets.coco.read_annotations`, and counts, a
-        checksum or categories that are not the card's, a box outside its image or without area, a picture that is
-        missing, unreadable, listed twice, in both splits or of another size, a path that leaves its folder.
+        checksum or categories that are not the card's, a box outside its image or without area, a segmentation
+        that is missing though the card says ``segmentations``, malformed or of another size than its image, a picture
+        that is missing, unreadable, listed twice, in both splits or of another size, a path that leaves its folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
@@ -71,7 +81,8 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         if isinstance(data, Synthetic):
             draw(card, work / "drawn")
             train, val = (Split(annotations=f"{split}.json", images=f"images/{split}") for split in SPLITS)
-            data = Folder(root=(str((work / "drawn").resolve()),), train=train, val=val)
+            root = (str((work / "drawn").resolve()),)
+            data = Folder(root=root, train=train, val=val, segmentations=True)
         checked = {split: _checked_split(card, data, split) for split in SPLITS}
         _check_apart(checked["train"], checked["val"])
         for split, content in checked.items():
@@ -112,20 +123,19 @@ def _write_split(path: Path, content: _CheckedSplit) -> None:
         stream.write("}\n")
 
 
-def _checked_split(card: DatasetCard, data: Folder, split: str) -> _CheckedSplit:
+def _checked_split(card: DatasetCard, data: Folder | Voc, split: str) -> _CheckedSplit:
     """Read one split and run every check on it."""
-    declared: Split = getattr(data, split)
     asked_by = f"dataset {card.name!r}: data.{split}"
-    root = data.find(card.name)
-    file = read_annotations(inside(root, declared.annotations, f"{asked_by}.annotations"))
-    _check_declared(file, declared, asked_by)
+    root, declared = data.find(card.name), getattr(data, split)
+    if isinstance(data, Voc):
+        file, image_root = read_voc(root, declared, card.categories, BORDER_TOLERANCE, asked_by), root
+    else:
+        file, image_root = _read_coco(root, declared, data.segmentations, asked_by)
     _check_categories(file, card)
-    image_root = inside(root, declared.images, f"{asked_by}.images")
-    if not image_root.is_dir():
-        raise InputError(f"{asked_by}.images: {image_root} is not a folder")
     pictures = _found_pictures(file, image_root)
     _check_sizes(file, pictures)
-    annotations, dropped, clipped = _checked_boxes(file, data.boxes_without_area == "drop")
+    drop = isinstance(data, Folder) and data.boxes_without_area == "drop"
+    annotations, dropped, clipped = _checked_boxes(file, drop)
     lock = {
         "image_root": str(image_root),
         "images": len(file.images),
@@ -136,6 +146,18 @@ def _checked_split(card: DatasetCard, data: Folder, split: str) -> _CheckedSplit
         "source_sha256": file.sha256,
     }
     return _CheckedSplit(file, pictures, annotations, lock)
+
+
+def _read_coco(root: Path, declared: Split, segmentations: bool, asked_by: str) -> tuple[AnnotationFile, Path]:
+    """Read a COCO annotation file and find the folder of its pictures."""
+    file = read_annotations(inside(root, declared.annotations, f"{asked_by}.annotations"), segmentations)
+    _check_declared(file, declared, asked_by)
+    if segmentations:
+        check_segmentations(file)
+    image_root = inside(root, declared.images, f"{asked_by}.images")
+    if not image_root.is_dir():
+        raise InputError(f"{asked_by}.images: {image_root} is not a folder")
+    return file, image_root
 
 
 def _described(file: AnnotationFile) -> dict[str, Any]:
@@ -218,6 +240,7 @@ def _checked_boxes(file: AnnotationFile, drop: bool) -> tuple[list[dict[str, Any
             "area": box[2] * box[3] if annotation.area is None else annotation.area,
             "iscrowd": annotation.iscrowd,
         }
+        | ({"segmentation": annotation.segmentation} if isinstance(annotation, SegmentedAnnotation) else {})
         for annotation, box, without in zip(file.annotations, boxes.tolist(), empty.tolist(), strict=True)
         if not without
     ]
@@ -275,22 +298,25 @@ def describe_folder(root: Path, name: str, train: tuple[str, str], val: tuple[st
     Returns
     -------
     str
-        YAML of a :class:`~cascadebench.datasets.card.DatasetCard` with categories, counts and checksums filled in.
+        YAML of a :class:`~cascadebench.datasets.card.DatasetCard` with categories, counts and checksums filled in, and
+        ``segmentations`` if every annotation has one.
 
     Raises
     ------
     InputError
         As :func:`cascadebench.datasets.coco.read_annotations`, and for paths that leave `root`, no image folder or
-        categories that differ between the splits. Boxes and pictures are left to :func:`prepare`.
+        categories that differ between the splits. Boxes, segmentations and pictures are left to :func:`prepare`.
     """
     variable = re.sub(r"\W", "_", name).upper() + "_ROOT"
     files, data = {}, {"root": [f"${{{variable}}}", str(root.resolve())]}
     for split, (annotations, images) in zip(SPLITS, (train, val), strict=True):
         if not inside(root, images, f"{split} images").is_dir():
             raise InputError(f"{split} images: {images!r} is not a folder in {root}")
-        file = files[split] = read_annotations(inside(root, annotations, f"{split} annotations"))
+        file = files[split] = read_annotations(inside(root, annotations, f"{split} annotations"), segmentations=True)
         data[split] = {"annotations": annotations, "images": images, **_described(file)}
     check_same_categories(files["train"], files["val"])
+    if all(annotation.segmentation for file in files.values() for annotation in file.annotations):
+        data["segmentations"] = True
     names = [category.name for category in files["train"].categories]
     card = {"name": name, "title": name, "source": "", "categories": names}
     validated(DatasetCard, card | {"data": data}, f"card of {name!r}")

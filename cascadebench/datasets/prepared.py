@@ -6,11 +6,13 @@ id) and ``lock.json`` (where the pictures are, counts, checksums, category ids).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cascadebench.errors import InputError
 from cascadebench.files import inside, read_json
+from cascadebench.masks import Segmentation
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class ImageRecord:
         Ground truth as x1, y1, x2, y2 in pixels, crowd regions left out.
     labels : ndarray, int64 [N]
         Position of the category in the card's list, from 0.
+    segmentations : tuple or None
+        For every box its mask as :mod:`cascadebench.masks` describes it; None if masks were not asked for.
     """
 
     id: int
@@ -37,6 +41,7 @@ class ImageRecord:
     height: int
     boxes: np.ndarray
     labels: np.ndarray
+    segmentations: tuple[Segmentation, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,23 @@ class PreparedSplit:
     category_ids: tuple[int, ...]
 
 
-def load_split(folder: Path, split: str) -> PreparedSplit:
+def load_split(folder: Path, split: str, segmentations: bool = False) -> PreparedSplit:
     """Read ``folder/<split>.json`` and the place of its pictures from ``folder/lock.json``.
 
     Crowd annotations (``iscrowd`` 1) take no part in training; the evaluation reads them from the JSON itself.
+
+    Parameters
+    ----------
+    segmentations : bool
+        Read masks too; without them they are dropped while the file is read, and take no memory.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or malformed, or masks are asked for and an object has none.
     """
     lock = read_json(folder / "lock.json")
-    content = read_json(folder / f"{split}.json")
+    content = read_json(folder / f"{split}.json", each=_compact if segmentations else _without_segmentation)
     root = Path(lock["splits"][split]["image_root"])
     root = root if root.is_absolute() else folder / root
     category_ids = tuple(category["id"] for category in lock["categories"])
@@ -77,10 +92,29 @@ def load_split(folder: Path, split: str) -> PreparedSplit:
         boxes[:, 2:] += boxes[:, :2]
         labels = np.array([label_of[a["category_id"]] for a in annotations], dtype=np.int64)
         path = inside(root, image["file_name"], f"{folder / split}.json: image {image['id']}: file_name")
+        masks = tuple(_segmentation(a, folder / f"{split}.json") for a in annotations) if segmentations else None
         records.append(
-            ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels)
+            ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels, masks)
         )
     return PreparedSplit(tuple(records), category_ids)
+
+
+def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:
+    entry.pop("segmentation", None)
+    return entry
+
+
+def _compact(entry: dict[str, Any]) -> dict[str, Any]:
+    """Polygons as arrays, a quarter of the lists' size."""
+    if isinstance(entry.get("segmentation"), list):
+        entry["segmentation"] = [np.array(polygon, dtype=np.float64) for polygon in entry["segmentation"]]
+    return entry
+
+
+def _segmentation(annotation: dict[str, Any], path: Path) -> Segmentation:
+    if "segmentation" not in annotation:
+        raise InputError(f"{path}: annotation {annotation['id']}: segmentation: missing; masks need one for every box")
+    return annotation["segmentation"]
 
 
 def trainable(split: PreparedSplit) -> tuple[ImageRecord, ...]:

@@ -1,8 +1,9 @@
 """The embedded dataset: pictures of plain shapes on cluttered ground, drawn from a seed.
 
 Every shape is a mask at :data:`SUPERSAMPLING` times the resolution. Boxes and areas are measured on what nearer shapes
-and the image border leave of that mask, so they are tight to a fraction of a pixel. Shadows, soft borders, weak
-contrast and clutter hide the borders from the detector, not from the annotations.
+and the image border leave of that mask, so they are tight to a fraction of a pixel. The segmentation is that visible
+part too, as run lengths at the resolution of the image: a pixel belongs to a shape that shows in at least half of it.
+Shadows, soft borders, weak contrast and clutter hide the borders from the detector, not from the annotations.
 """
 
 import colorsys
@@ -15,9 +16,10 @@ from PIL import Image, ImageDraw, ImageFilter
 from cascadebench.datasets.card import SPLITS, DatasetCard, Synthetic
 from cascadebench.errors import InputError
 from cascadebench.files import write_json
+from cascadebench.masks import encoded_bitmap
 
-REVISION = 1
-"""Raised when the same card would give other pictures or boxes."""
+REVISION = 2
+"""Raised when the same card would give other pictures or annotations."""
 SUPERSAMPLING = 4
 """Mask pixels along one side of an image pixel."""
 LEAST_VISIBLE = 0.5
@@ -43,6 +45,8 @@ class Shape:
     """x, y, width, height of the visible part, in pixels of the picture."""
     area: float
     """Area of the visible part, in the same pixels squared."""
+    visible: np.ndarray
+    """Pixels of the picture in which the visible part covers at least half, bool [height, width]."""
 
 
 def draw(card: DatasetCard, folder: Path) -> None:
@@ -91,7 +95,9 @@ def _draw_split(categories: tuple[str, ...], data: Synthetic, position: int, spl
         for shape in shapes:
             box = [round(value, 2) for value in shape.box]
             what = {"id": len(annotations) + 1, "image_id": index + 1, "category_id": shape.label + 1}
-            annotations.append(what | {"bbox": box, "area": round(shape.area, 2), "iscrowd": 0})
+            size = [picture.height, picture.width]
+            mask = {"size": size, "counts": encoded_bitmap(shape.visible)}
+            annotations.append(what | {"bbox": box, "area": round(shape.area, 2), "iscrowd": 0, "segmentation": mask})
     named = [{"id": label + 1, "name": name} for label, name in enumerate(categories)]
     write_json(folder / f"{split}.json", {"images": images, "annotations": annotations, "categories": named})
 
@@ -182,7 +188,7 @@ def _placed(random: np.random.Generator, size: tuple[int, int], unit: float, nam
         box = _box(visible)
         if min(box[2:]) >= _LEAST_SIDE * unit:
             covered |= whole
-            shapes.append(Shape(label, mask, box, area))
+            shapes.append(Shape(label, mask, box, area, _at_image_resolution(visible)))
     return shapes
 
 
@@ -193,6 +199,13 @@ def _stretch_and_turn(random: np.random.Generator, unit: float) -> np.ndarray:
     angle = random.uniform(0.0, 2 * np.pi)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     return rotation @ np.diag([0.5 * side * np.sqrt(stretch), 0.5 * side / np.sqrt(stretch)])
+
+
+def _at_image_resolution(visible: np.ndarray) -> np.ndarray:
+    """Image pixels in which at least half of a supersampled mask is true, bool [height, width]."""
+    height, width = visible.shape[0] // SUPERSAMPLING, visible.shape[1] // SUPERSAMPLING
+    cells = visible.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING).sum(axis=(1, 3))
+    return 2 * cells >= SUPERSAMPLING**2
 
 
 def _box(visible: np.ndarray) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
 """COCO average precision at every IoU threshold, what is computed from it, and the tables of a study."""
 
-EVALUATION_REVISION = 1
+EVALUATION_REVISION = 2
 """Raised when the numbers that the evaluation gives may change."""

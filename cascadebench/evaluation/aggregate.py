@@ -40,7 +40,8 @@ def aggregate(study: Study, results: Path) -> None:
     """Write the tables of a study, whatever state its runs are in.
 
     Writes ``status.csv``, ``ap.csv``, ``ap_per_class.csv``, ``gaps.csv`` and ``cost.csv`` under
-    ``results/studies/<study>/``. Every run is in ``status.csv`` and ``cost.csv``; the others hold the evaluated ones.
+    ``results/studies/<study>/``, and ``ap_masks.csv`` if a variant predicts masks. Every run is in ``status.csv`` and
+    ``cost.csv``; the others hold the evaluated ones, and all but ``ap_masks.csv`` speak of boxes.
 
     Parameters
     ----------
@@ -48,13 +49,15 @@ def aggregate(study: Study, results: Path) -> None:
         The folder that holds ``runs/`` and ``studies/``.
     """
     folder = results / "studies" / study.name
-    status, cost, ap_tables = [], [], {}
+    status, cost, ap_tables, mask_tables = [], [], {}, {}
     for planned in study.runs:
         run_folder = results / "runs" / planned.run.id
         state, detail = run_state(run_folder)
         if state == "evaluated":
             try:
                 ap_tables[planned.run.id] = read_ap(run_folder / "ap.parquet")
+                if planned.run.variant.masks:
+                    mask_tables[planned.run.id] = read_ap(run_folder / "ap.parquet", "segm")
             except InputError as error:
                 state, detail = "failed", str(error)
         values, problems = _cost_of(run_folder)
@@ -66,6 +69,9 @@ def aggregate(study: Study, results: Path) -> None:
     overall, per_class = _ap_rows(evaluated, ap_tables)
     _write_csv(folder / "ap.csv", overall, [*_RUN, "test_stage", "headline", *METRICS])
     _write_csv(folder / "ap_per_class.csv", per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
+    if study.masks:
+        masked, _ = _ap_rows([planned for planned in evaluated if planned.run.id in mask_tables], mask_tables)
+        _write_csv(folder / "ap_masks.csv", masked, [*_RUN, "test_stage", *METRICS])
     gaps = gap_curves(_curves(ap_tables), _runs(evaluated), study.file.baseline)
     _write_csv(folder / "gaps.csv", gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
 

@@ -1,4 +1,4 @@
-"""The table of average precision, ``ap.parquet``: one row per test stage, category, limits and IoU threshold."""
+"""The table of average precision, ``ap.parquet``: a row per test stage, kind of IoU, category, limits and threshold."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from cascadebench.evaluation.parquet import WORD, read_parquet, required, write_
 
 IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU thresholds 0.50, 0.55, ..., 0.95 as the table holds them; select by equality."""
+IOU_TYPES = ("bbox", "segm")
+"""What overlaps: boxes or masks."""
 AREAS = ("all", "small", "medium", "large")
 """Ranges of ground-truth area: any, up to 32^2, 32^2 to 96^2, from 96^2 square pixels, ends included."""
 MAX_DETS = (1, 10, 100)
@@ -19,6 +21,7 @@ LIMITS = tuple((area, count) for area in AREAS for count in MAX_DETS if area == 
 AP = pa.schema(
     [
         required("test_stage", WORD),
+        required("iou_type", WORD),
         required("category", WORD),
         required("area", WORD),
         required("max_dets", pa.int32()),
@@ -35,10 +38,10 @@ def write_ap(path: Path, table: pd.DataFrame) -> None:
     write_parquet(path, table, AP)
 
 
-def read_ap(path: Path) -> pd.DataFrame:
-    """Read ``ap.parquet``; raises InputError if it is missing or is none."""
-    table = read_parquet(path, AP)
-    return table.astype(dict.fromkeys(("test_stage", "category", "area"), "str"))
+def read_ap(path: Path, iou_type: str = "bbox") -> pd.DataFrame:
+    """Read the rows of one kind of IoU from ``ap.parquet``; raises InputError if it is missing or is none."""
+    table = read_parquet(path, AP).astype(dict.fromkeys(("test_stage", "iou_type", "category", "area"), "str"))
+    return table[table["iou_type"] == iou_type].reset_index(drop=True)
 
 
 def full_area(table: pd.DataFrame) -> pd.DataFrame:

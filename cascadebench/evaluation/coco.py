@@ -12,6 +12,7 @@ from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
 from cascadebench.evaluation.detections import problem_in
 from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
 from cascadebench.evaluation.reference import average_precision
+from cascadebench.masks import encoded, problem_with
 
 
 def evaluate(
@@ -20,6 +21,7 @@ def evaluate(
     test_stages: Sequence[str] = (),
     *,
     source: str = "detections",
+    iou_type: str = "bbox",
 ) -> pd.DataFrame:
     """Evaluate every test stage on its own.
 
@@ -39,20 +41,23 @@ def evaluate(
         holds follow in the order in which they appear.
     source : str
         What messages call the detections, e.g. their file.
+    iou_type : str
+        ``bbox``, or ``segm``: masks overlap, every annotation and every detection has one.
 
     Returns
     -------
     DataFrame
-        test_stage, category (``all`` first, then names in the order of their ids), area, max_dets, iou, ap, recall. The
-        rows of the category ``all`` are means over the categories with ground truth. Their mean over `iou` is COCO's AP
-        (of `ap`) and AR (of `recall`). NaN: no ground truth in this category and area.
+        test_stage, iou_type, category (``all`` first, then names in the order of their ids), area, max_dets, iou, ap,
+        recall. The rows of the category ``all`` are means over the categories with ground truth. Their mean over `iou`
+        is COCO's AP (of `ap`) and AR (of `recall`). NaN: no ground truth in this category and area.
 
     Raises
     ------
     InputError
-        If the annotations are malformed, or a detection is not finite or on an image or category that they do not have.
+        If the annotations are malformed, or a detection is not finite, on an image or category that they do not have,
+        or without a mask that is asked for.
     """
-    truth = read_ground_truth(ground_truth)
+    truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
     problem = problem_in(detections)
     if problem:
         raise InputError(f"{source}: {problem}")
@@ -62,25 +67,44 @@ def evaluate(
             row = int(unknown.argmax())
             value = detections[key].iloc[row]
             raise InputError(f"{source}: row {row} (counted from 0): {key} {value} is not in {truth.source}")
+    if iou_type == "segm":
+        detections = with_run_lengths(detections, truth, source)
     labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
     if not labels:
         raise InputError(f"{source}: no detection, and no test stage is named that could have none")
     tables = [
-        _table(label, truth, *average_precision(truth, detections[detections["test_stage"] == label]))
+        _table(
+            label, iou_type, truth, *average_precision(truth, detections[detections["test_stage"] == label], iou_type)
+        )
         for label in labels
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def _table(test_stage: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarray) -> pd.DataFrame:
+def with_run_lengths(detections: pd.DataFrame, truth: GroundTruth, source: str) -> pd.DataFrame:
+    """Detections whose masks know their size; raises InputError at the first mask that is missing or malformed."""
+    if "segmentation" not in detections:
+        raise InputError(f"{source}: no column 'segmentation': these detections have no masks")
+    made = []
+    for row, (image_id, mask) in enumerate(zip(detections["image_id"], detections["segmentation"], strict=True)):
+        width, height = truth.image_sizes[image_id]
+        given = {"size": [height, width], "counts": mask} if isinstance(mask, str) else mask
+        problem = problem_with(given, width, height) if isinstance(given, dict) else "missing"
+        if problem:
+            raise InputError(f"{source}: row {row} (counted from 0): segmentation: {problem}")
+        made.append(encoded(given, width, height))
+    return detections.assign(segmentation=pd.Series(made, index=detections.index, dtype=object))
+
+
+def _table(test_stage: str, iou_type: str, truth: GroundTruth, ap: np.ndarray, recall: np.ndarray) -> pd.DataFrame:
     """Rows of one test stage from arrays [IoU thresholds, categories, areas, max_dets]."""
     rows = [
-        (test_stage, category, area, max_dets, iou)
+        (test_stage, iou_type, category, area, max_dets, iou)
         for category in (ALL, *truth.category_names)
         for area, max_dets in LIMITS
         for iou in IOUS
     ]
-    table = pd.DataFrame(rows, columns=["test_stage", "category", "area", "max_dets", "iou"])
+    table = pd.DataFrame(rows, columns=["test_stage", "iou_type", "category", "area", "max_dets", "iou"])
     return table.astype({"max_dets": "int32"}).assign(ap=_in_row_order(ap), recall=_in_row_order(recall))
 
 

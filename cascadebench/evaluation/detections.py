@@ -1,6 +1,6 @@
 """Detections and proposals: their files, and COCO results as other tools write them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cascadebench.errors import InputError
-from cascadebench.evaluation.json_entries import boxes, check_objects, integers, numbers
+from cascadebench.evaluation.json_entries import boxes, check_objects, integers, numbers, run_lengths
 from cascadebench.evaluation.parquet import WORD, read_parquet, required, write_parquet
 from cascadebench.files import read_json
 
@@ -24,6 +24,9 @@ DETECTIONS = pa.schema(
     ]
 )
 """Columns of ``detections.parquet``: ids of the annotation file, and boxes in pixels of the original image."""
+SEGMENTATION = pa.field("segmentation", pa.string())
+"""One more column of ``detections.parquet`` where a detector gives masks: run lengths in COCO's text over the original
+image (:mod:`cascadebench.masks`); missing in test stages without masks."""
 PROPOSALS = pa.schema([required("image_id", pa.int64()), *_MEASURE_FIELDS])
 """Columns of ``proposals.parquet``."""
 
@@ -55,14 +58,15 @@ def write_detections(path: Path, columns: Mapping[str, Any]) -> None:
     columns : mapping of str to array-like [N], or DataFrame
         ``image_id`` and ``category_id`` (ids of the annotation file), ``test_stage`` (labels of
         :class:`cascadebench.test_stages.TestStage`), ``score``, and the box ``x``, ``y``, ``w``, ``h`` (corner and size
-        in pixels of the original image). Floating-point columns are stored as float32.
+        in pixels of the original image). Floating-point columns are stored as float32. ``segmentation``, if it is
+        there: run lengths in COCO's text, None where a detection has no mask.
 
     Raises
     ------
     ValueError
         If a score or box is not finite or a width or height is negative: a mistake of the caller, not of a user.
     """
-    _write(path, columns, DETECTIONS)
+    _write(path, columns, DETECTIONS.append(SEGMENTATION) if SEGMENTATION.name in columns else DETECTIONS)
 
 
 def write_proposals(path: Path, columns: Mapping[str, Any]) -> None:
@@ -85,14 +89,15 @@ def read_detections(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image_id int64, test_stage categorical, category_id int32; score, x, y, w, h float32, finite, w and h >= 0.
+        image_id int64, test_stage categorical, category_id int32; score, x, y, w, h float32, finite, w and h >= 0; and
+        segmentation, text or None, if the file has masks.
 
     Raises
     ------
     InputError
         If the file is missing or no Parquet, a column is missing or has another type, or a row has a bad value.
     """
-    return _read(path, DETECTIONS)
+    return _read(path, DETECTIONS, [SEGMENTATION])
 
 
 def read_proposals(path: Path) -> pd.DataFrame:
@@ -100,22 +105,28 @@ def read_proposals(path: Path) -> pd.DataFrame:
     return _read(path, PROPOSALS)
 
 
-def _read(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    rows = read_parquet(path, schema)
+def _read(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
+    rows = read_parquet(path, schema, optional)
     problem = problem_in(rows)
     if problem:
         raise InputError(f"{path}: {problem}")
     return rows
 
 
-def read_coco_results(path: Path) -> pd.DataFrame:
+def read_coco_results(path: Path, iou_type: str = "bbox") -> pd.DataFrame:
     """Read COCO results JSON: a list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}``.
+
+    Parameters
+    ----------
+    iou_type : str
+        ``segm``: read masks, ``"segmentation": {"size": [height, width], "counts": ...}``, in place of boxes.
 
     Returns
     -------
     DataFrame
         The columns of :func:`read_detections`, with the test stage ``""``. Numbers stay float64: rounded to float32,
-        close scores would tie and the AP could differ from that of the file.
+        close scores would tie and the AP could differ from that of the file. With masks the boxes are zeros, and
+        segmentation holds the objects of the file.
 
     Raises
     ------
@@ -124,9 +135,13 @@ def read_coco_results(path: Path) -> pd.DataFrame:
     """
     where = f"{path}: "
     entries = check_objects(read_json(path), where)
-    rows = pd.DataFrame(boxes(entries, where), columns=["x", "y", "w", "h"])
+    masks = run_lengths(entries, SEGMENTATION.name, where) if iou_type == "segm" else None
+    corners_and_sizes = boxes(entries, where) if masks is None else np.zeros((len(entries), 4))
+    rows = pd.DataFrame(corners_and_sizes, columns=["x", "y", "w", "h"])
     rows["image_id"] = integers(entries, "image_id", where)
     rows["category_id"] = integers(entries, "category_id", where)
     rows["score"] = numbers(entries, "score", where)
     rows["test_stage"] = pd.Categorical([""] * len(rows), categories=[""])
-    return rows[DETECTIONS.names]
+    if masks is None:
+        return rows[DETECTIONS.names]
+    return rows[DETECTIONS.names].assign(**{SEGMENTATION.name: pd.Series(masks, dtype=object)})

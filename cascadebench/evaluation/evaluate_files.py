@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -14,11 +15,10 @@ from cascadebench.evaluation.coco import evaluate
 from cascadebench.evaluation.detections import read_coco_results, read_detections
 from cascadebench.evaluation.summary import METRICS, summarize
 
-_READERS = {".json": read_coco_results, ".parquet": read_detections}
 _OF_A_CLASS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
-def evaluate_files(annotations: Path, detections: Path) -> dict[str, dict[str, Any]]:
+def evaluate_files(annotations: Path, detections: Path, iou_type: str = "bbox") -> dict[str, dict[str, Any]]:
     """Evaluate a file of detections from anywhere.
 
     Parameters
@@ -27,6 +27,8 @@ def evaluate_files(annotations: Path, detections: Path) -> dict[str, dict[str, A
         COCO annotations, JSON.
     detections : Path
         COCO results, ``.json``, or CascadeBench's ``.parquet``.
+    iou_type : str
+        ``bbox``, or ``segm`` for masks, of the test stages that have them.
 
     Returns
     -------
@@ -38,12 +40,25 @@ def evaluate_files(annotations: Path, detections: Path) -> dict[str, dict[str, A
     InputError
         If a file is missing or malformed, or the detections do not belong to the annotations.
     """
-    if detections.suffix not in _READERS:
+    if detections.suffix not in (".json", ".parquet"):
         raise InputError(f"{detections}: detections are COCO results, .json, or .parquet")
-    rows = _READERS[detections.suffix](detections)
+    if detections.suffix == ".json":
+        rows = read_coco_results(detections, iou_type)
+    else:
+        rows = read_detections(detections)
+        if iou_type == "segm":
+            rows = _with_masks(rows, detections)
     # A file without a single detection is one test stage that found nothing.
-    table = evaluate(annotations, rows, () if len(rows) else ("",), source=str(detections))
+    table = evaluate(annotations, rows, () if len(rows) else ("",), source=str(detections), iou_type=iou_type)
     return {label: summarize(table, label) for label in table["test_stage"].unique()}
+
+
+def _with_masks(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Rows of the test stages that have masks; raises InputError if there are detections and none has."""
+    if "segmentation" not in rows or (len(rows) and rows["segmentation"].isna().all()):
+        raise InputError(f"{path}: no test stage has masks; --iou-type bbox evaluates boxes")
+    masked = rows.loc[rows["segmentation"].notna(), "test_stage"].unique()
+    return rows[rows["test_stage"].isin(masked)].reset_index(drop=True)
 
 
 def print_summaries(summaries: Mapping[str, dict[str, Any]], console: Console) -> None:

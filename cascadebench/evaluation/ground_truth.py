@@ -1,7 +1,7 @@
 """Ground truth out of COCO annotations, as the evaluation reads it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cascadebench.evaluation.json_entries import (
     texts,
 )
 from cascadebench.files import read_json
+from cascadebench.masks import encoded, problem_with
 
 ALL = "all"
 """Stands for the mean over categories, and for every area; no category may have this name."""
@@ -39,7 +40,10 @@ class GroundTruth:
         Name of every category, in the order of their ids.
     boxes : DataFrame
         One row per annotation in the file's order, which decides ties: image_id, category_id, iscrowd (int64), x, y, w,
-        h (float64, pixels), area (float64, square pixels).
+        h (float64, pixels), area (float64, square pixels); and segmentation, run lengths as
+        :func:`cascadebench.masks.encoded` gives them, if they were asked for.
+    image_sizes : dict of int to tuple of int
+        Width and height by image id, in pixels; empty if masks were not asked for.
     """
 
     source: str
@@ -47,10 +51,11 @@ class GroundTruth:
     category_ids: np.ndarray
     category_names: tuple[str, ...]
     boxes: pd.DataFrame
+    image_sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
 
 
-def read_ground_truth(ground_truth: Path | dict[str, Any]) -> GroundTruth:
-    """Read COCO annotations; what the evaluation of boxes does not need (polygons, licences) is not looked at.
+def read_ground_truth(ground_truth: Path | dict[str, Any], segmentations: bool = False) -> GroundTruth:
+    """Read COCO annotations; what the evaluation does not need (licences, and polygons of boxes) is not looked at.
 
     An annotation without ``iscrowd`` is no crowd; one without ``area`` has that of its box. Annotation ids must differ,
     and play no other part: the evaluation numbers annotations from 1, because pycocotools takes id 0 for no match.
@@ -59,6 +64,8 @@ def read_ground_truth(ground_truth: Path | dict[str, Any]) -> GroundTruth:
     ----------
     ground_truth : Path or dict
         A COCO JSON file or its content.
+    segmentations : bool
+        Read the sizes of the images and the mask of every annotation too.
 
     Raises
     ------
@@ -83,6 +90,11 @@ def read_ground_truth(ground_truth: Path | dict[str, Any]) -> GroundTruth:
         if unknown.any():
             number = int(unknown.argmax())
             raise InputError(f"{source}: annotations[{number}].{key}: {found[key][number]} is not among the {place}")
+    sizes: dict[int, tuple[int, int]] = {}
+    if segmentations:
+        sides = (integers(lists["images"], key, f"{source}: images").tolist() for key in ("width", "height"))
+        sizes = dict(zip(image_ids.tolist(), zip(*sides, strict=True), strict=True))
+        found["segmentation"] = _run_lengths(lists["annotations"], sizes, f"{source}: annotations")
     category_ids = sorted(names)
     return GroundTruth(
         source,
@@ -90,7 +102,20 @@ def read_ground_truth(ground_truth: Path | dict[str, Any]) -> GroundTruth:
         np.array(category_ids, dtype=np.int64),
         tuple(names[category_id] for category_id in category_ids),
         found,
+        sizes,
     )
+
+
+def _run_lengths(entries: list[dict[str, Any]], sizes: dict[int, tuple[int, int]], where: str) -> list[dict[str, Any]]:
+    """The mask of every annotation, encoded; raises InputError at the first that is missing or malformed."""
+    made = []
+    for number, entry in enumerate(entries):
+        segmentation, size = entry.get("segmentation"), sizes[entry["image_id"]]
+        problem = problem_with(segmentation, *size) if segmentation else "missing"
+        if problem:
+            raise InputError(f"{where}[{number}].segmentation: {problem}")
+        made.append(encoded(segmentation, *size))
+    return made
 
 
 def _categories(entries: list[dict[str, Any]], where: str) -> dict[int, str]:

@@ -102,6 +102,11 @@ def boxes(entries: Sequence[dict[str, Any]], where: str) -> np.ndarray:
     return array
 
 
+def run_lengths(entries: Sequence[dict[str, Any]], key: str, where: str) -> list[dict[str, Any]]:
+    """Masks as objects of size and counts under `key`; raises InputError at the first entry that has none."""
+    return _values(entries, key, {dict}, "run lengths, an object of size and counts,", where)
+
+
 def check_distinct(values: Sequence[Any], key: str, where: str) -> None:
     """Raise InputError at the first value that came before."""
     seen: set[Any] = set()

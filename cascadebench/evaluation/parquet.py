@@ -1,6 +1,6 @@
 """Parquet files of a fixed schema: the same rows give the same bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,13 @@ def write_parquet(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> 
         pq.write_table(table, temporary, compression="zstd", use_dictionary=words, column_encoding=split)
 
 
-def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:
+def read_parquet(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
     """Read the columns of a schema from a Parquet file.
+
+    Parameters
+    ----------
+    optional : sequence of Field
+        Further columns that may be absent, and whose values may be missing.
 
     Returns
     -------
@@ -77,6 +82,9 @@ def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:
         raise InputError(f"{path}: no such file")
     try:
         found = pq.read_schema(path)
+        for field in optional:
+            if field.name in found.names:
+                schema = schema.append(field)
         table = pq.read_table(path, columns=[name for name in schema.names if name in found.names])
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
@@ -86,7 +94,7 @@ def read_parquet(path: Path, schema: pa.Schema) -> pd.DataFrame:
         column = table.column(field.name)
         if _plain(column.type) != _plain(field.type):
             raise InputError(f"{path}: column {field.name!r} is {column.type}; {_plain(field.type)} is expected")
-        if column.null_count:
+        if column.null_count and field not in optional:
             row = column.is_null().index(True).as_py()
             raise InputError(f"{path}: row {row} (counted from 0): {field.name} is missing")
     # A file that pandas wrote says which column was its index; here all of them are columns.

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pandas as pd
+
 from cascadebench.evaluation.ap_table import write_ap
 from cascadebench.evaluation.coco import evaluate
 from cascadebench.evaluation.detections import read_detections
@@ -15,7 +17,8 @@ def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
     ----------
     run_folder : Path
         With ``run.yaml`` and ``detections.parquet``. Every test stage of the run's cascade is in the table, with AP 0
-        if nothing was detected, and so are further ones that the detections hold.
+        if nothing was detected, and so are further ones that the detections hold. Of a detector with masks the headline
+        test stage, which has them, is there a second time, by masks.
     dataset_folder : Path
         Prepared dataset, with ``val.json``.
 
@@ -27,5 +30,10 @@ def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
     run = read_run(run_folder / "run.yaml")
     path = run_folder / "detections.parquet"
     labels = [test_stage.label for test_stage in run.variant.test_stages]
-    table = evaluate(dataset_folder / "val.json", read_detections(path), labels, source=str(path))
-    write_ap(run_folder / "ap.parquet", table)
+    truth, detections = dataset_folder / "val.json", read_detections(path)
+    tables = [evaluate(truth, detections, labels, source=str(path))]
+    if run.variant.masks:
+        headline = run.variant.headline
+        with_masks = detections[detections["test_stage"] == headline]
+        tables.append(evaluate(truth, with_masks, [headline], source=f"{path}, {headline}", iou_type="segm"))
+    write_ap(run_folder / "ap.parquet", pd.concat(tables, ignore_index=True))

@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "status": (("run", "state", "detail"), ()),
     "ap": (("run", "test_stage", "headline"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
     "ap_per_class": (("run", "test_stage", "category"), ("AP", "AP50", "AP75")),
+    "ap_masks": (("run", "test_stage"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
     "gaps": (("run", "gap"), ("iou", "gap_ap")),
     "cost": (
         ("run", "train_device"),
@@ -273,7 +274,9 @@ def collect(study: Study, results: Path) -> StudyResults:
     """
     missing: list[str] = []
     folder = results / "studies" / study.name
-    tables = {name: _read_table(folder / f"{name}.csv", name, missing) for name in TABLES}
+    # A table of masks is there only where a variant predicts them.
+    names = [name for name in TABLES if study.masks or name != "ap_masks"]
+    tables = {name: _read_table(folder / f"{name}.csv", name, missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}
     records, gone = [], {}
     for planned in study.runs:

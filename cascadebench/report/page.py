@@ -47,6 +47,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     )
     built = (
         tables.headline_table(results),
+        tables.mask_table(results),
         tables.stage_table(results),
         tables.gap_table(results),
         tables.category_table(results),

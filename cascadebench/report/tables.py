@@ -55,23 +55,47 @@ def _range_words(results: StudyResults) -> str:
     return " Two values with … between them are the lowest and the highest seed." if results.several_seeds else ""
 
 
+_SCORES = ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")
+_SCORE_COLUMNS = (Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
+
+
 def headline_table(results: StudyResults) -> Table:
     """AP by IoU and by size for every detector, with the difference to the baseline of the same framework."""
-    names = ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")
     groups = []
     for title, detectors in results.panels():
         rows = []
         for detector in detectors:
             score = partial(_score_cell, detector, _reference(results, detector, detectors), results.headline_rows)
-            rows.append(Row(_name(results, detector), tuple(score(name) for name in names)))
+            rows.append(Row(_name(results, detector), tuple(score(name) for name in _SCORES)))
         groups.append(Group(title, tuple(rows)))
-    columns = (Column("Detector", kind="text"), Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
+    columns = (Column("Detector", kind="text"), *_SCORE_COLUMNS)
     caption = (
         "Average precision × 100 on the validation split, and under each value its difference to the baseline of the "
         "same framework (+ better, − worse, from unrounded values). AP is the mean over ten IoU thresholds; S, M and "
         "L are small, medium and large objects; AR100 is average recall with up to 100 detections per image."
     )
     return Table("headline", caption + _range_words(results), columns, tuple(groups))
+
+
+def mask_table(results: StudyResults) -> Table:
+    """AP of the masks of the detectors that predict them; empty in a study without such a detector."""
+    groups = []
+    for title, detectors in results.panels() if results.study.masks else ():
+        scores = results.rows("ap_masks", "test_stage")
+        rows = [
+            Row(
+                Cell(detector.label, (Line(f"test stage {detector.headline}", "muted"),)),
+                tuple(_score_cell(detector, None, scores, name, detector.headline) for name in _SCORES),
+            )
+            for detector in detectors
+            if detector.runs[0].run.variant.masks
+        ]
+        groups.append(Group(title, tuple(rows)))
+    caption = (
+        "Average precision × 100 by the IoU of masks, where a detector predicts them; every other table is of boxes."
+    )
+    columns = (Column("Detector", kind="text"), *_SCORE_COLUMNS)
+    return Table("masks", caption + _range_words(results), columns, tuple(groups))
 
 
 def stage_table(results: StudyResults) -> Table:

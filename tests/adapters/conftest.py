@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.study import Execution, load_study
+from cascadebench.study import Execution, chosen_variant, load_study
+from cascadebench.variant_catalog import find_variant
 
 torch.set_num_threads(1)
 
@@ -42,16 +43,13 @@ def small_run():
     """Return a function that makes the run of a framework and variant, with a schedule of six iterations."""
 
     def make(framework: str, variant: str, **options) -> Run:
-        run = next(
-            planned.run
-            for planned in load_study("tiny").runs
-            if (planned.run.framework, planned.run.variant.name) == (framework, variant)
-        )
+        run = next(planned.run for planned in load_study("tiny").runs if planned.run.framework == framework)
         schedule = run.protocol.schedule.model_copy(
             update={"iterations": 6, "warmup_iterations": 2, "steps": (4,), "batch_size": 2, "base_lr": 0.005}
         )
         protocol = run.protocol.model_copy(update={"schedule": schedule})
-        chosen = run.variant.model_copy(update={"options": run.variant.options | options})
+        found = find_variant(variant, "test")
+        chosen = chosen_variant(found, found.card.complete_options(options, "test"), "test")
         return run.model_copy(update={"protocol": protocol, "variant": chosen})
 
     return make

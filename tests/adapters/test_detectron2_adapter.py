@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image, ImageDraw
 
 pytest.importorskip("detectron2")
@@ -24,14 +23,14 @@ from adapters.detectron2.data import ImageReader, TrainingDataset
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.training import build_optimizer, build_scheduler
 from adapters.training_session import TrainingSession, seed_everything
-from cascadebench.backbone import Weights, load_backbone
+from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
-from cascadebench.run import ChosenVariant, Revisions, Run
-from cascadebench.study import Execution, load_protocol
+from cascadebench.run import Revisions, Run
+from cascadebench.study import Execution, chosen_variant, load_protocol
 from cascadebench.training_order import TrainingOrder, training_order
-from cascadebench.variant_catalog import load_variant_card
+from cascadebench.variant_catalog import find_variant
 
 SMALL = {
     "schedule": {"iterations": 6, "batch_size": 2, "warmup_iterations": 2, "steps": [4]},
@@ -46,16 +45,10 @@ BOTH = pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn"])
 
 def make_run(variant: str, override: dict | None = None, protocol: str = "tiny", **options) -> Run:
     """Make a run of a few small images and a narrow ResNet-18, unless `override` says otherwise."""
-    card = load_variant_card(variant)
-    complete = card.complete_options(options, "test")
+    found = find_variant(variant, "test")
     return Run(
         framework="detectron2",
-        variant=ChosenVariant(
-            name=variant,
-            options=complete,
-            stages=card.number_of_stages(complete),
-            headline=card.headline_stage(complete),
-        ),
+        variant=chosen_variant(found, found.card.complete_options(options, "test"), "test"),
         backbone=load_backbone("resnet18_narrow").model_copy(update={"base_channels": 8}),
         dataset=load_dataset_card("shapes"),
         protocol=load_protocol(protocol, SMALL if override is None else override, "test"),
@@ -189,7 +182,7 @@ def test_headline_is_what_detectron2_itself_detects(variant, options, records):
     run = make_run(variant, **options)
     model = build(run).eval()
     image = ImageReader(run).test_image(records[0])
-    ours = predict_one(model, records[0], image).test_stages[run.variant.headline]
+    ours = predict_one(model, records[0], image, run.variant.test_stages).test_stages[run.variant.headline]
     with torch.no_grad():
         theirs = model([image])[0]["instances"]
     np.testing.assert_allclose(ours.boxes, theirs.pred_boxes.tensor, atol=1e-4)
@@ -204,7 +197,8 @@ def test_last_rois_rule_pools_every_head_at_the_last_stage(records):
         features = model.backbone(images.tensor)
         (proposals,), _ = model.proposal_generator(images, features, None)
         heads = model.roi_heads
-        outputs = heads.run_stages(features, proposals)
+        outputs = heads.run_stages(features, proposals, run.variant.test_stages)
+        assert heads.run_stages(features, proposals, run.variant.test_stages[:6]).last_logits == []
         entering = Instances(proposals.image_size, proposal_boxes=Boxes(outputs.boxes[1]))
         levels = [features[name] for name in heads.box_in_features]
         for stage in range(3):
@@ -267,48 +261,6 @@ def test_cost_grows_with_rois():
     flops = [count_cost(ADAPTER, build(one), one)["flops"] for one in (run, more)]
     per_roi = 16 * 49 * 32 + 32 * 32 + 32 * (6 + 4)
     assert flops[1] - flops[0] == 3 * 30 * per_roi
-
-
-@pytest.mark.parametrize("depth", [18, 50])
-def test_backbone_weights_give_torchvisions_features(depth, tmp_path):
-    torch.manual_seed(0)
-    theirs = getattr(torchvision.models, f"resnet{depth}")(weights=None).eval()
-    for module in theirs.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.0)
-            torch.nn.init.normal_(module.running_mean, std=0.1)
-    run = run_with_weights(theirs.state_dict(), tmp_path / "weights.pth", depth)
-    model = build(run).eval()
-    ADAPTER.load_backbone_weights(model, run)
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        ours = model.backbone.bottom_up(x)
-        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
-        for number in range(1, 5):
-            x = getattr(theirs, f"layer{number}")(x)
-            torch.testing.assert_close(ours[f"res{number + 1}"], x)
-
-
-def run_with_weights(state: dict, path: Path, depth: int = 18) -> Run:
-    """Save a state dict and return a run that starts from it."""
-    torch.save(state, path)
-    weights = Weights(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest(), format="torchvision")
-    run = make_run("faster_rcnn", SMALL | {"backbone": {"batch_norm": "fixed_statistics", "frozen_stages": 2}})
-    backbone = run.backbone.model_copy(update={"weights": weights, "depth": depth, "base_channels": 64})
-    return run.model_copy(update={"backbone": backbone})
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path):
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    missing = {name: tensor for name, tensor in state.items() if name != "layer2.0.downsample.1.running_var"}
-    for wrong, complaint in [
-        (missing, r"no tensor of the right shape for res3\.0\.shortcut\.norm\.running_var"),
-        (state | {"conv1.weight": torch.zeros(8, 3, 7, 7)}, r"no tensor of the right shape for stem\.conv1\.weight"),
-        (state | {"layer5.0.conv1.weight": torch.zeros(1)}, r"res6\.0\.conv1\.weight .* has no place"),
-    ]:
-        run = run_with_weights(wrong, tmp_path / "weights.pth")
-        with pytest.raises(InputError, match=complaint):
-            ADAPTER.load_backbone_weights(build(run), run)
 
 
 def test_training_image_is_resized_and_mirrored(records):

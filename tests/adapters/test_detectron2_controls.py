@@ -13,16 +13,43 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.alignment import TwoSidedBoxTransform
 from adapters.probe_inputs import probe_boxes
-from cascadebench.backbone import load_backbone
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.initial_weights import initial_tensor
 from cascadebench.run import Run
-from cascadebench.study import load_study
+from cascadebench.study import chosen_variant, load_study
 from cascadebench.training_order import training_order
+from cascadebench.variant_catalog import find_variant
 
 torch.set_num_threads(1)
 RUNS = {one.run.variant.name: one.run for one in load_study("tiny").runs if one.run.framework == "detectron2"}
 BOTH = pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn"])
+CASES = [
+    ("faster_rcnn", {}),
+    ("faster_rcnn", {"heads": "unshared", "iou_threshold": 0.6}),
+    ("faster_rcnn", {"nms_cls": 0.6, "regression": "class_specific"}),
+    ("cascade_rcnn", {}),
+    ("cascade_rcnn", {"stages": 4, "stage_loss": "avg", "target_statistics": "constant"}),
+    ("cascade_rcnn", {"stages": 1, "iou_thresholds": "constant"}),
+    ("fscascade", {}),
+    ("fscascade", {"cfs": False, "share_gradient": False}),
+    ("fscascade", {"lfs": False, "merge": "concat"}),
+    ("fscascade", {"cfs": False, "lfs": False}),
+    ("decoupled_rcnn", {}),
+    ("decoupled_rcnn", {"classifiers": 3, "iou_thresholds": "rising", "nms_cls": 0.6}),
+    ("decoupled_rcnn", {"regression": "class_specific", "stage_weights": "halved", "lambda": 2.0}),
+    ("decoupled_rcnn", {"stages": 1, "heads": "shared", "regression_ground_truth": True}),
+    ("decoupled_rcnn", {"stages": 2, "double_head": True, "later_weights": "pytorch"}),
+    ("iterative_bbox", {}),
+    ("integral_loss", {}),
+]
+EVERY = pytest.mark.parametrize(("variant", "options"), CASES)
+
+
+def run_of(variant: str, **options) -> Run:
+    """The embedded study's run of a variant."""
+    found = find_variant(variant, "test")
+    chosen = chosen_variant(found, found.card.complete_options(options, "test"), "test")
+    return RUNS["faster_rcnn"].model_copy(update={"variant": chosen})
 
 
 def with_rules(run: Run, rules: str) -> Run:
@@ -33,19 +60,16 @@ def values(run: Run) -> dict:
     return {control.name: control.value for control in ADAPTER.controls(run)}
 
 
-@BOTH
-@pytest.mark.parametrize("depth", [18, 50])
-def test_every_weight_has_one_common_name(variant, depth):
-    backbone = load_backbone("resnet50").model_copy(update={"depth": depth})
-    run = with_rules(RUNS[variant].model_copy(update={"backbone": backbone}), "detectron2")
+@EVERY
+def test_every_weight_has_one_common_name(variant, options):
     with torch.device("meta"):
-        model = ADAPTER.build_model(run)
+        model = ADAPTER.build_model(run_of(variant, **options))
     names = {name: ADAPTER.common_name(name) for name in model.state_dict()}
     assert all(names[name] for name, _ in model.named_parameters())
     common = [name for name in names.values() if name]
     assert len(common) == len(set(common)) > 100
     for name, tensor in model.state_dict().items():
-        if names[name] and "fc1" not in name:
+        if names[name]:
             assert initial_tensor(names[name], tuple(tensor.shape), 0).shape == tensor.shape
     assert {name.split(".")[-1] for name, one in names.items() if one is None} == {"num_batches_tracked"}
 
@@ -65,6 +89,11 @@ def test_names_of_weights():
         "roi_heads.box_head.0.fc2.weight": "heads.1.fc2.weight",
         "roi_heads.box_predictor.2.cls_score.weight": "heads.3.classifier.weight",
         "roi_heads.box_predictor.1.bbox_pred.bias": "heads.2.regressor.bias",
+        "roi_heads.box_head.1.classification.fc2.bias": "heads.2.classification.fc2.bias",
+        "roi_heads.box_head.0.regression.blocks.4.norm3.running_var": "heads.1.regression.block4.norm3.running_var",
+        "roi_heads.box_head.2.regression.blocks.0.shortcut.norm.bias": "heads.3.regression.block0.shortcut.norm.bias",
+        "roi_heads.sharing.embeddings.3.weight": "heads.3.embedding.weight",
+        "roi_heads.sharing.reductions.2.weight": "heads.2.reduction.weight",
         "pixel_mean": None,
     }.items():
         assert ADAPTER.common_name(name) == common
@@ -83,9 +112,9 @@ def test_initial_weights_come_from_the_runs_seed_alone():
     assert not torch.equal(faster["roi_heads.box_head.0.fc1.weight"], other["roi_heads.box_head.0.fc1.weight"])
 
 
-@BOTH
-def test_every_control_is_what_the_run_says(variant):
-    run = RUNS[variant]
+@EVERY
+def test_every_control_is_what_the_run_says(variant, options):
+    run = run_of(variant, **options)
     controls = ADAPTER.controls(run)
     assert sorted(control.name for control in controls) == sorted(CONTROLS)
     for control in controls:
@@ -93,6 +122,20 @@ def test_every_control_is_what_the_run_says(variant):
         definition = CONTROLS[control.name]
         if definition.expected:
             assert same(control.value, definition.expected(run)), control
+
+
+@EVERY
+def test_a_variant_changes_only_what_its_card_declares(variant, options, baseline):
+    run = run_of(variant, **options)
+    card = find_variant(variant, "test").card
+    changed = {name for name, value in values(run).items() if value != baseline[name]}
+    assert changed <= set(card.treatment_of(run.variant.options))
+
+
+@pytest.fixture(scope="module")
+def baseline() -> dict:
+    """Controls of the baseline."""
+    return values(RUNS["faster_rcnn"])
 
 
 def same(found, wanted) -> bool:
@@ -104,8 +147,9 @@ def same(found, wanted) -> bool:
     return type(found) is type(wanted) and found == wanted
 
 
-def test_reading_controls_disturbs_nothing():
-    built = ADAPTER.build(RUNS["cascade_rcnn"])
+@pytest.mark.parametrize(("variant", "options"), [("cascade_rcnn", {}), ("decoupled_rcnn", {"double_head": True})])
+def test_reading_controls_disturbs_nothing(variant, options):
+    built = ADAPTER.build(run_of(variant, **options))
     built.model.roi_heads.eval()
     modes = [module.training for module in built.model.modules()]
     weights = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
@@ -158,11 +202,22 @@ def test_detectron2s_own_rules(variant):
     differ = {name for name in own if own[name] != aligned[name]}
     wanted = {"rpn.delta_clamp", "heads.delta_clamp", "weights.trunk_sha256", "weights.first_head_sha256"}
     assert own["rpn.delta_clamp"] == [0.0, 62.5] and own["heads.delta_clamp"] == [[0.0, 62.5]] * stages
-    assert own["heads.loss_weight"] == [1.0] * stages
+    assert own["heads.classification_loss_weight"] == own["heads.regression_loss_weight"] == [1.0] * stages
     if variant == "cascade_rcnn":
-        wanted |= {"heads.trunk_gradient", "rpn.train_post_nms", "heads.positives_entering"}
+        wanted |= {"heads.trunk_gradient", "rpn.train_post_nms"}
         assert own["heads.trunk_gradient"] == [0.3333333] * 3 and own["rpn.train_post_nms"] == 2000
         weights = [one.box2box_transform.weights for one in ADAPTER.build_model(run).roi_heads.box_predictor]
         assert weights == [[10, 10, 5, 5], [20, 20, 10, 10], [30, 30, 15, 15]]
     # With other weights, boxes of later stages may fall on other sides of the thresholds.
-    assert differ | {"heads.positives_entering"} == wanted | {"heads.positives_entering"}
+    positives = {"heads.positives_entering", "heads.regression_positives_entering"}
+    assert differ | positives == wanted | positives
+
+
+def test_own_rules_leave_what_belongs_to_a_variant():
+    own = values(with_rules(run_of("decoupled_rcnn", target_statistics="constant"), "detectron2"))
+    assert own["heads.target_stds"] == [[0.1, 0.1, 0.2, 0.2]] * 3
+    assert own["heads.regression_loss_weight"] == [0.5] * 3
+    assert own["heads.trunk_gradient"] == [1.0] * 3
+    assert own["rpn.train_post_nms"] == 100
+    model = ADAPTER.build_model(with_rules(run_of("fscascade"), "detectron2"))
+    assert not any(layer.weight.any() for layer in model.roi_heads.sharing.embeddings.values())

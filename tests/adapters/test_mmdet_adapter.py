@@ -7,27 +7,25 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torchvision
 from mmengine.dataset import pseudo_collate
 
 from adapters.__main__ import initial_model
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
-from adapters.mmdet.stages import run_stages, stage_modules
-from adapters.mmdet.training import build_optimizer, build_schedulers
-from adapters.mmdet.weights import load_backbone_weights
+from adapters.mmdet.training import build_optimizer, build_schedulers, loss_name
 from adapters.training_session import TrainingSession
-from cascadebench.backbone import Weights
 from cascadebench.datasets.prepared import trainable
 from cascadebench.errors import InputError
-from cascadebench.files import sha256_of
 from cascadebench.image_size import resized_shape
+from cascadebench.stages import stage_settings
 from cascadebench.study import load_protocol, load_study
+from cascadebench.test_stages import TestStage
 from cascadebench.training_order import training_order
 
 test_transforms.__test__ = False
-VARIANTS = ["faster_rcnn", "cascade_rcnn"]
+VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
+"""Every variant that is trained."""
 
 
 def train(run, records, out, execution):
@@ -103,7 +101,7 @@ def test_another_seed_trains_another_model(small_run, records, execution, tmp_pa
     assert not torch.equal(first["model"]["backbone.conv1.weight"], second["model"]["backbone.conv1.weight"])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", [*VARIANTS, "iterative_bbox"])
 def test_every_test_stage_comes_with_boxes_inside_the_image(variant, small_run, records):
     run = small_run("mmdet", variant)
     model = initial_model(ADAPTER, run, with_weights=False).eval()
@@ -142,24 +140,28 @@ def test_stages_follow_each_other_row_by_row(small_run):
         torch.nn.init.normal_(head.fc_reg.weight, std=0.05)
     features = model.extract_feat(torch.randn(1, 3, 128, 128))
     proposals = torch.tensor([[10.0, 10.0, 60.0, 70.0], [0.0, 0.0, 127.0, 127.0], [40.0, 30.0, 90.0, 100.0]])
+    roi_head = model.roi_head
     with torch.no_grad():
-        outputs = run_stages(model.roi_head, features, proposals, (128, 128))
+        outputs = roi_head.run_stages(features, proposals, (128, 128), run.variant.test_stages)
         entering = proposals
-        for stage, (extractor, head) in enumerate(stage_modules(model.roi_head)):
+        for stage, (extractor, head) in enumerate(zip(roi_head.bbox_roi_extractor, roi_head.bbox_head, strict=True)):
             pooled = extractor(features[:4], torch.cat([torch.zeros(3, 1), entering], 1))
             scores, deltas = head(pooled)
             assert torch.equal(outputs.logits[stage], scores)
             if stage == 2:
-                for other, (_, other_head) in enumerate(stage_modules(model.roi_head)):
+                for other, other_head in enumerate(roi_head.bbox_head):
                     assert torch.equal(outputs.last_logits[other], other_head(pooled)[0])
             entering = head.bbox_coder.decode(entering, deltas, max_shape=(128, 128))
             assert torch.equal(outputs.boxes[stage], entering)
+        headline = [TestStage.parse(run.variant.headline)]
+        assert roi_head.run_stages(features, proposals, (128, 128), headline).last_logits == []
     assert not torch.equal(outputs.boxes[0], outputs.boxes[1])
     assert not torch.equal(outputs.last_logits[0], outputs.logits[0])
 
 
-def test_an_image_without_proposals_gives_no_detections(small_run, records, monkeypatch):
-    run = small_run("mmdet", "cascade_rcnn")
+@pytest.mark.parametrize("variant", [*VARIANTS, "iterative_bbox"])
+def test_an_image_without_proposals_gives_no_detections(variant, small_run, records, monkeypatch):
+    run = small_run("mmdet", variant)
     model = initial_model(ADAPTER, run, with_weights=False).eval()
     predict = model.rpn_head.predict
     monkeypatch.setattr(model.rpn_head, "predict", lambda *a, **k: [found[:0] for found in predict(*a, **k)])
@@ -168,10 +170,14 @@ def test_an_image_without_proposals_gives_no_detections(small_run, records, monk
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_batch_with_no_ground_truth_trains(variant, small_run, records):
-    """MMDetection itself can: what the adapter adds must not break it."""
+@pytest.mark.parametrize("proposals", [True, False])
+def test_a_batch_with_no_ground_truth_trains(proposals, variant, small_run, records, monkeypatch):
+    """MMDetection itself can: what the adapter adds must not break it, also where there is not even a proposal."""
     run = small_run("mmdet", variant)
     model = initial_model(ADAPTER, run, with_weights=False).train()
+    if not proposals:
+        predict = model.rpn_head.predict_by_feat
+        monkeypatch.setattr(model.rpn_head, "predict_by_feat", lambda *a, **k: [one[:0] for one in predict(*a, **k)])
     empty = [records[5], records[5]]
     order = training_order(empty, run.protocol, 0)
     dataset = TrainingDataset(run, empty, order)
@@ -180,6 +186,12 @@ def test_a_batch_with_no_ground_truth_trains(variant, small_run, records):
     total, _ = model.parse_losses(losses)
     total.backward()
     assert torch.isfinite(total)
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    stages = stage_settings(run)
+    classified = {f"stage{t}_classification" for t, stage in enumerate(stages, start=1) if stage.has_classifier}
+    regressed = {f"stage{t}_regression" for t, stage in enumerate(stages, start=1) if stage.has_regressor}
+    terms = {loss_name(name) for name in losses if "loss_" in name}
+    assert terms == classified | regressed | {"rpn_classification", "rpn_regression"}
 
 
 def test_later_stages_train_on_all_regressed_boxes(small_run, records):
@@ -259,29 +271,6 @@ def test_trainable_parameters_of_the_published_detectors(label):
     assert trainable_parameters == pytest.approx(PARAMETERS[label], abs=5_000)
 
 
-def test_backbone_weights_fill_every_tensor(small_run, tmp_path):
-    run = small_run("mmdet", "faster_rcnn")
-    run = run.model_copy(update={"backbone": run.backbone.model_copy(update={"base_channels": 64})})
-    state = torchvision.models.resnet18(weights=None).state_dict()
-    path = tmp_path / "resnet18.pth"
-    torch.save(state, path)
-    model = ADAPTER.build_model(run)
-
-    def weights(sha256):
-        given = Weights(path=str(path), sha256=sha256, format="torchvision")
-        return run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": given})})
-
-    load_backbone_weights(model, weights(sha256_of(path)))
-    for name, tensor in model.backbone.state_dict().items():
-        assert torch.equal(tensor, state[name]), name
-    with pytest.raises(InputError, match="expected 00000000"):
-        load_backbone_weights(model, weights("00000000"))
-    del state["layer4.1.bn2.running_var"]
-    torch.save(state, path)
-    with pytest.raises(InputError, match=r"layer4\.1\.bn2\.running_var"):
-        load_backbone_weights(model, weights(sha256_of(path)))
-
-
 def test_operators_are_served():
     assert operators_in_use() in ("torchvision", "mmcv compiled")
     from mmcv.ops import nms
@@ -310,7 +299,6 @@ def test_a_run_under_own_rules_trains_and_predicts(variant, small_run, records, 
     run = small_run("mmdet", variant)
     run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": "mmdet"})})
     model = initial_model(ADAPTER, run, with_weights=False)
-    assert variant == "faster_rcnn" or type(model.roi_head).__name__ == "CascadeRoIHead"
     train(run, records, tmp_path, execution)
     predictions = list(ADAPTER.predict(run, model.eval(), records[:1]))
     assert list(predictions[0].test_stages) == [stage.label for stage in run.variant.test_stages]

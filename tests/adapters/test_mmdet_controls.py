@@ -8,12 +8,30 @@ from mmengine.structures import InstanceData
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.controls.rows import delta_clamp
 from adapters.mmdet.weights import common_name
+from cascadebench.controls.audit import same_value
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.initial_weights import initial_tensor
-from cascadebench.study import load_study
+from cascadebench.study import chosen_variant, load_study
+from cascadebench.variant_catalog import find_variant
 
 torch.set_num_threads(1)
-VARIANTS = ["faster_rcnn", "cascade_rcnn"]
+VARIANTS = [
+    ("faster_rcnn", {}),
+    ("faster_rcnn", {"heads": "unshared", "regression": "class_specific", "nms_reg": 0.85, "iou_threshold": 0.6}),
+    ("cascade_rcnn", {}),
+    ("cascade_rcnn", {"stages": 4, "iou_thresholds": "constant", "target_statistics": "constant", "stage_loss": "avg"}),
+    ("fscascade", {}),
+    ("fscascade", {"lfs": False, "merge": "concat", "stages": 2}),
+    ("fscascade", {"cfs": False, "share_gradient": False, "embed": "identity"}),
+    ("decoupled_rcnn", {}),
+    ("decoupled_rcnn", {"classifiers": 3, "iou_thresholds": "rising", "later_weights": "pytorch", "nms_cls": 0.6}),
+    ("decoupled_rcnn", {"regression": "class_specific", "stage_weights": "halved", "lambda": 0.0}),
+    ("decoupled_rcnn", {"stages": 1, "heads": "shared", "regression_ground_truth": True}),
+    ("decoupled_rcnn", {"double_head": True, "stages": 2}),
+    ("iterative_bbox", {}),
+    ("integral_loss", {}),
+]
+"""Variants and options other than the defaults."""
 
 
 def values_of(run) -> dict:
@@ -24,26 +42,28 @@ def values_of(run) -> dict:
     return values
 
 
-def embedded_run(variant, rules="aligned"):
-    """A run of the embedded study under the rules of a protocol."""
-    planned = load_study("tiny").runs
-    run = next(p.run for p in planned if (p.run.framework, p.run.variant.name) == ("mmdet", variant))
-    return run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": rules})})
+def embedded_run(variant, rules="aligned", options=None):
+    """A run of the embedded study with another variant, under the rules of a protocol."""
+    found = find_variant(variant, "test")
+    chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
+    run = next(p.run for p in load_study("tiny").runs if p.run.framework == "mmdet")
+    protocol = run.protocol.model_copy(update={"rules": rules})
+    return run.model_copy(update={"protocol": protocol, "variant": chosen})
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_weight_has_one_common_name(variant):
-    run = embedded_run(variant)
+@pytest.mark.parametrize(("variant", "options"), VARIANTS)
+def test_every_weight_has_one_common_name(variant, options):
+    run = embedded_run(variant, options=options)
     names = {name: common_name(name) for name in ADAPTER.build_model(run).state_dict()}
     assert {name.rpartition(".")[2] for name, common in names.items() if common is None} == {"num_batches_tracked"}
     given = [common for common in names.values() if common]
     assert len(set(given)) == len(given)
     assert {int(common.split(".")[1]) for common in given if common.startswith("heads.")} == set(
-        range(1, run.variant.stages + 1)
+        range(1, run.variant.heads + 1)
     )
 
 
-@pytest.mark.parametrize("name", ["backbone.conv2.weight", "roi_head.bbox_head.shared_fcs.2.weight", "neck.gamma"])
+@pytest.mark.parametrize("name", ["backbone.conv2.weight", "roi_head.bbox_head.0.shared_fcs.2.weight", "neck.gamma"])
 def test_a_name_outside_the_table_is_refused(name):
     with pytest.raises(ValueError, match="no common name"):
         common_name(name)
@@ -62,21 +82,21 @@ def test_initial_weights_are_the_common_ones_of_the_seed():
         assert np.array_equal(state[name].numpy(), initial_tensor(common, tuple(state[name].shape), 3)), name
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_control_is_read_and_what_the_protocol_says(variant):
-    run = embedded_run(variant)
+@pytest.mark.parametrize(("variant", "options"), VARIANTS)
+def test_every_control_is_read_and_what_the_protocol_says(variant, options):
+    run = embedded_run(variant, options=options)
     values = values_of(run)
     assert values.keys() == CONTROLS.keys()
     for name, control in CONTROLS.items():
         if control.expected:
-            expected = control.expected(run)
-            assert np.asarray(values[name]).shape == np.asarray(expected).shape, name
-            is_number = np.asarray(expected).dtype.kind == "f"
-            assert np.allclose(values[name], expected, rtol=1e-6) if is_number else values[name] == expected, name
+            assert same_value(values[name], control.expected(run)), (name, values[name], control.expected(run))
 
 
-def test_reading_controls_changes_nothing():
-    built = ADAPTER.build(embedded_run("cascade_rcnn"))
+@pytest.mark.parametrize(
+    ("variant", "options"), [("cascade_rcnn", {}), ("decoupled_rcnn", {"double_head": True, "stages": 2})]
+)
+def test_reading_controls_changes_nothing(variant, options):
+    built = ADAPTER.build(embedded_run(variant, options=options))
     before = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -106,10 +126,13 @@ def test_a_protocol_may_keep_mmdetection_s_own_rules():
         "rpn.regression_loss": "smooth_l1 up to 0.1111",
         "heads.target_stds": [[0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067]],
         "heads.regression_loss": "smooth_l1 up to 1",
-        "heads.loss_weight": [1.0, 0.5, 0.25],
+        "heads.classification_loss_weight": [1.0, 0.5, 0.25],
+        "heads.regression_loss_weight": [1.0, 0.5, 0.25],
         "heads.trunk_gradient": [1.0, 1.0, 1.0],
         "heads.rois_entering": [66, 32, 32],
         "heads.positives_entering": [2, 32, 32],
+        "heads.regression_rois_entering": [66, 32, 32],
+        "heads.regression_positives_entering": [2, 32, 32],
     }
 
 

@@ -3,6 +3,7 @@
 Every function changes what `adapters.detectron2.built.build` gave for a cascade of the tiny protocol.
 """
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,8 +20,11 @@ from PIL import Image
 from torch import nn
 from torchvision.ops import nms
 
+from adapters.convolution_branch import ConvolutionBranch
 from adapters.detectron2.built import Built
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
+from adapters.detectron2.heads import TaskBranches
+from adapters.detectron2.sampling import TwoListRPN
 from adapters.detectron2.training import SessionTrainer
 
 Mutation = Callable[[Built], None]
@@ -312,6 +316,45 @@ def fewer_positives(built: Built) -> None:
     heads._match_and_label_boxes = labelled
 
 
+def two_branches(built: Built) -> None:
+    heads = built.model.roi_heads
+    heads.box_head[0] = TaskBranches(heads.box_head[0], copy.deepcopy(heads.box_head[0]))
+
+
+def convolutions(built: Built) -> None:
+    heads = built.model.roi_heads
+    layers = heads.box_head[1]
+    channels = built.model.backbone.output_shape()["p2"].channels
+    heads.box_head[1] = TaskBranches(layers, ConvolutionBranch(channels, layers.fc2.out_features))
+
+
+def borrowed_layers(built: Built) -> None:
+    heads = built.model.roi_heads
+    plain = heads.stage_forward
+
+    def forward(stage: int, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if stage == 2:
+            heads.box_head[0](pooled)
+        return plain(stage, pooled)
+
+    heads.stage_forward = forward
+
+
+def constant_features(output: str, built: Built) -> None:
+    layer = getattr(built.model.roi_heads.box_predictor[1], output)
+    layer.register_forward_pre_hook(lambda _layer, inputs: (inputs[0].detach(),))
+
+
+def one_classifier_less(built: Built) -> None:
+    predictor = built.model.roi_heads.box_predictor[2]
+    predictor.classifies, predictor.cls_score = False, None
+
+
+def two_lists(built: Built) -> None:
+    built.model.proposal_generator.__class__ = TwoListRPN
+    built.model.proposal_generator.train_nms_thresh = [0.7, 0.85]
+
+
 def shifted_targets(built: Built) -> None:
     transform = built.model.roi_heads.box_predictor[0].box2box_transform
     plain = transform.get_deltas
@@ -403,6 +446,8 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("rpn.train_post_nms", put(f"{RPN}.post_nms_topk.True", 500)),
     ("rpn.test_post_nms", put(f"{RPN}.post_nms_topk.False", 500)),
     ("rpn.nms_iou", put(f"{RPN}.nms_thresh", 0.8)),
+    ("rpn.train_nms_iou", put(f"{RPN}.nms_thresh", 0.8)),
+    ("rpn.train_nms_iou", two_lists),
     ("rpn.min_box_side", put(f"{RPN}.min_box_size", 4.0)),
     ("rpn.border", put(f"{RPN}.anchor_boundary_thresh", 0)),
     ("rpn.padding_anchors", ignored_padding),
@@ -411,6 +456,7 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("rpn.target_stds", put(f"{RPN}.box2box_transform.weights", [2.0] * 4)),
     ("rpn.delta_clamp", put(f"{RPN}.box2box_transform", Box2BoxTransform(weights=(1.0,) * 4))),
     ("heads.stages", two_stages),
+    ("heads.classifiers", one_classifier_less),
     ("heads.target_means", shifted_targets),
     ("heads.iou_threshold", put(f"{HEADS}.proposal_matchers.2.thresholds.1", 0.65)),
     ("heads.iou_threshold", put(f"{HEADS}.proposal_matcher", Matcher([0.4], [0, 1]))),
@@ -420,9 +466,15 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("heads.classification_loss", put(f"{FIRST}.use_sigmoid_ce", value=True)),
     ("heads.classification_loss", focal_classification),
     ("heads.regression_loss", put(f"{LAST}.smooth_l1_beta", 1.0)),
-    ("heads.loss_weight", put(f"{SECOND}.loss_weight.loss_cls", 0.5)),
+    ("heads.classification_loss_weight", put(f"{SECOND}.loss_weight.loss_cls", 0.5)),
+    ("heads.regression_loss_weight", put(f"{LAST}.loss_weight.loss_box_reg", 0.25)),
     ("heads.loss_normalizer", regression_by_positives),
     ("heads.trunk_gradient", put(f"{HEADS}.trunk_gradient.1", 1.0)),
+    ("heads.task_branches", two_branches),
+    ("heads.regression_branch", convolutions),
+    ("heads.trunks_run", borrowed_layers),
+    ("heads.classifier_trains", partial(constant_features, "cls_score")),
+    ("heads.regressor_trains", partial(constant_features, "bbox_pred")),
     ("heads.width", wider_layer),
     ("heads.fully_connected_layers", third_layer),
     ("heads.sampling_ratio", put(f"{HEADS}.box_pooler.level_poolers.0.sampling_ratio", 2)),
@@ -433,6 +485,8 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("heads.add_ground_truth", put(f"{HEADS}.proposal_append_gt", value=False)),
     ("heads.rois_entering", resampled_stage),
     ("heads.positives_entering", fewer_positives),
+    ("heads.regression_rois_entering", resampled_stage),
+    ("heads.regression_positives_entering", fewer_positives),
     ("inference.score_threshold", put(f"{LAST}.test_score_thresh", 0.001)),
     ("inference.nms_iou", put(f"{LAST}.test_nms_thresh", 0.6)),
     ("inference.max_detections", put(f"{FIRST}.test_topk_per_image", 300)),

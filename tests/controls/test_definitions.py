@@ -52,7 +52,7 @@ def test_a_card_declares_what_its_variant_changes(name):
         plain = run.model_copy(update={"variant": base})
         expectations = {one.name: one.expected for one in CONTROLS.values() if one.expected}
         differing = {one for one, expected in expectations.items() if expected(run) != expected(plain)}
-        assert differing <= set(card.treatment)
+        assert differing <= set(card.treatment_of(run.variant.options))
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_of_many_pictures_a_spread_sample_is_opened(dataset, monkeypatch):
 
 
 def test_synthetic_dataset_is_drawn_into_the_folder(tmp_path):
-    data = Synthetic(kind="synthetic", revision=1, seed=5, image_size=64, train_images=3, val_images=2)
+    data = Synthetic(kind="synthetic", revision=2, seed=5, image_size=64, train_images=3, val_images=2)
     card = DatasetCard(name="drawn", title="Drawn", categories=("disc", "star"), data=data)
     folder = tmp_path / "drawn"
     prepare(card, folder)

@@ -1,6 +1,7 @@
 """The tables of a study whose runs are in every state."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cascadebench.evaluation.aggregate import aggregate, run_state
 from cascadebench.evaluation.ap_table import write_ap
 from cascadebench.evaluation.coco import evaluate
+from cascadebench.masks import encoded
 from cascadebench.study import load_study
 
 STUDY = load_study("tiny")
@@ -132,3 +134,24 @@ def test_states_in_the_order_of_a_run(tmp_path):
     assert run_state(tmp_path)[0] == "failed"
     (tmp_path / "ap.parquet").touch()
     assert run_state(tmp_path) == ("evaluated", "")
+
+
+def test_masks_have_a_table_of_their_own(tmp_path):
+    baseline, *rest = STUDY.runs
+    variant = baseline.run.variant.model_copy(update={"masks": True})
+    masked = replace(baseline, run=baseline.run.model_copy(update={"variant": variant}))
+    study = replace(STUDY, runs=(masked, *rest))
+    truth = TRUTH | {"images": [{"id": 1, "width": 60, "height": 60}]}
+    truth["annotations"] = [one | {"segmentation": [[0, 0, 50, 0, 50, 50, 0, 50]]} for one in TRUTH["annotations"]]
+    box = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50, "test_stage": "(1,1)"}
+    half = encoded([[0, 0, 30, 0, 30, 50, 0, 50]], 60, 60)["counts"]
+    rows = pd.DataFrame([box | {"segmentation": half}])
+    tables = [evaluate(truth, rows, iou_type=iou_type) for iou_type in ("bbox", "segm")]
+    folder = run_folder(tmp_path, masked)
+    write_ap(folder / "ap.parquet", pd.concat(tables, ignore_index=True))
+    aggregate(study, tmp_path)
+    boxes, masks = (pd.read_csv(tmp_path / "studies" / "tiny" / f"{name}.csv") for name in ("ap", "ap_masks"))
+    assert boxes[["AP", "AP50", "AP95"]].values[0] == pytest.approx([1, 1, 1])
+    # The mask covers 0.6 of the object.
+    assert masks["test_stage"].tolist() == ["(1,1)"]
+    assert masks[["AP", "AP50", "AP60", "AP65"]].values[0] == pytest.approx([0.3, 1, 1, 0])

@@ -168,3 +168,34 @@ def test_malformed_coco_results(tmp_path, value, message):
     path = write_results(tmp_path, value)
     with pytest.raises(InputError, match=f"^{path}:{message}"):
         read_coco_results(path)
+
+
+def test_masks_are_a_further_column_that_box_detectors_do_not_have(tmp_path):
+    box, mask, none = (tmp_path / name for name in ("box.parquet", "mask.parquet", "none.parquet"))
+    write_detections(box, columns())
+    assert "segmentation" not in pq.read_schema(box).names
+    assert "segmentation" not in read_detections(box)
+    write_detections(mask, columns() | {"segmentation": np.array([None, "04", "PPYo1"], dtype=object)})
+    found = read_detections(mask)["segmentation"]
+    assert found.isna().tolist() == [True, False, False] and found[1:].tolist() == ["04", "PPYo1"]
+    write_detections(none, columns() | {"segmentation": np.array([None] * 3, dtype=object)})
+    assert read_detections(none)["segmentation"].isna().all()
+    pd.testing.assert_frame_equal(read_detections(mask).drop(columns="segmentation"), read_detections(box))
+
+
+def test_masks_of_another_type_are_refused(tmp_path):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    pq.write_table(pq.read_table(path).append_column("segmentation", pa.array([1, 2, 3])), path)
+    with pytest.raises(InputError, match="column 'segmentation' is int64; string is expected"):
+        read_detections(path)
+
+
+def test_results_with_masks_need_no_boxes(tmp_path):
+    mask = {"size": [2, 3], "counts": "123"}
+    entry = {key: RESULT[key] for key in ("image_id", "category_id", "score")} | {"segmentation": mask}
+    assert read_coco_results(write_results(tmp_path, [entry]), "segm")["segmentation"].tolist() == [mask]
+    with pytest.raises(InputError, match=r"\[0\]: the key 'segmentation' is missing"):
+        read_coco_results(write_results(tmp_path, [RESULT]), "segm")
+    with pytest.raises(InputError, match=r"\[0\]\.segmentation: run lengths, .* expected, found \[\[1"):
+        read_coco_results(write_results(tmp_path, [RESULT | {"segmentation": [[1, 2]]}]), "segm")

@@ -2,15 +2,19 @@
 
 import io
 import json
+from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 
 from cascadebench.configuration import PROJECT
 from cascadebench.errors import InputError
 from cascadebench.evaluation.detections import write_detections
 from cascadebench.evaluation.evaluate_files import evaluate_files, print_summaries
+from cascadebench.masks import encoded
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
 TRUTH = {
@@ -89,3 +93,108 @@ def test_pycocotools_example():
         "AR1": 0.387, "AR10": 0.594, "AR100": 0.595, "ARs": 0.640, "ARm": 0.566, "ARl": 0.564,
     }  # fmt: skip
     assert {name: round(summary[name], 3) for name in expected} == expected
+
+
+SEGMENTS = {
+    "images": [{"id": 1, "width": 100, "height": 80}, {"id": 2, "width": 60, "height": 60}],
+    "categories": TRUTH["categories"],
+    "annotations": [
+        TRUTH["annotations"][0] | {"segmentation": [[0, 0, 50, 0, 50, 50, 0, 50]]},
+        TRUTH["annotations"][1] | {"segmentation": {"size": [60, 60], "counts": [0, 1800, 1800]}},
+    ],
+}
+SQUARE = encoded([[0, 0, 50, 0, 50, 50, 0, 50]], 100, 80)
+
+
+@pytest.fixture
+def segments(tmp_path):
+    """Annotations with masks, COCO results with one, and a Parquet in which the second test stage has masks."""
+    truth, results, table = (tmp_path / name for name in ("val.json", "results.json", "detections.parquet"))
+    truth.write_text(json.dumps(SEGMENTS))
+    found = {key: FOUND[key] for key in ("image_id", "category_id", "score")} | {"segmentation": SQUARE}
+    results.write_text(json.dumps([found]))
+    row = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 1, "h": 1}
+    rows = [
+        row | {"test_stage": "(1,1)", "segmentation": None},
+        row | {"test_stage": "(2,1)", "segmentation": SQUARE["counts"]},
+    ]
+    write_detections(table, pd.DataFrame(rows))
+    return truth, results, table
+
+
+def test_masks_of_results_and_of_the_test_stages_that_have_them(segments):
+    truth, results, table = segments
+    expected = evaluate_files(truth, results, "segm")[""]
+    assert expected["AP"] == pytest.approx(HALF)
+    assert evaluate_files(truth, table, "segm") == {"(2,1)": expected}
+    assert {label: summary["AP"] for label, summary in evaluate_files(truth, table).items()} == {"(1,1)": 0, "(2,1)": 0}
+
+
+def test_no_mask_is_ap_0(segments):
+    truth, results, _ = segments
+    results.write_text("[]")
+    assert evaluate_files(truth, results, "segm")[""]["AP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ({"size": [100, 80], "counts": SQUARE["counts"]}, r"run lengths of size \[100, 80\]; .* is \[80, 100\]"),
+        ({"size": [80, 100], "counts": "04"}, "the runs are 4 pixels long; the image has 8000"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(segments, mask, expected):
+    truth, results, _ = segments
+    results.write_text(json.dumps([FOUND | {"segmentation": mask}]))
+    with pytest.raises(InputError, match=rf"results\.json: row 0 \(counted from 0\): segmentation: .*{expected}"):
+        evaluate_files(truth, results, "segm")
+
+
+def test_masks_that_are_not_there_are_refused(segments, files):
+    truth, _, table = files  # without masks
+    with pytest.raises(InputError, match=r"detections\.parquet: no test stage has masks; --iou-type bbox evaluates"):
+        evaluate_files(truth, table, "segm")
+    for annotation in (content := json.loads(json.dumps(SEGMENTS)))["annotations"][1:]:
+        del annotation["segmentation"]
+    truth.write_text(json.dumps(content))
+    results = truth.with_name("results.json")
+    results.write_text(json.dumps([FOUND | {"segmentation": SQUARE}]))
+    with pytest.raises(InputError, match=r"val\.json: annotations\[1\]\.segmentation: missing"):
+        evaluate_files(truth, results, "segm")
+
+
+PUBLISHED_SEGMENTS = EXAMPLE / "instances_val2014_fakesegm100_results.json"
+
+
+@pytest.mark.skipif(
+    not PUBLISHED_SEGMENTS.is_file(), reason=f"pycocotools' example {PUBLISHED_SEGMENTS.name} is not there"
+)
+def test_pycocotools_example_of_masks():
+    (summary,) = evaluate_files(EXAMPLE / "instances_val2014_100.json", PUBLISHED_SEGMENTS, "segm").values()
+    expected = {
+        "AP": 0.320, "AP50": 0.562, "AP75": 0.299, "APs": 0.387, "APm": 0.310, "APl": 0.327,
+        "AR1": 0.268, "AR10": 0.415, "AR100": 0.417, "ARs": 0.469, "ARm": 0.377, "ARl": 0.381,
+    }  # fmt: skip
+    assert {name: round(summary[name], 3) for name in expected} == expected
+
+
+@pytest.mark.skipif(not EXAMPLE.is_dir(), reason="pycocotools' example (instances_val2014_100.json) is not there")
+def test_masks_of_real_annotations_agree_with_pycocotools_own_road(tmp_path):
+    """Its example's boxes, filled, as masks: our tables against COCOeval on files that it reads itself."""
+    annotations = EXAMPLE / "instances_val2014_100.json"
+    size_of = {one["id"]: (one["width"], one["height"]) for one in json.loads(annotations.read_text())["images"]}
+    found = []
+    for one in json.loads((EXAMPLE / "instances_val2014_fakebbox100_results.json").read_text()):
+        (x, y, w, h), size = one.pop("bbox"), size_of[one["image_id"]]
+        found.append(one | {"segmentation": encoded([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)})
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps(found))
+    with redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+        reference = COCOeval(truth, truth.loadRes(str(results)), "segm")
+        for step in (reference.evaluate, reference.accumulate, reference.summarize):
+            step()
+    summary = evaluate_files(annotations, results, "segm")[""]
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    assert [summary[name] for name in names] == pytest.approx(reference.stats.tolist(), abs=1e-12)
+    assert 0.1 < summary["AP"] < 0.4

@@ -10,6 +10,8 @@ from cascadebench.evaluation.ap_table import IOUS, LIMITS, read_ap
 from cascadebench.evaluation.detections import write_detections
 from cascadebench.evaluation.run_evaluation import evaluate_run
 from cascadebench.evaluation.summary import summarize
+from cascadebench.masks import encoded
+from cascadebench.run import read_run
 from cascadebench.study import load_study
 from cascadebench.test_stages import all_test_stages
 
@@ -67,3 +69,27 @@ def test_detections_of_another_dataset_leave_no_table(folders):
     with pytest.raises(InputError, match=r"detections\.parquet: row 0 .*image_id 3 is not in .*val\.json"):
         evaluate_run(run_folder, dataset_folder)
     assert not (run_folder / "ap.parquet").exists()
+
+
+def test_a_detector_with_masks_has_its_headline_a_second_time(folders):
+    run_folder, dataset_folder = folders
+    square = [[0, 0, 50, 0, 50, 50, 0, 50]]
+    truth = json.loads(json.dumps(TRUTH))
+    for image, annotation in zip(truth["images"], truth["annotations"], strict=True):
+        image.update(width=60, height=60)
+        annotation["segmentation"] = square
+    (dataset_folder / "val.json").write_text(json.dumps(truth))
+    run = read_run(run_folder / "run.yaml")
+    run.model_copy(update={"variant": run.variant.model_copy(update={"masks": True})}).write(run_folder / "run.yaml")
+    headline = run.variant.headline
+    rows = detections("(1,1)", headline).assign(segmentation=[None, encoded(square, 60, 60)["counts"]])
+    write_detections(run_folder / "detections.parquet", rows)
+    evaluate_run(run_folder, dataset_folder)
+    boxes, masks = read_ap(run_folder / "ap.parquet"), read_ap(run_folder / "ap.parquet", "segm")
+    assert len(boxes["test_stage"].unique()) == len(all_test_stages(3, 3))
+    assert masks["test_stage"].unique().tolist() == [headline]
+    assert summarize(masks, headline) == summarize(boxes, headline)
+    assert summarize(masks, headline)["AP"] == pytest.approx(51 / 101)
+    write_detections(run_folder / "detections.parquet", rows.assign(segmentation=None))
+    with pytest.raises(InputError, match=r"detections\.parquet, .*: row 0 .*: segmentation: missing"):
+        evaluate_run(run_folder, dataset_folder)

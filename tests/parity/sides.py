@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cascadebench.test_stages import all_test_stages
+
 
 @dataclass
 class Inference:
@@ -68,14 +70,15 @@ class MMDetectionSide:
     @torch.no_grad()
     def infer(self, model: nn.Module, images: list[np.ndarray]) -> Inference:
         """Run in test mode."""
-        from adapters.mmdet.stages import run_stages
-
         model.eval()
         batch = self._batch(model, images)
         features = model.extract_feat(batch["inputs"])
         proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)
+        stages = all_test_stages(model.roi_head.regressors, model.roi_head.classifiers)
         outputs = [
-            run_stages(model.roi_head, tuple(level[i : i + 1] for level in features), found.bboxes, images[i].shape[:2])
+            model.roi_head.run_stages(
+                tuple(level[i : i + 1] for level in features), found.bboxes, images[i].shape[:2], stages
+            )
             for i, found in enumerate(proposals)
         ]
         return Inference(
@@ -129,8 +132,10 @@ class Detectron2Side:
         tensor = model.preprocess_image(self._batch(images))
         features = model.backbone(tensor.tensor)
         proposals, _ = model.proposal_generator(tensor, features, None)
+        heads = model.roi_heads
+        test_stages = all_test_stages(heads.regressors, heads.classifiers)
         outputs = [
-            model.roi_heads.run_stages({name: level[i : i + 1] for name, level in features.items()}, found)
+            heads.run_stages({name: level[i : i + 1] for name, level in features.items()}, found, test_stages)
             for i, found in enumerate(proposals)
         ]
         return Inference(

@@ -6,17 +6,23 @@ taken: then the sampled RoIs are the same.
 """
 
 import json
-import zlib
 
 import numpy as np
 import pytest
 import torch
+from comparison import (
+    add_noise,
+    differences_of_inference,
+    differences_of_steps,
+    ground_truth,
+    run_of,
+    two_images,
+)
 from sides import Detectron2Side, MMDetectionSide
 
 from adapters.training_session import TrainingSession
 from cascadebench.configuration import CONFIG
-from cascadebench.run import Run
-from cascadebench.study import Execution, chosen_variant, load_protocol, load_study
+from cascadebench.study import Execution, load_protocol
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
 from cascadebench.variant_catalog import find_variant, load_variant_card, own_variants
@@ -45,32 +51,6 @@ CASES = [
     if set(BOTH) <= set(load_variant_card(name).frameworks)
     for options in [{}, *OPTIONS.get(name, [])]
 ]
-EVERYTHING = {
-    "schedule": {"iterations": 20, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [15]},
-    "rpn": {"anchors_per_image": 100_000, "positive_fraction": 1.0},
-    "heads": {"rois_per_image": 10_000, "positive_fraction": 1.0},
-    "inference": {"score_threshold": 0.05},
-}
-
-
-def run_of(framework: str, variant: str, options: dict | None = None, batch_norm: str = "trained") -> Run:
-    """Return the embedded study's run of a variant, sampling everything."""
-    found = find_variant(variant, "test")
-    first = load_study("tiny").runs[0].run
-    override = EVERYTHING | {"backbone": {"frozen_stages": 0, "batch_norm": batch_norm}}
-    chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
-    update = {"framework": framework, "variant": chosen, "protocol": load_protocol("tiny", override, "test")}
-    return first.model_copy(update=update)
-
-
-def add_noise(model: torch.nn.Module, common_name) -> None:
-    """Move every parameter by noise that depends on its common name alone."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            common = common_name(name)
-            random = torch.Generator().manual_seed(zlib.crc32(common.encode()))
-            scale = 0.02 if common.endswith("weight") and parameter.ndim > 1 else 0.05
-            parameter.add_(scale * torch.randn(parameter.shape, generator=random))
 
 
 def case_name(case: tuple[str, dict]) -> str:
@@ -83,7 +63,7 @@ def pair(request):
     """Both frameworks' side, run and model of a variant."""
     found = []
     for side in (MMDetectionSide(), Detectron2Side()):
-        run = run_of(side.framework, *request.param)
+        run = run_of(side.framework, find_variant(request.param[0], "test"), request.param[1])
         torch.manual_seed(0)
         model = side.adapter.build_model(run)
         add_noise(model, side.adapter.common_name)
@@ -94,23 +74,13 @@ def pair(request):
 @pytest.fixture(scope="module")
 def images() -> list[np.ndarray]:
     """Two images of different size, so that the batch is padded."""
-    random = np.random.default_rng(0)
-    coarse = [random.integers(0, 256, (6, 8, 3)), random.integers(0, 256, (8, 6, 3))]
-    return [np.kron(one, np.ones((16, 16, 1))).astype(np.uint8) for one in coarse]
+    return two_images()
 
 
 @pytest.fixture(scope="module")
 def truth() -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Ground truth of the two images."""
-    first = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0]])
-    second = torch.tensor([[5.0, 5.0, 40.0, 120.0], [30.0, 60.0, 90.0, 110.0], [50.0, 8.0, 66.0, 30.0]])
-    return [(first, torch.tensor([0, 3])), (second, torch.tensor([1, 2, 4]))]
-
-
-def difference(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Greatest absolute difference."""
-    assert first.shape == second.shape
-    return float((first - second).abs().max()) if first.numel() else 0.0
+    return ground_truth()
 
 
 def test_the_models_have_the_same_weights(pair):
@@ -126,13 +96,7 @@ def test_the_models_have_the_same_weights(pair):
 
 def test_inference_agrees(pair, images, record_property):
     one, other = (side.infer(model, images) for side, _, model in pair)
-    reached = {"features": max(map(difference, one.features, other.features))}
-    reached["proposals"] = max(map(difference, one.proposals, other.proposals))
-    reached["objectness"] = max(map(difference, one.objectness, other.objectness))
-    for name in ("boxes", "logits", "last_logits"):
-        first, second = ([tensor for image in getattr(answer, name) for tensor in image] for answer in (one, other))
-        assert len(first) == len(second)
-        reached[name] = max(map(difference, first, second))
+    reached = differences_of_inference(one, other)
     assert sum(len(found) for found in one.proposals) > 50
     record_property("reached", json.dumps(reached))
     assert all(value <= 1e-4 for value in reached.values()), reached
@@ -140,14 +104,7 @@ def test_inference_agrees(pair, images, record_property):
 
 def test_losses_and_gradients_agree(pair, images, truth, record_property):
     one, other = (side.step(model, images, truth) for side, _, model in pair)
-    assert one.losses.keys() == other.losses.keys()
-    losses = {name: abs(one.losses[name] - other.losses[name]) / abs(one.losses[name]) for name in one.losses}
-    assert one.gradients.keys() == other.gradients.keys()
-    # Relative to the largest entry of the tensor's own gradient; a gradient that is zero in one must be zero in both.
-    gradients = {
-        name: difference(gradient, other.gradients[name]) / max(float(gradient.abs().max()), 1e-12)
-        for name, gradient in one.gradients.items()
-    }
+    losses, gradients = differences_of_steps(one, other)
     worst = max(gradients, key=gradients.get)
     record_property("reached", json.dumps({"losses": losses, "gradients": {worst: gradients[worst]}}))
     assert all(value <= 1e-5 for value in losses.values()), losses
@@ -236,7 +193,7 @@ def test_learning_rates_agree_at_every_iteration(name):
     protocol = load_protocol(name, {}, "test")
     hashes = set()
     for adapter, framework in ((mmdet, "mmdet"), (detectron2, "detectron2")):
-        run = run_of(framework, "faster_rcnn").model_copy(update={"protocol": protocol})
+        run = run_of(framework, find_variant("faster_rcnn", "test")).model_copy(update={"protocol": protocol})
         if run.backbone.base_channels != 16:
             raise AssertionError("the narrow backbone keeps this test quick")
         controls = {control.name: control.value for control in adapter.read_controls(adapter.build(run))}

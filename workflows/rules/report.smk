@@ -12,7 +12,7 @@ rule aggregate:
         expand(
             "results/studies/{study}/{table}.csv",
             study=STUDY.name,
-            table=["status", "ap", "ap_per_class", "gaps", "cost"],
+            table=["status", "ap", "ap_per_class", "gaps", "cost", *["ap_masks"] * STUDY.masks],
         ),
     log:
         f"results/logs/aggregate/{STUDY.name}.log",

@@ -13,6 +13,11 @@ rule train:
             if Path(f"results/runs/{wildcards.run}/trained.json").exists()
             else rules.audit.output
         ),
+        # A variant that is not trained itself takes over what another run has trained.
+        weights=lambda wildcards: expand(
+            "results/runs/{run}/trained.json",
+            run=filter(None, [STUDY.run(wildcards.run).variant.weights_from]),
+        ),
     output:
         "results/runs/{run}/trained.json",
     log:

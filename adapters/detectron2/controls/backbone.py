@@ -14,6 +14,7 @@ from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.controls.rows import Row, one_or_all
 from adapters.detectron2.weights import common_name
 from adapters.initial_weights import weights_digest
+from cascadebench.backbone import NORM_GROUPS
 
 
 def rows(built: Built) -> Iterator[Row]:
@@ -25,6 +26,14 @@ def rows(built: Built) -> Iterator[Row]:
         [stage[-1].out_channels for stage in backbone.stages],
         "backbone.stages[...].out_channels",
     )
+    yield (
+        "backbone.inner_channels",
+        [stage[-1].conv2.out_channels for stage in backbone.stages],
+        "backbone.stages[...].conv2.out_channels",
+    )
+    groups = one_or_all(block.conv2.groups for stage in backbone.stages for block in stage)
+    yield "backbone.groups", groups, "conv2.groups of every block"
+    yield "backbone.norm", norm_kinds(backbone), "type of every norm of backbone"
     strides = one_or_all(_strides_in_1x1(stage[0].conv1) for stage in backbone.stages[1:])
     yield "backbone.stride_in_1x1", strides, "kernel and stride of res3, res4, res5 [0].conv1"
     yield (
@@ -39,6 +48,8 @@ def rows(built: Built) -> Iterator[Row]:
         yield f"weights.{name}_sha256", digest, f"model.state_dict(), common names {', '.join(prefixes)}"
     channels = one_or_all(shape.channels for shape in neck.output_shape().values())
     yield "neck.channels", channels, "model.backbone.output_shape()"
+    kinds = sorted({norm_kinds(part) for part in (*neck.lateral_convs, *neck.output_convs)})
+    yield "neck.norm", ", ".join(kinds), "type of the norm of every convolution of model.backbone"
     yield from _neck(neck)
 
 
@@ -47,19 +58,31 @@ def _strides_in_1x1(convolution: nn.Conv2d) -> bool:
 
 
 def batch_norm_mode(backbone: ResNet) -> str:
-    """Say how batch norm behaves in the parts that learn: trained, fixed_statistics or frozen."""
+    """Say how batch norm behaves in the parts that learn: trained, fixed_statistics or frozen; none: there is none."""
     parts = [backbone.stem, *backbone.stages]
     learning = [part for part in parts if any(weight.requires_grad for weight in part.parameters())]
-    return ", ".join(sorted({_mode(module) for part in learning or parts for module in part.modules()} - {""}))
+    modes = {_mode(module) for part in learning or parts for module in part.modules()} - {""}
+    return ", ".join(sorted(modes)) or "none"
 
 
 def _mode(module: nn.Module) -> str:
-    """Mode of one module; empty if it is no norm."""
+    """Mode of one module; empty if it is no batch norm."""
     if isinstance(module, FrozenBatchNorm2d):
         return "frozen"
     if isinstance(module, FixedStatisticsBatchNorm2d):
         return "fixed_statistics"
     return "trained" if isinstance(module, nn.BatchNorm2d) else ""
+
+
+def norm_kinds(module: nn.Module) -> str:
+    """Say what the norms of a module are: batch, group (in as many groups as the library says) or none."""
+    kinds = set()
+    for one in module.modules():
+        if isinstance(one, nn.BatchNorm2d | FrozenBatchNorm2d):
+            kinds.add("batch")
+        elif isinstance(one, nn.GroupNorm):
+            kinds.add("group" if one.num_groups == NORM_GROUPS else f"group of {one.num_groups}")
+    return ", ".join(sorted(kinds)) or "none"
 
 
 def frozen_parameters(backbone: ResNet) -> int:

@@ -4,45 +4,54 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from torch import nn
 
+from adapters.convolution_branch import ConvolutionBranch
 from adapters.detectron2.built import Built
 from adapters.detectron2.controls.head_probes import (
     classification_loss,
+    heads_trained,
+    layers_run,
     level_map,
     loss_normalizer,
-    loss_weight,
-    trained_rois,
+    rois_entering,
+    task_branches,
+    test_counts,
+    trained_batch,
     trunk_gradients,
 )
 from adapters.detectron2.controls.proposals import regression_loss, side_factors
 from adapters.detectron2.controls.rows import Row, one_or_all, rounded
+from adapters.detectron2.heads import layers_of
+from adapters.detectron2.sampling import DecoupledROIHeads
 from adapters.detectron2.stages import ControlledROIHeads
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``heads.*``."""
-    heads = built.model.roi_heads
-    yield "heads.stages", len(heads.box_head), "len(roi_heads.box_head)"
+    heads, channels = built.model.roi_heads, built.model.backbone.output_shape()["p2"].channels
+    stages, classifiers = test_counts(heads, channels)
+    yield "heads.stages", stages, "probe: boxes that roi_heads.run_stages() gives"
+    yield "heads.classifiers", classifiers, "probe: scores that roi_heads.run_stages() gives"
     yield from _targets(heads)
     yield from _losses(heads)
+    gradients = trunk_gradients(heads, channels)
+    yield "heads.trunk_gradient", gradients, "probe: gradient at the feature map over that without scaling"
     yield from _layers(heads)
+    yield "heads.trunks_run", layers_run(heads, channels), "probe: hooks on the layers of roi_heads.box_head"
     yield from _pooling(heads)
-    yield "heads.rois_per_image", heads.batch_size_per_image, "roi_heads.batch_size_per_image"
-    yield "heads.positive_fraction", heads.positive_fraction, "roi_heads.positive_fraction"
-    yield "heads.add_ground_truth", heads.proposal_append_gt, "roi_heads.proposal_append_gt"
-    entering, positives = trained_rois(heads, built.model.backbone.output_shape()["p2"].channels)
-    yield "heads.rois_entering", entering, "probe: what roi_heads.box_predictor[t].losses gets"
-    yield "heads.positives_entering", positives, "probe: what roi_heads.box_predictor[t].losses gets"
+    yield from _sampling(heads)
+    yield from _training(heads, channels)
 
 
 def _targets(heads: ControlledROIHeads) -> Iterator[Row]:
     """What a RoI learns."""
     # Detectron2 matches for the first stage by a matcher of its own name.
-    matchers = [heads.proposal_matcher, *heads.proposal_matchers[1:]]
-    thresholds = [matcher.thresholds[1] for matcher in matchers]
+    first = one_or_all(sampler.proposal_matcher.thresholds[1] for sampler in samplers(heads))
+    thresholds = [first, *(matcher.thresholds[1] for matcher in heads.proposal_matchers[1:])]
     yield "heads.iou_threshold", thresholds, "roi_heads.proposal_matchers[t].thresholds[1]"
-    transforms = [one.box2box_transform for one in heads.box_predictor]
+    transforms = [one.box2box_transform for one in heads.box_predictor if one.regresses]
     box = torch.tensor([[10.0, 20.0, 50.0, 40.0]])
     means = [rounded(-transform.get_deltas(box, box)) for transform in transforms]
     yield "heads.target_means", means, "probe: target of a box that is its ground truth"
@@ -54,25 +63,65 @@ def _targets(heads: ControlledROIHeads) -> Iterator[Row]:
 
 def _losses(heads: ControlledROIHeads) -> Iterator[Row]:
     predictors = list(heads.box_predictor)
-    kinds = one_or_all(classification_loss(one) for one in predictors)
+    kinds = one_or_all(classification_loss(one) for one in predictors if one.classifies)
     yield "heads.classification_loss", kinds, "probe: losses of fixed scores against cross-entropy"
-    losses = one_or_all(regression_loss(one) for one in predictors)
+    losses = one_or_all(regression_loss(one) for one in predictors if one.regresses)
     yield "heads.regression_loss", losses, "roi_heads.box_predictor[t].box_reg_loss_type, .smooth_l1_beta"
-    yield "heads.loss_weight", [loss_weight(one) for one in predictors], "roi_heads.box_predictor[t].loss_weight"
+    for task, term, has in (
+        ("classification", "loss_cls", "classifies"), ("regression", "loss_box_reg", "regresses"),
+    ):  # fmt: skip
+        weights = [float(one.loss_weight[term]) if getattr(one, has) else None for one in predictors]
+        yield f"heads.{task}_loss_weight", weights, f"roi_heads.box_predictor[t].loss_weight['{term}']"
     normalizers = one_or_all(loss_normalizer(one) for one in predictors)
     yield "heads.loss_normalizer", normalizers, "probe: losses of fixed scores and deltas"
-    yield "heads.trunk_gradient", trunk_gradients(heads), "probe: gradient at the feature map over that without scaling"
 
 
 def _layers(heads: ControlledROIHeads) -> Iterator[Row]:
-    outputs = {one.bbox_pred.out_features for one in heads.box_predictor}
-    kind = {(4,): "class_agnostic", (4 * heads.num_classes,): "class_specific"}.get(tuple(outputs), "mixed")
-    yield "heads.regression", kind, "roi_heads.box_predictor[t].bbox_pred.out_features"
-    layers = [[layer for layer in head.children() if isinstance(layer, nn.Linear)] for head in heads.box_head]
-    widths = one_or_all(layer.out_features for head in layers for layer in head)
+    outputs = [one.bbox_pred.out_features for one in heads.box_predictor if one.regresses]
+    known = {4 * heads.num_classes: "class_specific", 4: "class_agnostic"}
+    kinds = [known.get(number, f"{number} outputs") for number in outputs]
+    yield "heads.regression", kinds, "roi_heads.box_predictor[t].bbox_pred.out_features"
+    branches = [one for one in heads.box_head.modules() if isinstance(one, FastRCNNConvFCHead)]
+    layers = [[layer for layer in branch.children() if isinstance(layer, nn.Linear)] for branch in branches]
+    widths = one_or_all(layer.out_features for branch in layers for layer in branch)
     yield "heads.width", widths, "out_features of the linear layers of roi_heads.box_head[t]"
-    numbers = one_or_all(len(head) for head in layers)
-    yield "heads.fully_connected_layers", numbers, "linear layers of roi_heads.box_head[t]"
+    numbers = one_or_all(len(branch) for branch in layers)
+    yield "heads.fully_connected_layers", numbers, "linear layers of each branch of roi_heads.box_head[t]"
+    pairs = zip(heads.box_head, heads.box_predictor, strict=False)
+    before = one_or_all(regression_branch(layers_of(head, "regression")) for head, one in pairs if one.regresses)
+    yield "heads.regression_branch", before, "types of the layers of roi_heads.box_head[t]"
+
+
+def regression_branch(branch: nn.Module) -> str:
+    """Name what comes before a regressor."""
+    kinds = {ConvolutionBranch: "residual_convolutions", FastRCNNConvFCHead: "fully_connected"}
+    return kinds.get(type(branch), type(branch).__name__)
+
+
+def samplers(heads: ControlledROIHeads) -> list[ROIHeads]:
+    """What matches and samples the first stage's RoIs: one for both tasks, or one for each."""
+    return [heads, heads.regression_sampler] if isinstance(heads, DecoupledROIHeads) else [heads]
+
+
+def _sampling(heads: ControlledROIHeads) -> Iterator[Row]:
+    """Of the first stage's RoIs. What Decoupled R-CNN samples for regression shows in what enters the losses."""
+    numbers = one_or_all(sampler.batch_size_per_image for sampler in samplers(heads))
+    yield "heads.rois_per_image", numbers, "roi_heads.batch_size_per_image"
+    yield "heads.positive_fraction", heads.positive_fraction, "roi_heads.positive_fraction"
+    yield "heads.add_ground_truth", heads.proposal_append_gt, "roi_heads.proposal_append_gt"
+
+
+def _training(heads: ControlledROIHeads, channels: int) -> Iterator[Row]:
+    """What a training on a fixed batch shows."""
+    batch = trained_batch(heads, channels)
+    for prefix, term in (("", "loss_cls"), ("regression_", "loss_box_reg")):
+        entering, positives = rois_entering(batch, term, heads.num_classes)
+        yield f"heads.{prefix}rois_entering", entering, "probe: what roi_heads.box_predictor[t].losses gets"
+        yield f"heads.{prefix}positives_entering", positives, "probe: what roi_heads.box_predictor[t].losses gets"
+    source = "probe: gradients of the losses at roi_heads.box_head"
+    yield "heads.task_branches", task_branches(heads, batch), source
+    yield "heads.classifier_trains", heads_trained(heads, batch, "loss_cls"), source
+    yield "heads.regressor_trains", heads_trained(heads, batch, "loss_box_reg"), source
 
 
 def _pooling(heads: ControlledROIHeads) -> Iterator[Row]:

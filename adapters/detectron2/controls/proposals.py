@@ -15,6 +15,7 @@ from torch import nn
 
 from adapters.detectron2.built import Built
 from adapters.detectron2.controls.rows import Row, one_or_all, rounded
+from adapters.detectron2.sampling import TwoListRPN
 
 
 def rows(built: Built) -> Iterator[Row]:
@@ -30,6 +31,9 @@ def rows(built: Built) -> Iterator[Row]:
         yield f"rpn.{part}_pre_nms", rpn.pre_nms_topk[training], f"proposal_generator.pre_nms_topk[{training}]"
         yield f"rpn.{part}_post_nms", rpn.post_nms_topk[training], f"proposal_generator.post_nms_topk[{training}]"
     yield "rpn.nms_iou", rpn.nms_thresh, "proposal_generator.nms_thresh"
+    lists = "train_nms_thresh" if isinstance(rpn, TwoListRPN) else "nms_thresh"
+    thresholds = rpn.train_nms_thresh if isinstance(rpn, TwoListRPN) else [rpn.nms_thresh]
+    yield "rpn.train_nms_iou", thresholds, f"proposal_generator.{lists}"
     yield "rpn.min_box_side", float(rpn.min_box_size), "proposal_generator.min_box_size"
     yield "rpn.regression_loss", regression_loss(rpn), "proposal_generator.box_reg_loss_type, .smooth_l1_beta"
     weights = [float(rpn.loss_weight.get(term, 1.0)) for term in ("loss_rpn_cls", "loss_rpn_loc")]

@@ -15,8 +15,10 @@ Row = tuple[str, Any, str]
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Restore the random state of Python, NumPy and torch, and every module's mode, at the end."""
+    """Restore the random state of Python, NumPy and torch, every module's mode and every buffer at the end."""
     modes = {module: module.training for module in model.modules()}
+    # Batch norm counts and averages what it sees in training.
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (what the frameworks draw from)
     with torch.random.fork_rng(devices=[]):
         try:
@@ -26,6 +28,8 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             np.random.set_state(states[1])  # noqa: NPY002
             for module, training in modes.items():
                 module.training = training
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
 
 def one_or_all(values: Iterable[Any]) -> Any:

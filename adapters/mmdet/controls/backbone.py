@@ -11,6 +11,7 @@ from adapters.initial_weights import weights_digest
 from adapters.mmdet.built import Built
 from adapters.mmdet.controls.rows import Row, one_value
 from adapters.mmdet.weights import common_name
+from cascadebench.backbone import NORM_GROUPS
 
 MAP_SIDES = (16, 8, 4, 2)
 """Sides of the maps that the pyramid is probed with."""
@@ -23,6 +24,11 @@ def backbone_rows(built: Built) -> Iterator[Row]:
     yield "backbone.blocks", [len(layer) for layer in layers], "backbone.res_layers"
     channels = [_convolutions(layer[-1])[-1][0].out_channels for layer in layers]
     yield "backbone.channels", channels, "out_channels of the last convolution of each backbone.res_layers"
+    inner = [layer[-1].conv2.out_channels for layer in layers]
+    yield "backbone.inner_channels", inner, "conv2.out_channels of the last block of each backbone.res_layers"
+    groups = one_value(block.conv2.groups for layer in layers for block in layer)
+    yield "backbone.groups", groups, "conv2.groups of every block"
+    yield "backbone.norm", norm_kinds(backbone), "type of every norm of backbone"
     first = layers[1][0].conv1
     yield "backbone.stride_in_1x1", first.kernel_size == (1, 1) and first.stride == (2, 2), "backbone.layer2[0].conv1"
     frozen = sum(parameter.numel() for parameter in backbone.parameters() if not parameter.requires_grad)
@@ -39,19 +45,30 @@ def backbone_rows(built: Built) -> Iterator[Row]:
 def _convolutions(block: nn.Module) -> list[tuple[nn.Conv2d, nn.Module]]:
     """Convolutions of a residual block or a shortcut, each with its norm, in the order of the module."""
     convolutions = [module for module in block.children() if isinstance(module, nn.Conv2d)]
-    norms = [module for module in block.children() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in block.children() if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)]
     return list(zip(convolutions, norms, strict=True))
 
 
 def batch_norm_mode(backbone: ResNet) -> str:
-    """Say how batch norm behaves in training, where convolutions learn: trained, fixed_statistics or frozen."""
+    """Say how batch norm behaves in training, where convolutions learn: trained, fixed_statistics, frozen or none."""
     backbone.train()
     blocks = [block for name in backbone.res_layers for block in getattr(backbone, name)]
     shortcuts = [block.downsample for block in blocks if block.downsample is not None]
     pairs = [(backbone.conv1, backbone.norm1)]
     pairs += [pair for part in (*blocks, *shortcuts) for pair in _convolutions(part)]
-    modes = {_norm_mode(norm) for convolution, norm in pairs if convolution.weight.requires_grad}
-    return ", ".join(sorted(modes))
+    learning = [norm for convolution, norm in pairs if convolution.weight.requires_grad]
+    return ", ".join(sorted({_norm_mode(norm) for norm in learning if isinstance(norm, nn.BatchNorm2d)})) or "none"
+
+
+def norm_kinds(module: nn.Module) -> str:
+    """Say what the norms of a module are: batch, group (in as many groups as the library says) or none."""
+    kinds = set()
+    for one in module.modules():
+        if isinstance(one, nn.BatchNorm2d):
+            kinds.add("batch")
+        elif isinstance(one, nn.GroupNorm):
+            kinds.add("group" if one.num_groups == NORM_GROUPS else f"group of {one.num_groups}")
+    return ", ".join(sorted(kinds)) or "none"
 
 
 def _norm_mode(norm: nn.Module) -> str:
@@ -65,6 +82,8 @@ def neck_rows(built: Built) -> Iterator[Row]:
     neck = built.model.neck
     maps, merged, outputs = pyramid(neck)
     yield "neck.channels", one_value(output.shape[1] for output in outputs), "probe: neck()"
+    kinds = sorted({norm_kinds(part) for part in (*neck.lateral_convs, *neck.fpn_convs)})
+    yield "neck.norm", ", ".join(kinds), "type of the norm of every convolution of neck"
     yield "neck.levels", len(outputs), "probe: neck()"
     pooled = len(outputs) > 1 and torch.equal(outputs[-1], outputs[-2][:, :, ::2, ::2])
     yield "neck.last_level", "max_pool" if pooled else "other", "probe: neck(), coarsest level"

@@ -18,7 +18,8 @@ def inference_rows(built: Built) -> Iterator[Row]:
     yield "inference.nms_iou", overlap_of_nms(config.nms), f"{where}.nms"
     yield "inference.nms_classwise", nms_classwise(built), f"probe: multiclass_nms() with {where}.nms"
     yield "inference.max_detections", config.max_per_img, f"{where}.max_per_img"
-    rule = effective_score_rule(built.run.variant.stages, built.run.variant.headline)
+    variant = built.run.variant
+    rule = effective_score_rule(variant.stages, variant.classifiers, variant.headline)
     yield "inference.score_rule", rule, "probe: boxes_and_scores() on fixed outputs"
     trainable = sum(parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad)
     yield "model.trainable_parameters", trainable, "model.parameters() with requires_grad"

@@ -7,13 +7,12 @@ from torch import nn
 
 from adapters.mmdet.built import Built
 from adapters.mmdet.controls.rows import Row, joined_digest, one_value
-from adapters.mmdet.stages import stage_modules
 from adapters.probe_inputs import probe_boxes
 
 
 def pooling_rows(built: Built) -> Iterator[Row]:
     """RoIAlign of every stage and level, and the levels that boxes are pooled from."""
-    extractors = [extractor for extractor, _ in stage_modules(built.model.roi_head)]
+    extractors = built.model.roi_head.bbox_roi_extractor
     layers = [layer for extractor in extractors for layer in extractor.roi_layers]
     where = "roi_head.bbox_roi_extractor[t].roi_layers[level]"
     sizes = one_value(one_value(layer.output_size) for layer in layers)

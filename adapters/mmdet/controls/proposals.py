@@ -83,8 +83,10 @@ def _selection_rows(built: Built) -> Iterator[Row]:
     for part, config, where in (("train", train, "train_cfg.rpn_proposal"), ("test", test, "rpn_head.test_cfg")):
         yield f"rpn.{part}_pre_nms", config.nms_pre, f"{where}.nms_pre"
         yield f"rpn.{part}_post_nms", config.max_per_img, f"{where}.max_per_img"
-    overlaps = one_value(overlap_of_nms(config.nms) for config in (train, test))
-    yield "rpn.nms_iou", overlaps, "train_cfg.rpn_proposal.nms, rpn_head.test_cfg.nms"
+    yield "rpn.nms_iou", overlap_of_nms(test.nms), "rpn_head.test_cfg.nms"
+    lists = getattr(head, "train_nms_iou", [train.nms.iou_threshold])
+    overlaps = [overlap_of_nms(train.nms | {"iou_threshold": overlap}) for overlap in lists]
+    yield "rpn.train_nms_iou", overlaps, "train_cfg.rpn_proposal.nms, rpn_head.train_nms_iou"
     sides = one_value(float(config.min_bbox_size) for config in (train, test))
     yield "rpn.min_box_side", sides, "train_cfg.rpn_proposal.min_bbox_size, rpn_head.test_cfg.min_bbox_size"
 

@@ -1,10 +1,16 @@
-"""Faster R-CNN FPN: the base itself, with one box regressor for all classes or one per class."""
+"""Faster R-CNN FPN: the base itself, with layers for each task or proposals for each task if so chosen."""
 
 from typing import Any
 
+from adapters.mmdet.config import box_head_config, sample_apart, set_stages
 from cascadebench.run import Run
+from cascadebench.stages import stage_settings
 
 
 def configure(config: dict[str, Any], run: Run) -> None:
-    """Choose the regressor; everything else is the base."""
-    config["roi_head"]["bbox_head"]["reg_class_agnostic"] = run.variant.options["regression"] == "class_agnostic"
+    """Choose the layers of the one head, and whether the two tasks sample apart."""
+    options, heads = run.variant.options, run.protocol.heads
+    stages = stage_settings(run)
+    set_stages(config, run, stages, [box_head_config(run, stages[0], shared=options["heads"] == "shared")])
+    if (options["nms_cls"], options["nms_reg"]) != (None, None):
+        sample_apart(config, run, heads.positive_fraction, heads.add_ground_truth)

@@ -1,0 +1,33 @@
+"""Decoupled R-CNN: classifier and regressors learn from RoIs of their own; the regressors stand in a row."""
+
+from omegaconf import DictConfig
+
+from adapters.detectron2.config import box_head_node, sample_apart, set_stages, task_branches_node
+from cascadebench.errors import InputError
+from cascadebench.run import Run
+from cascadebench.stages import stage_settings
+
+ALL = 1.0
+"""Greatest share of positives among regression RoIs: negatives fill up what is left."""
+
+
+def configure(node: DictConfig, run: Run) -> None:
+    """Build every stage with branches of its own, and sample for classification and regression apart.
+
+    Raises
+    ------
+    InputError
+        If there are more classifiers than stages, or the double head is asked of a head that shares its layers.
+    """
+    variant, options, settings = run.variant, run.variant.options, stage_settings(run)
+    if variant.classifiers > variant.stages:
+        asked = f"variant {variant.name}: classifiers: {variant.classifiers} for stages: {variant.stages}"
+        raise InputError(f"{asked}; at most one each is allowed")
+    if options["double_head"] and options["heads"] == "shared":
+        raise InputError(f"variant {variant.name}: double_head: true needs heads: unshared")
+    set_stages(node.roi_heads, run, settings)
+    branches = [task_branches_node(run, stage, options["double_head"]) for stage in settings]
+    if options["heads"] == "shared":
+        branches[0] = box_head_node(run)
+    node.roi_heads.box_heads = branches
+    sample_apart(node, run, [options["nms_cls"], options["nms_reg"]], ALL, options["regression_ground_truth"])

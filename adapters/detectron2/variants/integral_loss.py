@@ -1,0 +1,58 @@
+"""Integral loss: classifiers at several IoU thresholds over the layers of one head, and one regressor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.structures import Instances
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from adapters.detectron2.config import box_head_node, set_stages
+from adapters.detectron2.stages import ControlledROIHeads
+from adapters.score_rules import StageOutputs, asks_for_last_rois
+from cascadebench.run import Run
+from cascadebench.stages import stage_settings
+from cascadebench.test_stages import TestStage
+
+
+class IntegralLossROIHeads(ControlledROIHeads):
+    """One head with several classifiers, which all learn from the RoIs that are sampled at the first threshold."""
+
+    def __init__(self, *, box_predictors: list[nn.Module], proposal_matchers: list, **arguments: Any) -> None:
+        super().__init__(box_predictors=box_predictors[:1], proposal_matchers=proposal_matchers[:1], **arguments)
+        self.box_predictor, self.proposal_matchers = nn.ModuleList(box_predictors), proposal_matchers
+
+    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Run the one head's layers; the first of its classifiers has the regressor beside it."""
+        return self.box_predictor[stage](self.box_head[0](pooled))
+
+    def _forward_box(
+        self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Losses of all classifiers; testing goes through :meth:`run_stages`."""
+        pooled = self.pooled([features[name] for name in self.box_in_features], proposals, 0)
+        read = self.box_head[0](pooled)
+        losses: dict[str, Tensor] = {}
+        for stage, predictor in enumerate(self.box_predictor):
+            if stage > 0:
+                same = [Instances(one.image_size, proposal_boxes=one.proposal_boxes) for one in proposals]
+                proposals = self._match_and_label_boxes(same, stage, targets)
+            terms = predictor.losses(predictor(read), proposals)
+            losses |= {f"{name}_stage{stage}": term for name, term in terms.items()}
+        return losses
+
+    def run_stages(
+        self, features: dict[str, Tensor], proposals: Instances, test_stages: Sequence[TestStage]
+    ) -> StageOutputs:
+        """Run all classifiers and the regressor on the proposals of one image."""
+        read = self.box_head[0](self.pooled([features[name] for name in self.box_in_features], [proposals], 0))
+        logits = [predictor.cls_score(read) for predictor in self.box_predictor]
+        boxes = self.decoded(0, self.box_predictor[0].bbox_pred(read), proposals)
+        return StageOutputs([boxes], logits, list(logits) if asks_for_last_rois(test_stages) else [])
+
+
+def configure(node: DictConfig, run: Run) -> None:
+    """Add the classifiers; only the first stage keeps layers."""
+    set_stages(node.roi_heads, run, stage_settings(run))
+    node.roi_heads["_target_"] = IntegralLossROIHeads
+    node.roi_heads.box_heads = [box_head_node(run)]

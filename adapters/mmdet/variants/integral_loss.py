@@ -1,0 +1,42 @@
+"""Integral loss: classifiers at several IoU thresholds over the layers of one head, and one regressor."""
+
+from typing import Any
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from adapters.mmdet.config import box_head_config, classification_loss_config, set_stages
+from adapters.mmdet.stages import ControlledCascadeRoIHead
+from cascadebench.run import Run
+from cascadebench.stages import stage_settings
+
+
+@MODELS.register_module()
+class IntegralLossRoIHead(ControlledCascadeRoIHead):
+    """One stage whose further heads are nothing but classifiers of the first head's feature."""
+
+    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of all classifiers side by side, and deltas."""
+        classification, regression = self.bbox_head[0].features(pooled)
+        logits = [head.fc_cls(classification) for head in self.bbox_head]
+        return torch.cat(logits, dim=1), self.bbox_head[0].fc_reg(regression)
+
+
+def configure(config: dict[str, Any], run: Run) -> None:
+    """Add the further classifiers."""
+    first, *further = stage_settings(run)
+    box_heads = [box_head_config(run, first)]
+    for stage in further:
+        box_heads.append(
+            {
+                "type": "BBoxHead",
+                "with_reg": False,
+                "in_channels": run.protocol.heads.width,
+                "roi_feat_size": 1,
+                "num_classes": len(run.dataset.categories),
+                "loss_cls": classification_loss_config(stage),
+            }
+        )
+    set_stages(config, run, [first, *further], box_heads)
+    config["roi_head"]["type"] = "IntegralLossRoIHead"

@@ -1,0 +1,21 @@
+"""What the conformance suite takes on the command line."""
+
+import pytest
+
+from cascadebench.variant_catalog import own_variants
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which variants the conformance suite examines."""
+    group = parser.getgroup("conformance of variants")
+    group.addoption("--variant", action="append", default=[], help="examine this variant; default: the project's own")
+    group.addoption(
+        "--variant-folder", action="append", default=[], help="folder with variants of your own, each in its folder"
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for every variant that it asks for by the argument `variant_name`."""
+    if "variant_name" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--variant") or own_variants()
+        metafunc.parametrize("variant_name", names, scope="module")

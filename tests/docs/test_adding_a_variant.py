@@ -1,0 +1,74 @@
+"""The worked example of docs/adding-a-variant.md, done as the page says in an empty folder outside the project."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from cascadebench.configuration import PROJECT
+
+PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
+FEW = {"schedule": {"iterations": 4, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [3]}}
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the page in a folder, with the programs of this Python; return what it printed."""
+    words = shlex.split(command.replace("CASCADEBENCH", shlex.quote(str(PROJECT))))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"PATH": path}
+    )
+    assert done.returncode == 0, (command, (done.stdout + done.stderr)[-4000:])
+    return done.stdout + done.stderr
+
+
+def state_of_the_project() -> str:
+    """What git sees of the project's folder."""
+    done = subprocess.run(["git", "status", "--short"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Follow the page up to the study."""
+    place = tmp_path_factory.mktemp("outside")
+    written = run(COMMANDS[0], place).split()
+    assert [name for name in FILES if name.startswith("my_variants/")] == written
+    for name, content in FILES.items():
+        (place / name).write_text(content, encoding="utf-8")
+    return place
+
+
+def test_card_and_modules_are_short():
+    lines = sum(len(content.splitlines()) for name, content in FILES.items() if name.startswith("my_variants/"))
+    assert lines < 120
+
+
+def test_it_conforms(folder):
+    text = run(COMMANDS[1] + " -q", folder)
+    assert re.search(r"\d+ passed", text)
+    assert "skipped" not in text
+
+
+def test_it_runs_in_a_study_without_touching_the_project(folder):
+    before = state_of_the_project()
+    study = yaml.safe_load(FILES["gentle.yaml"])
+    card = yaml.safe_load((PROJECT / "config/datasets/shapes.yaml").read_text()) | {"name": "few"}
+    card["data"] |= {"train_images": 8, "val_images": 4}
+    (folder / "few.yaml").write_text(yaml.safe_dump(card))
+    few = {"dataset": str(folder / "few.yaml"), "protocol_override": FEW}
+    (folder / "gentle.yaml").write_text(yaml.safe_dump(study | few))
+    run(COMMANDS[2], folder)
+    assert state_of_the_project() == before
+    status = pd.read_csv(folder / "results/studies/gentle/status.csv")
+    assert set(status["state"]) == {"evaluated"}
+    assert len(status) == 8
+    assert "Gentle Cascade R-CNN, 0.02" in (folder / "reports/gentle.html").read_text()
