@@ -33,7 +33,7 @@ def test_printed_quantities():
     claims = load_claims()
     assert claims["cascade-gains-ap"].published_value() == 0.04
     assert claims["cascade-gains-high-iou"].published_value() == 0.074
-    assert claims["large-objects-gain-more"].published_value() == 0.042
+    assert claims["large-objects-gain-more"].published_value() == 0.058
     assert claims["decoupled-adds-few-flops"].published_value() == pytest.approx(257.52 / 215.82)
     assert claims["fscascade-narrows-gap"].published_value() is None
 

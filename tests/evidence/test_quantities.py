@@ -42,8 +42,9 @@ def test_ap_outside_the_range_does_not_count():
 
 def test_stages_of_a_detector_with_one_classifier_and_the_headline():
     claim = CLAIMS["cascaded-regression-gains-ap"]
-    three = cascade_with({"(3,1)": curve([0.4] * 10)}, name="decoupled_rcnn")
-    one = cascade_with({"(1,1)": curve([0.3] * 10)}, name="decoupled_rcnn", options={"stages": 1})
+    options = {"regression": "class_specific"}
+    three = cascade_with({"(3,1)": curve([0.4] * 10)}, name="decoupled_rcnn", options=options)
+    one = cascade_with({"(1,1)": curve([0.3] * 10)}, name="decoupled_rcnn", options=options | {"stages": 1})
     assert estimate(claim, [three, one]).point == pytest.approx(0.1)
     last = claim.quantity[0].model_copy(update={"at": "stage T"})
     at_stage = claim.model_copy(update={"quantity": (last, claim.quantity[1])})
