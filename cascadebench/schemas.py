@@ -5,6 +5,9 @@ from pathlib import Path
 from cascadebench.backbone import BackboneFile, WeightsCard
 from cascadebench.configuration import Configuration
 from cascadebench.datasets.card import DatasetCard
+from cascadebench.evidence.claims import ClaimsFile
+from cascadebench.evidence.published import PublishedFile
+from cascadebench.evidence.schedules import SchedulesFile
 from cascadebench.files import write_json
 from cascadebench.protocol import Protocol
 from cascadebench.run import Run
@@ -20,6 +23,9 @@ MODELS: dict[str, type[Configuration]] = {
     "variant": VariantCard,
     "framework": FrameworkCard,
     "run": Run,
+    "published": PublishedFile,
+    "claims": ClaimsFile,
+    "schedules": SchedulesFile,
 }
 
 

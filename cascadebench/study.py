@@ -86,6 +86,8 @@ class StudyFile(Configuration):
     baseline: str
     """Label of the variant that others are compared with."""
     seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+    claims: tuple[str, ...] = ()
+    """Ids of published claims that the study tests; docs/evidence.md lists them."""
     accepted_violations: tuple[AcceptedViolation, ...] = ()
     """Violations of the controls that do not stop the study."""
     proposal_swaps: tuple[ProposalSwap, ...] = ()
@@ -195,6 +197,10 @@ def load_study(name: str) -> Study:
             f"{path}: baseline: {file.baseline!r} is no variant's label; labels: {', '.join(sorted(labels))}"
         )
     _check_accepted(file, path, labels)
+    if file.claims:
+        from cascadebench.evidence.claims import find_claims  # here, as it brings pandas, which planning does without
+
+        find_claims(file.claims, f"{path}: claims")
     ids = [planned.run.id for planned in runs]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")

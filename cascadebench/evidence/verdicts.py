@@ -1,0 +1,226 @@
+"""Verdicts on the claims of one study."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cascadebench.controls.audit import Audit
+from cascadebench.evidence.claims import SourcedClaim
+from cascadebench.evidence.comparability import accepted_violations, reasons_not_comparable
+from cascadebench.evidence.intervals import (
+    Interval,
+    decision_p_value,
+    holm,
+    percentile_interval,
+    samples_needed,
+)
+from cascadebench.evidence.measured import MeasuredRun
+from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
+
+ALPHA = 0.05
+Reading = Literal["supported", "not supported", "inconclusive"]
+Word = Literal["supported", "not supported", "inconclusive", "not run", "not comparable"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says about one claim, under one framework and backbone.
+
+    Attributes
+    ----------
+    claim : SourcedClaim
+        The claim.
+    framework, backbone : str
+        Of the runs.
+    word : str
+        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
+        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not run``: a run that the quantity
+        needs is missing or failed. ``not comparable``: the data, the schedule or the backbone is not the claim's, or
+        the audit found a violation.
+    reading, unadjusted_reading : str or None
+        What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
+    point : float or None
+        The quantity, also where the word is ``not comparable``, or ``not run`` because seeds are missing.
+    interval, adjusted_interval : pair of float or None
+        At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
+        the quantity is exact. None: its error is unknown.
+    p_value, adjusted_p_value : float or None
+        None where the quantity has no samples.
+    by_seed : mapping
+        The quantity of every seed.
+    published : float or None
+        The quantity from the printed values, on the backbone of the source.
+    reasons : tuple of str
+        Why it is not run, not comparable, or not decided for another reason than its interval.
+    notes : tuple of str
+        What a reader must know beside.
+    """
+
+    claim: SourcedClaim
+    framework: str
+    backbone: str
+    word: Word
+    reading: Reading | None = None
+    unadjusted_reading: Reading | None = None
+    point: float | None = None
+    interval: Interval | None = None
+    adjusted_interval: Interval | None = None
+    p_value: float | None = None
+    adjusted_p_value: float | None = None
+    by_seed: Mapping[int, float] | None = None
+    published: float | None = None
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """A claim as it is asked of the runs in one framework on one backbone, with what they give."""
+
+    claim: SourcedClaim
+    framework: str
+    backbone: str
+    answer: Estimate | NotMeasured
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What was measured, of too few seeds too."""
+        return self.answer.partial if isinstance(self.answer, NotMeasured) else self.answer
+
+
+def study_verdicts(
+    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None, alpha: float = ALPHA
+) -> list[Verdict]:
+    """Verdicts on every claim in every framework and on every backbone of a study.
+
+    Parameters
+    ----------
+    claims : sequence of SourcedClaim
+        Those that the study names.
+    runs : sequence of MeasuredRun
+        All runs of the study, unfinished ones too.
+    audit : Audit or None
+        Of the study; None: its controls were not audited, and no verdict is given.
+    alpha : float
+        Probability of any wrong decision in the study.
+
+    Returns
+    -------
+    list of Verdict
+        Claim by claim; frameworks and backbones in the order of the runs.
+    """
+    conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
+    questions = []
+    for claim in claims:
+        for framework, backbone in conditions:
+            here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
+            answer = estimate(claim, here)
+            found = answer.partial if isinstance(answer, NotMeasured) else answer
+            of_claim = found.runs if found else ()
+            reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
+            notes = accepted_violations(of_claim, audit)
+            questions.append(Question(claim, framework, backbone, answer, reasons, notes))
+    return judge(questions, alpha)
+
+
+def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
+    """Give the verdicts of one study.
+
+    All questions that have samples are one family for Holm's correction, those that are not comparable or lack seeds
+    too: their adjusted intervals are shown, and leaving them out would let the choice of what is comparable decide how
+    strict the others are judged. Exact quantities are compared with the threshold as they are.
+    """
+    sampled = [number for number, one in enumerate(questions) if one.estimate and one.estimate.samples is not None]
+    p_values = {
+        number: decision_p_value(questions[number].claim, questions[number].estimate.samples) for number in sampled
+    }
+    steps = dict(zip(sampled, holm([p_values[number] for number in sampled], alpha), strict=True))
+    verdicts = []
+    for number, question in enumerate(questions):
+        found = question.estimate
+        if found is None or found.samples is None:
+            verdicts.append(_without_samples(question))
+            continue
+        level = steps[number].level
+        interval = percentile_interval(found.samples, alpha)
+        adjusted = percentile_interval(found.samples, level)
+        needed = samples_needed(len(sampled), alpha)
+        few = f"{len(found.samples)} bootstrap samples; a decision among {len(sampled)} questions needs {needed}"
+        verdicts.append(
+            _verdict(
+                question,
+                reading(question.claim, adjusted),
+                reading(question.claim, interval),
+                interval=interval,
+                adjusted_interval=adjusted,
+                p_value=p_values[number],
+                adjusted_p_value=steps[number].adjusted,
+                more_notes=(few,) if len(found.samples) < needed else (),
+            )
+        )
+    return verdicts
+
+
+def reading(claim: SourcedClaim, interval: Interval) -> Reading:
+    """What an interval says about a claim; one that touches the threshold spans it."""
+    low, high = interval
+    if isinstance(claim.threshold, tuple):
+        lowest, highest = claim.threshold
+        if lowest < low and high < highest:
+            return "supported"
+        return "not supported" if high < lowest or low > highest else "inconclusive"
+    above, below = low > claim.threshold, high < claim.threshold
+    if not (above or below):
+        return "inconclusive"
+    return "supported" if above == (claim.direction == "greater") else "not supported"
+
+
+def _without_samples(question: Question) -> Verdict:
+    """Verdict of a quantity that was not measured, is exact, or has an error that is not known."""
+    found = question.estimate
+    if found is None:
+        return _verdict(question, None, None)
+    if found.sampling == "exact":
+        says: Reading = "supported" if question.claim.holds(found.point) else "not supported"
+        exact = (found.point, found.point)
+        return _verdict(question, says, says, interval=exact, adjusted_interval=exact)
+    unknown = ("one measurement: its error is not known",)
+    return _verdict(question, "inconclusive", "inconclusive", more_notes=unknown)
+
+
+def _verdict(
+    question: Question,
+    says: Reading | None,
+    unadjusted: Reading | None,
+    more_notes: tuple[str, ...] = (),
+    **numbers: Interval | float,
+) -> Verdict:
+    found = question.estimate
+    missing = question.answer.missing if isinstance(question.answer, NotMeasured) else ()
+    word: Word = says or "not run"
+    if missing:
+        word = "not run"
+    elif question.reasons:
+        word = "not comparable"
+    return Verdict(
+        claim=question.claim,
+        framework=question.framework,
+        backbone=question.backbone,
+        word=word,
+        reading=says,
+        unadjusted_reading=unadjusted,
+        point=found.point if found else None,
+        by_seed=found.by_seed if found else None,
+        published=question.claim.published_value(),
+        reasons=(*missing, *question.reasons),
+        notes=(*question.notes, *(found.notes if found else ()), *more_notes),
+        **numbers,
+    )
+
+
+def finite(interval: Interval | None) -> list[float | None] | None:
+    """An interval for JSON: an infinite end is null."""
+    return None if interval is None else [end if math.isfinite(end) else None for end in interval]

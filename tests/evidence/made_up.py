@@ -1,0 +1,36 @@
+"""Runs that are made up, as a study would plan them."""
+
+from cascadebench.backbone import load_backbone
+from cascadebench.datasets.card import load_dataset_card
+from cascadebench.run import LIBRARY_REVISION, Revisions, Run
+from cascadebench.study import chosen_variant, load_protocol
+from cascadebench.variant_catalog import find_variant
+
+SAMPLES = 1999
+
+
+def make_run(
+    variant="faster_rcnn",
+    options=None,
+    *,
+    framework="mmdet",
+    backbone="resnet50",
+    dataset="coco2017",
+    protocol="coco_1x",
+    seed=0,
+    schedule=None,
+) -> Run:
+    """A run as a study would plan it; `schedule` replaces values of the protocol's."""
+    found = find_variant(variant, "test")
+    chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
+    override = {"schedule": schedule} if schedule else {}
+    backbone_card = load_backbone(backbone, "test")
+    return Run(
+        framework=framework,
+        variant=chosen,
+        backbone=backbone_card,
+        dataset=load_dataset_card(dataset),
+        protocol=load_protocol(protocol, override, "test"),
+        seed=seed,
+        revisions=Revisions(library=LIBRARY_REVISION, adapter=1, variant=found.card.revision),
+    )

@@ -1,0 +1,31 @@
+"""The project's studies run what the claims that they name are about."""
+
+import pytest
+
+from cascadebench.configuration import CONFIG, read_yaml
+from cascadebench.evidence.claims import load_claims
+from cascadebench.evidence.comparability import reasons_not_comparable
+from cascadebench.evidence.variant_options import complete_options
+from cascadebench.study import load_study
+
+STUDIES = [path.stem for path in sorted((CONFIG / "studies").glob("*.yaml")) if read_yaml(path).get("claims")]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_has_the_runs_of_its_claims_on_their_data_and_schedule(name):
+    study = load_study(name)
+    runs = [planned.run for planned in study.runs]
+    for claim in (load_claims()[name] for name in study.file.claims):
+        of_claim = []
+        for term in claim.terms:
+            options = complete_options(term.variant, term.options, claim.id)
+            found = [run for run in runs if (run.variant.name, run.variant.options) == (term.variant, options)]
+            assert found, f"{claim.id}: {term.variant} {term.options} is not in the study"
+            of_claim += found
+        reasons = reasons_not_comparable(claim, of_claim, None)
+        assert reasons == ("the controls were not audited",), claim.id
+
+
+def test_every_claim_is_tested_by_a_study():
+    named = {claim for name in STUDIES for claim in read_yaml(CONFIG / "studies" / f"{name}.yaml")["claims"]}
+    assert named == set(load_claims())

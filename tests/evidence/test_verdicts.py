@@ -1,0 +1,269 @@
+"""Every verdict, in both directions, from made-up measurements."""
+
+import numpy as np
+import pytest
+from made_up import SAMPLES, make_run
+
+from cascadebench.controls.audit import Audit, Finding
+from cascadebench.evidence.claims import load_claims
+from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun
+from cascadebench.evidence.quantities import Estimate, NotMeasured
+from cascadebench.evidence.verdicts import Question, finite, judge, reading, study_verdicts
+
+CLAIMS = load_claims()
+CLEAN = Audit("made up", 2, 97, ())
+SPREAD = np.linspace(-1, 1, SAMPLES)
+
+
+def flat(run, aps, scatter=0.0, **more):
+    """A run whose AP is flat over IoU; samples scatter evenly around it."""
+    curves = {
+        (label, "all"): APCurve(np.full(10, ap), np.tile((ap + scatter * SPREAD)[:, None], (1, 10)))
+        for label, ap in aps.items()
+    }
+    return MeasuredRun(run, curves=curves, **more)
+
+
+def cascade(gap, scatter=0.001, **about):
+    run = make_run("cascade_rcnn", **about)
+    last = flat(run, {"(3,3)": 0.4 + gap}, scatter).curves
+    before = flat(run, {"(2,2)": 0.4}).curves
+    return MeasuredRun(run, curves=last | before)
+
+
+def one(claim, *runs, audit=CLEAN, **more):
+    (verdict,) = study_verdicts([CLAIMS[claim]], list(runs), audit, **more)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("gap", "scatter", "word"),
+    [
+        (-0.01, 0.001, "supported"),
+        (0.01, 0.001, "not supported"),
+        (-0.01, 0.02, "inconclusive"),
+        (0.0, 0.0, "inconclusive"),
+    ],
+)
+def test_less(gap, scatter, word):
+    verdict = one("cascade-loses-low-iou", cascade(gap, scatter))
+    assert (verdict.word, verdict.reading, verdict.unadjusted_reading) == (word, word, word)
+    assert verdict.point == pytest.approx(gap)
+    assert verdict.interval == pytest.approx((gap - 0.95 * scatter, gap + 0.95 * scatter), abs=1e-4)
+    assert verdict.adjusted_interval == verdict.interval, "a family of one"
+    assert (verdict.framework, verdict.backbone) == ("mmdet", "resnet50")
+
+
+@pytest.mark.parametrize(
+    ("gain", "scatter", "word"),
+    [(0.03, 0.001, "supported"), (0.01, 0.001, "not supported"), (0.02, 0.001, "inconclusive")],
+)
+def test_greater_than_a_threshold(gain, scatter, word):
+    runs = flat(make_run("cascade_rcnn"), {"(3,1-3) last RoIs": 0.4 + gain}, scatter), flat(make_run(), {"(1,1)": 0.4})
+    verdict = one("cascade-gains-ap", *runs)
+    assert verdict.word == word
+    assert verdict.published == 0.04
+
+
+@pytest.mark.parametrize(
+    ("change", "scatter", "word"),
+    [
+        (0.003, 0.001, "supported"),
+        (0.02, 0.001, "not supported"),
+        (-0.02, 0.001, "not supported"),
+        (0.009, 0.005, "inconclusive"),
+        (0.0, 0.5, "inconclusive"),
+    ],
+)
+def test_within(change, scatter, word):
+    runs = flat(make_run("iterative_bbox"), {"(3,3)": 0.4 + change}, scatter), flat(make_run(), {"(1,1)": 0.4})
+    assert one("iterative-bbox-is-marginal", *runs).word == word
+
+
+@pytest.mark.parametrize(("parameters", "word"), [(71.0, "supported"), (80.0, "not supported")])
+def test_an_exact_quantity(parameters, word):
+    runs = [
+        MeasuredRun(make_run(name), others={Key("trainable_parameters"): Measured(number)})
+        for name, number in (("fscascade", parameters), ("cascade_rcnn", 69.0))
+    ]
+    verdict = one("fscascade-adds-few-parameters", *runs)
+    assert verdict.word == word
+    assert verdict.interval == (parameters / 69, parameters / 69)
+    assert (verdict.p_value, verdict.adjusted_p_value) == (None, None)
+
+
+def test_a_measurement_without_an_error_decides_nothing():
+    others = {Key("proposal_AR1000", f"stage {stage}"): Measured(value) for stage, value in ((1, 0.5), (2, 0.7))}
+    verdict = one("regression-raises-proposal-recall", MeasuredRun(make_run("cascade_rcnn"), others=others))
+    assert (verdict.word, verdict.interval) == ("inconclusive", None)
+    assert verdict.point == pytest.approx(0.2)
+    assert "one measurement: its error is not known" in verdict.notes
+
+
+def test_not_run():
+    verdict = one("fscascade-narrows-gap", cascade(-0.01), MeasuredRun(make_run("fscascade"), "failed: no memory"))
+    assert (verdict.word, verdict.point, verdict.reading) == ("not run", None, None)
+    assert verdict.reasons == ("fscascade: failed: no memory, seed 0",)
+    verdict = one("fscascade-narrows-gap", cascade(-0.01))
+    assert verdict.reasons == ("fscascade: not in the study, seed 0",)
+
+
+def test_too_few_seeds_are_not_run_and_the_value_is_shown():
+    runs = (
+        flat(make_run("cascade_rcnn"), {"(3,1-3) last RoIs": 0.41}, 0.001),
+        flat(make_run("cascade_rcnn", {"stages": 2}), {"(2,1-2) last RoIs": 0.40}),
+    )
+    verdict = one("third-stage-helps", *runs)
+    assert (verdict.word, verdict.reading) == ("not run", "supported")
+    assert verdict.point == pytest.approx(0.01)
+    assert verdict.reasons == ("the claim needs 3 seeds, the study has 1",)
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ({"dataset": "blood_cells"}, "data: blood_cells here, coco2017 in the source"),
+        (
+            {"schedule": {"iterations": 1000, "steps": [800], "warmup_iterations": 10}},
+            "training: 16,000 images here, 1,407,192 in the source (1x)",
+        ),
+        ({"backbone": "resnet18_narrow"}, "backbone: resnet18_narrow here, resnet50 in the source"),
+    ],
+)
+def test_not_comparable_and_still_measured(about, reason):
+    verdict = one("cascade-loses-low-iou", cascade(-0.01, **about))
+    assert verdict.word == "not comparable"
+    assert reason in verdict.reasons
+    assert (verdict.reading, verdict.unadjusted_reading) == ("supported", "supported")
+    assert verdict.point == pytest.approx(-0.01)
+    assert verdict.interval[1] < 0
+
+
+def test_two_schedules_of_one_length_and_another_framework_are_comparable():
+    longer = {"iterations": 87960, "steps": [58640, 80630]}
+    for about in ({}, {"schedule": longer}, {"framework": "detectron2"}):
+        assert one("cascade-loses-low-iou", cascade(-0.01, **about)).word == "supported"
+
+
+def test_other_initial_weights_of_the_same_network_are_comparable():
+    run = cascade(-0.01).run
+    renamed = run.model_copy(update={"backbone": run.backbone.model_copy(update={"name": "resnet50_caffe"})})
+    verdict = one("cascade-loses-low-iou", MeasuredRun(renamed, curves=cascade(-0.01).curves))
+    assert (verdict.word, verdict.backbone) == ("supported", "resnet50_caffe")
+
+
+def finding(kind, run, other_run="", check="protocol"):
+    return Finding(kind, check, "rpn.nms_iou", run.id, other_run, reason="0.8 and 0.7")
+
+
+def test_a_violation_of_the_controls_is_not_comparable():
+    run = cascade(-0.01)
+    audit = Audit("made up", 1, 97, (finding("violation", run.run),))
+    verdict = one("cascade-loses-low-iou", run, audit=audit)
+    assert verdict.word == "not comparable"
+    assert verdict.reasons == (f"audit: rpn.nms_iou of {run.run.id}: 0.8 and 0.7",)
+    assert verdict.point == pytest.approx(-0.01)
+    verdict = one("cascade-loses-low-iou", run, audit=None)
+    assert verdict.reasons == ("the controls were not audited",)
+
+
+def test_a_violation_spoils_the_runs_that_it_is_about():
+    run, other = cascade(-0.01), make_run("fscascade")
+    for check, spoiled in (("treatment", False), ("frameworks", True), ("seeds", True)):
+        audit = Audit("made up", 2, 97, (finding("violation", other, run.run.id, check),))
+        assert (one("cascade-loses-low-iou", run, audit=audit).word == "not comparable") == spoiled, check
+
+
+def test_an_accepted_violation_is_a_note():
+    run = cascade(-0.01)
+    audit = Audit("made up", 1, 97, (finding("accepted", run.run), finding("framework difference", run.run)))
+    verdict = one("cascade-loses-low-iou", run, audit=audit)
+    assert verdict.word == "supported"
+    assert verdict.notes[0] == "accepted violation: rpn.nms_iou: 0.8 and 0.7"
+    assert len(verdict.notes) == 2, "the other one is that there is one seed"
+
+
+def test_many_violations_are_counted():
+    run = cascade(-0.01)
+    audit = Audit("made up", 1, 97, tuple(finding("violation", run.run) for _ in range(9)))
+    reasons = one("cascade-loses-low-iou", run, audit=audit).reasons
+    assert (len(reasons), reasons[-1]) == (6, "audit: 4 more violations")
+
+
+def test_every_framework_and_backbone_is_asked():
+    runs = [cascade(-0.01), cascade(0.01, framework="detectron2"), cascade(-0.01, backbone="resnet18_narrow")]
+    verdicts = study_verdicts([CLAIMS["cascade-loses-low-iou"], CLAIMS["last-stage-loses-ap50"]], runs, CLEAN)
+    assert [(one.claim.id, one.framework, one.backbone, one.word) for one in verdicts[:3]] == [
+        ("cascade-loses-low-iou", "mmdet", "resnet50", "supported"),
+        ("cascade-loses-low-iou", "detectron2", "resnet50", "not supported"),
+        ("cascade-loses-low-iou", "mmdet", "resnet18_narrow", "not comparable"),
+    ]
+    assert len(verdicts) == 6
+
+
+def question(samples, claim="cascade-loses-low-iou", reasons=()):
+    answer = Estimate(float(np.mean(samples)), np.asarray(samples), "images", {0: 0.0}, ())
+    return Question(CLAIMS[claim], "mmdet", "resnet50", answer, reasons)
+
+
+def test_many_claims_widen_the_interval_and_may_change_the_verdict():
+    # 1.5% of these samples lie above zero: decided alone, not decided among ten.
+    doubtful = np.where(np.arange(SAMPLES) < 0.015 * SAMPLES, 0.001, -0.01) + 1e-6 * SPREAD
+    (alone,) = judge([question(doubtful)])
+    assert (alone.word, alone.adjusted_p_value) == ("supported", alone.p_value)
+    noise = [question(0.01 * SPREAD) for _ in range(9)]
+    among, *others = judge([question(doubtful), *noise])
+    assert (among.word, among.unadjusted_reading) == ("inconclusive", "supported")
+    assert among.interval == alone.interval
+    assert among.adjusted_interval[1] > 0 > among.interval[1]
+    assert among.adjusted_p_value == pytest.approx(10 * alone.p_value)
+    assert {one.word for one in others} == {"inconclusive"}
+
+
+def test_what_is_decided_makes_the_next_level_less_strict():
+    clear = question(-1 + 0.01 * SPREAD)
+    doubtful = np.where(np.arange(SAMPLES) < 0.012 * SAMPLES, 0.001, -0.01) + 1e-6 * SPREAD
+    first, second = judge([clear, question(doubtful)])
+    assert (first.word, second.word) == ("supported", "supported")
+    assert second.adjusted_interval == second.interval, "the last of the family is judged at the study's own level"
+    assert first.adjusted_interval[0] < first.interval[0]
+
+
+def test_what_is_not_comparable_counts_in_the_family():
+    doubtful = np.where(np.arange(SAMPLES) < 0.015 * SAMPLES, 0.001, -0.01) + 1e-6 * SPREAD
+    noise = [question(0.01 * SPREAD, reasons=("data",)) for _ in range(9)]
+    assert judge([question(doubtful), *noise])[0].word == "inconclusive"
+
+
+def test_exact_and_missing_quantities_are_no_part_of_the_family():
+    exact = Question(
+        CLAIMS["fscascade-adds-few-parameters"], "mmdet", "resnet50", Estimate(1.03, None, "exact", {0: 1.03}, ())
+    )
+    missing = Question(CLAIMS["cascade-gains-ap"], "mmdet", "resnet50", NotMeasured(("cascade_rcnn: not run",)))
+    verdicts = judge([question(-1 + 0.01 * SPREAD), *[exact] * 5, *[missing] * 5])
+    assert verdicts[0].adjusted_p_value == verdicts[0].p_value
+    assert [one.word for one in verdicts] == ["supported"] * 6 + ["not run"] * 5
+
+
+def test_too_few_bootstrap_samples_are_told():
+    few = [question(-1 + 0.01 * np.linspace(-1, 1, 99)) for _ in range(10)]
+    verdicts = judge(few)
+    assert {one.word for one in verdicts} == {"inconclusive"}
+    assert verdicts[0].unadjusted_reading == "supported"
+    assert verdicts[0].notes[-1] == "99 bootstrap samples; a decision among 10 questions needs 399"
+    assert finite(verdicts[0].adjusted_interval) == [None, None]
+    assert {one.word for one in judge([question(-1 + 0.01 * np.linspace(-1, 1, 399))] * 10)} == {"supported"}
+
+
+def test_touching_the_threshold_is_spanning_it():
+    less, within = CLAIMS["cascade-loses-low-iou"], CLAIMS["iterative-bbox-is-marginal"]
+    assert reading(less, (-0.01, 0.0)) == "inconclusive"
+    assert reading(less, (0.0, 0.01)) == "inconclusive"
+    assert reading(within, (-0.01, 0.0)) == "inconclusive"
+    assert reading(within, (0.01, 0.02)) == "inconclusive"
+    assert reading(within, (-0.02, 0.02)) == "inconclusive"
+
+
+def test_a_study_without_claims_or_runs():
+    assert study_verdicts([], [cascade(-0.01)], CLEAN) == []
+    assert study_verdicts([CLAIMS["cascade-gains-ap"]], [], CLEAN) == []
