@@ -19,6 +19,26 @@ from cascadebench.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
 
+# Sections in their order, each a template of its id's name under sections/, with its name in the contents.
+SECTIONS = {
+    "summary": "",
+    "accuracy": "Accuracy",
+    "curves": "AP by IoU",
+    "gaps": "Gaps",
+    "test-stages": "Test stages",
+    "per-category": "Categories",
+    "training": "Training",
+    "cost": "Cost",
+    "diagnostics": "Diagnostics",
+    "protocol": "Protocol",
+    "audit": "Controls audit",
+    "dataset": "Dataset",
+    "environment": "Versions",
+    "runs": "Runs",
+    "limits": "Limits",
+    "repeat": "Repeat",
+}
+
 
 @cache
 def _vega() -> str:
@@ -62,6 +82,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         settings.environment_table(results),
     )
     return {
+        "sections": SECTIONS.items(),
         "study": results.study,
         "results": results,
         "summary": summary,
