@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,7 +128,12 @@ class Study:
 
     def run(self, run_id: str) -> Run:
         """Return the run with this id; KeyError if the study has none."""
-        return {planned.run.id: planned.run for planned in self.runs}[run_id]
+        return self._by_id[run_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Run]:
+        """Runs by id: hashing a run takes a tenth of a millisecond, which a large study asks for very often."""
+        return {planned.run.id: planned.run for planned in self.runs}
 
     @property
     def masks(self) -> bool:
@@ -137,7 +143,7 @@ class Study:
     @property
     def run_ids(self) -> list[str]:
         """Ids of all runs, in the order of the study."""
-        return [planned.run.id for planned in self.runs]
+        return list(self._by_id)
 
 
 def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protocol:

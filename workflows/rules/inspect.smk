@@ -1,34 +1,42 @@
-# Effective values and cost of every run, read back from built objects, before anything trains. One job a framework:
-# importing it takes longer than inspecting a run.
+# Effective values and cost of every run, read back from built objects, before anything trains. Many runs a job: importing
+# a framework takes longer than inspecting a run. Not all of them: Snakemake notes all inputs of a job for each output.
+INSPECTED_TOGETHER = 50
 
-for framework in STUDY.file.frameworks:
 
-    runs_of_framework = [
-        planned.run.id for planned in STUDY.runs if planned.run.framework == framework
+def inspections_of(framework):
+    """The framework's runs, in parts that are inspected together."""
+    runs = [one.run.id for one in STUDY.runs if one.run.framework == framework]
+    return [
+        runs[first : first + INSPECTED_TOGETHER]
+        for first in range(0, len(runs), INSPECTED_TOGETHER)
     ]
 
-    rule:
-        name:
-            f"inspect_{framework}"
-        input:
-            expand("results/runs/{run}/run.yaml", run=runs_of_framework),
-        output:
-            expand("results/runs/{run}/controls.json", run=runs_of_framework),
-            expand("results/runs/{run}/cost.json", run=runs_of_framework),
-        log:
-            f"results/logs/inspect/{STUDY.name}-{framework}.log",
-        benchmark:
-            f"results/benchmarks/inspect/{STUDY.name}-{framework}.tsv"
-        conda:
-            "../../environment.yml"
-        resources:
-            gpu=0,
-            mem_mb=4000,
-            runtime=60,
-        params:
-            framework=framework,
-        shell:
-            "python -m adapters {params.framework:q} inspect --run {input:q} --out results/runs --each > {log:q} 2>&1"
+
+for framework in STUDY.file.frameworks:
+    for part, runs_inspected in enumerate(inspections_of(framework), start=1):
+
+        rule:
+            name:
+                f"inspect_{framework}" + (f"_{part}" if part > 1 else "")
+            input:
+                expand("results/runs/{run}/run.yaml", run=runs_inspected),
+            output:
+                expand("results/runs/{run}/controls.json", run=runs_inspected),
+                expand("results/runs/{run}/cost.json", run=runs_inspected),
+            log:
+                f"results/logs/inspect/{STUDY.name}-{framework}-{part}.log",
+            benchmark:
+                f"results/benchmarks/inspect/{STUDY.name}-{framework}-{part}.tsv"
+            conda:
+                "../../environment.yml"
+            resources:
+                gpu=0,
+                mem_mb=4000,
+                runtime=60,
+            params:
+                framework=framework,
+            shell:
+                "python -m adapters {params.framework:q} inspect --run {input:q} --out results/runs --each > {log:q} 2>&1"
 
 
 # Target for a look before any training: snakemake inspections --cores 2
