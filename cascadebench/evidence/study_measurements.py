@@ -59,9 +59,7 @@ class ResampledImages:
         return image_weights(len(self.table.image_ids), self.resamples, self.seed).astype(np.float64)
 
 
-def measure_study(
-    study: Study, claims: Sequence[Claim], results: Path, resamples: int, seed: int
-) -> list[MeasuredRun]:
+def measure_study(study: Study, claims: Sequence[Claim], results: Path, resamples: int, seed: int) -> list[MeasuredRun]:
     """Measure what claims ask of the runs of a study.
 
     Parameters
@@ -110,9 +108,7 @@ def _problem(folder: Path) -> str:
     return ": ".join(filter(None, (state if state in ("failed", "not run") else f"not evaluated, {state}", detail)))
 
 
-def _curves(
-    run: Run, terms: Sequence[Term], folder: Path, images: ResampledImages
-) -> dict[tuple[str, str], APCurve]:
+def _curves(run: Run, terms: Sequence[Term], folder: Path, images: ResampledImages) -> dict[tuple[str, str], APCurve]:
     """AP by IoU of the test stages and areas that the terms name, on the same resamples for all runs."""
     asked = dict.fromkeys((place_of(term, run), term.area) for term in terms if term.metric == "AP")
     known = {stage.label for stage in run.variant.test_stages}

@@ -117,9 +117,7 @@ def study_verdicts(
     return judge(study_questions(claims, runs, audit), alpha)
 
 
-def study_questions(
-    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None
-) -> list[Question]:
+def study_questions(claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None) -> list[Question]:
     """Ask every claim in every framework and on every backbone; parameters as of :func:`study_verdicts`."""
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
