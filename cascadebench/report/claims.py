@@ -64,6 +64,12 @@ def counts(results: StudyResults) -> list[tuple[str, int]]:
     return [(word, words.count(word)) for word in WORDS if word in words]
 
 
+def not_comparable(results: StudyResults) -> list[str]:
+    """Why verdicts are not comparable, each reason once."""
+    reasons = [row["reasons"].split(SEPARATOR) for row in _rows(results) if row["verdict"] == "not comparable"]
+    return list(dict.fromkeys(text for found in reasons for text in found if text))
+
+
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
     return sum(not math.isnan(row["holm_level"]) for row in _rows(results))
@@ -95,7 +101,7 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
         caption = (
             f"Claims of {source}. Points are AP or recall × 100. The 95% interval is of the claim alone; the adjusted "
             "one, which the verdict reads, is for all claims of the study together. Printed: the same quantity from "
-            "the source's own numbers."
+            "the source's own numbers, and where it makes the claim."
         )
         tables.append((source, Table(identifier, caption, _COLUMNS, groups)))
     return tables
@@ -107,9 +113,8 @@ _COLUMNS = (
     Column("Measured"),
     Column("95% interval"),
     Column("Adjusted interval"),
-    Column("Printed"),
+    Column("Printed", kind="text"),
     Column("Holds if it is", kind="text"),
-    Column("Where it is claimed", kind="text"),
     Column("Reasons and notes", kind="text"),
 )
 
@@ -147,9 +152,9 @@ def _finding(results: StudyResults, row: Mapping[str, Any]) -> Finding:
 
 def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     unit = row["unit"]
-    verdict = [Line(f"would be {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
+    verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
-        verdict.append(Line(f"unadjusted {row['unadjusted_reading']}", "muted"))
+        verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
     seeds = f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}" if row["seeds"] >= 1 else ""
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
     remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
@@ -163,9 +168,8 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
             "exact" if exact else _interval(row, "adjusted_") or ABSENT,
             () if math.isnan(p_value) else (Line(f"adjusted p {p_value:.2g}", "muted"),),
         ),
-        Cell(_with_unit(_written(row["published"], unit), unit)),
+        Cell(_with_unit(_written(row["published"], unit, short=True), unit), (Line(row["place"], "muted"),)),
         Cell(_condition(row), (Line(row["threshold_reason"], "muted"),) if row["threshold_reason"] else ()),
-        Cell(row["place"]),
         Cell("", tuple(remarks)),
     )
     return Row(Cell(_title(results, row)), cells)
@@ -174,10 +178,11 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
 def _condition(row: Mapping[str, Any]) -> str:
     """When a claim holds: above 0, below a ratio, between two values."""
     unit = row["unit"]
-    low, high = (_with_unit(_written(row[name], unit, short=True), unit) for name in ("threshold", "threshold_high"))
+    low, high = (_written(row[name], unit, short=True) for name in ("threshold", "threshold_high"))
     if row["direction"] == "within":
-        return f"between {_written(row['threshold'], unit, short=True)} and {high}"
-    return f"{'above' if row['direction'] == 'greater' else 'below'} {low}"
+        return _with_unit(f"between {low} and {high}", unit)
+    side = "above" if row["direction"] == "greater" else "below"
+    return f"{side} 0" if row["threshold"] == 0 else _with_unit(f"{side} {low}", unit)
 
 
 def _interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
