@@ -73,7 +73,7 @@ def write_verdicts(study: Study, results: Path, resamples: int | None = None, se
     count = resamples or enough_resamples(study)
     runs = measure_study(study, claims, results, count, seed)
     path = folder / "audit.json"
-    questions = study_questions(claims, runs, read_audit(path) if path.is_file() else None)
+    questions = study_questions(claims, runs, read_audit(path) if path.is_file() else None, seed)
     verdicts = judge(questions)
     pairs = zip(questions, verdicts, strict=True)
     _write(folder / "verdicts.csv", [_verdict_row(*pair, seed) for pair in pairs], VERDICTS)

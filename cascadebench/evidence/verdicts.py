@@ -117,14 +117,19 @@ def study_verdicts(
     return judge(study_questions(claims, runs, audit), alpha)
 
 
-def study_questions(claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None) -> list[Question]:
-    """Ask every claim in every framework and on every backbone; parameters as of :func:`study_verdicts`."""
+def study_questions(
+    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None, seed: int = 0
+) -> list[Question]:
+    """Ask every claim in every framework and on every backbone.
+
+    Parameters are those of :func:`study_verdicts`; `seed` is of the draws of the training seeds' part.
+    """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
         for framework, backbone in conditions:
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
-            answer = estimate(claim, here)
+            answer = estimate(claim, here, seed)
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
             reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
