@@ -40,7 +40,7 @@ def partial(tmp_path_factory):
     for planned in study.runs:
         run = folder / "runs" / planned.run.id
         if planned.label != "FSCascade":
-            write_run(folder, study, planned.run.id, truth, {"(3,3)": 0.6})
+            write_run(folder, study, planned.run.id, truth, {"(3,3)": 0.4})
         elif planned.run.framework == "mmdet":
             run.mkdir(parents=True)
             (run / "failed.json").write_text(json.dumps({"command": "train", "message": "no memory; none at all"}))
