@@ -69,5 +69,6 @@ onerror:
         print(refusal.read_text(), end="", file=sys.stderr)
         sys.exit(2)
     shell(
-        "python -m cascadebench aggregate {STUDY_NAME:q} && python -m cascadebench report {STUDY_NAME:q}"
+        "python -m cascadebench aggregate {STUDY_NAME:q} && (python -m cascadebench verdicts {STUDY_NAME:q} || true)"
+        " && python -m cascadebench report {STUDY_NAME:q}"
     )

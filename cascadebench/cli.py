@@ -158,6 +158,19 @@ def intervals(
 
 
 @app.command()
+def verdicts(
+    study: StudyName,
+    results: Results = Path("results"),
+    resamples: Annotated[int | None, typer.Option(help="Resamples of the images; default: enough for Holm")] = None,
+    seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
+) -> None:
+    """Write the verdicts on a study's claims, whatever the state of its runs, with all that they are made of."""
+    from cascadebench.evidence.verdict_files import write_verdicts
+
+    write_verdicts(load_study(study), results, resamples, seed)
+
+
+@app.command()
 def report(
     study: StudyName,
     results: Results = Path("results"),

@@ -16,7 +16,7 @@ from pydantic import model_validator
 from cascadebench.configuration import Configuration, read_model
 from cascadebench.errors import InputError
 from cascadebench.evaluation.ap_table import IOUS
-from cascadebench.evidence.metrics import OF_IOU_RANGE, OF_MODEL, ClaimMetric
+from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.schedules import TRAINING_IMAGES, find_schedule
 from cascadebench.evidence.variant_options import complete_options
@@ -112,12 +112,19 @@ class Claim(Configuration):
             raise ValueError("threshold: the lower value comes first")
         if self.threshold not in (0, 0.0) and not self.reason:
             raise ValueError("reason: missing; a threshold other than 0 is this project's choice and needs one")
+        if len({MEASURED_UNITS[term.metric] for term in self.quantity}) > 1:
+            raise ValueError("quantity: its terms have several units")
         return self
 
     @property
     def terms(self) -> tuple[Term, ...]:
         """All terms, those of the divisor last."""
         return (*self.quantity, *self.divided_by)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the quantity, a name of :data:`cascadebench.evidence.metrics.MEASURED_UNITS` or ``ratio``."""
+        return RATIO if self.divided_by else MEASURED_UNITS[self.quantity[0].metric]
 
     def holds(self, value: float) -> bool:
         """Whether a value of the quantity, taken as exact, fulfils the claim."""

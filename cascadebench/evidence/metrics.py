@@ -49,3 +49,13 @@ OF_MODEL = frozenset({"parameters", "trainable_parameters", "flops", "seconds_pe
 """Metrics of a claim that have no test stage."""
 EXACT = frozenset({"parameters", "trainable_parameters", "flops"})
 """Metrics of a claim that are counted: they have no sampling error."""
+MEASURED_UNITS: dict[str, str] = {
+    **dict.fromkeys(("AP", "AR1", "AR10", "AR100", "proposal_AR100", "proposal_AR1000"), "fraction"),
+    **dict.fromkeys(("score_mean", "score_std"), "score"),
+    **dict.fromkeys(("parameters", "trainable_parameters"), "count"),
+    "flops": "multiply-adds",
+    "seconds_per_image": "s",
+}
+"""Unit of a claim's metric as it is measured; a fraction of 0.01 is a point."""
+RATIO = "ratio"
+"""Unit of a quantity that is divided."""

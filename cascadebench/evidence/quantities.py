@@ -1,6 +1,6 @@
 """The quantity of a claim from measured runs: its value, and bootstrap samples over images and seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,11 @@ class Estimate:
         The runs that it is of.
     notes : tuple of str
         What a reader must know, such as a seed that is left out.
+    numbers : int64[B] or None
+        Numbers of the resamples of the images that `samples` come from: all, but for those that hold no ground truth.
+        None: the samples vary no images.
+    over_images : float64[B] or None
+        With several seeds, the part of `samples` that varies the images alone.
     """
 
     point: float
@@ -46,6 +51,8 @@ class Estimate:
     by_seed: dict[int, float]
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = ()
+    numbers: np.ndarray | None = None
+    over_images: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,11 @@ def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) ->
     values, used, missing = {}, [], []
     for number in sorted({measured.run.seed for measured in runs}):
         of_seed = [measured for measured in runs if measured.run.seed == number]
-        problems = list(dict.fromkeys(_problems(claim.terms, of_seed)))
+        problems = list(dict.fromkeys(filter(None, (term_problem(term, of_seed) for term in claim.terms))))
         missing += [f"{problem}, seed {number}" for problem in problems]
         if not problems:
             values[number] = _value(claim, of_seed)
-            used += [_find(term, of_seed).run for term in claim.terms]
+            used += [find_run(term, of_seed).run for term in claim.terms]
     runs_used = tuple({id(run): run for run in used}.values())
     found = _over_seeds(claim, values, runs_used, tuple(missing), seed) if values else None
     if len(values) >= claim.seeds and found is not None:
@@ -106,13 +113,17 @@ def _over_seeds(
     samples = np.mean(per_image, axis=0) if per_image else None
     error = float(points.std(ddof=1) / np.sqrt(len(points))) if len(points) > 1 else 0.0
     notes = [f"left out: {text}" for text in missing]
-    if samples is not None and not np.isfinite(samples).all():
-        notes.append(f"{np.count_nonzero(~np.isfinite(samples))} of {len(samples)} bootstrap samples have no value")
-        samples = samples[np.isfinite(samples)] if np.isfinite(samples).any() else None
+    numbers = over_images = None
+    if samples is not None:
+        numbers = np.flatnonzero(np.isfinite(samples))
+        if len(numbers) < len(samples):
+            notes.append(f"{len(samples) - len(numbers)} of {len(samples)} bootstrap samples have no value")
+        numbers, samples = (numbers, samples[numbers]) if len(numbers) else (None, None)
     sampling: Sampling = "images" if samples is not None else "none"
     if all(term.metric in EXACT for term in claim.terms) and error == 0.0:
         sampling = "exact"
     elif len(points) > 1:
+        over_images = samples
         base = samples if samples is not None else np.full(SEED_DRAWS, point)
         draws = stats.t.rvs(len(points) - 1, size=len(base), random_state=np.random.default_rng(seed))
         samples = base + error * draws
@@ -120,40 +131,42 @@ def _over_seeds(
     if len(points) == 1 and sampling == "images":
         notes.append("one seed: the interval does not hold what another training would change")
     by_seed = {number: value.point for number, value in values.items()}
-    return Estimate(point, samples, sampling, by_seed, runs, tuple(notes))
+    return Estimate(point, samples, sampling, by_seed, runs, tuple(notes), numbers, over_images)
 
 
-def _find(term: Term, runs: Sequence[MeasuredRun]) -> MeasuredRun | None:
-    """The run of a term among those of one seed."""
+def is_of(term: Term, run: Run) -> bool:
+    """Whether a term is read off a run of this detector, whatever its framework, backbone and seed."""
     options = complete_options(term.variant, term.options, "claim")
-    for measured in runs:
-        variant = measured.run.variant
-        if variant.name == term.variant and variant.options == options and variant.folder is None:
-            return measured
+    variant = run.variant
+    return variant.name == term.variant and variant.options == options and variant.folder is None
+
+
+def find_run(term: Term, runs: Sequence[MeasuredRun]) -> MeasuredRun | None:
+    """The run of a term among those of one seed."""
+    return next((measured for measured in runs if is_of(term, measured.run)), None)
+
+
+def term_problem(term: Term, runs: Sequence[MeasuredRun]) -> str | None:
+    """What is missing of a term among the runs of one seed; None if it was measured."""
+    name = " ".join([term.variant, *(f"{key}={value}" for key, value in term.options.items())])
+    measured = find_run(term, runs)
+    if measured is None:
+        return f"{name}: not in the study"
+    if measured.problem and term.metric not in OF_MODEL:
+        return f"{name}: {measured.problem}"
+    if measured_term(term, measured) is None:
+        return f"{name}: {_what(term, measured.run)} was not measured"
     return None
-
-
-def _problems(terms: Sequence[Term], runs: Sequence[MeasuredRun]) -> Iterator[str]:
-    """What is missing of the terms among the runs of one seed."""
-    for term in terms:
-        name = " ".join([term.variant, *(f"{key}={value}" for key, value in term.options.items())])
-        measured = _find(term, runs)
-        if measured is None:
-            yield f"{name}: not in the study"
-        elif measured.problem and term.metric not in OF_MODEL:
-            yield f"{name}: {measured.problem}"
-        elif _measured(term, measured) is None:
-            yield f"{name}: {_what(term, measured.run)} was not measured"
 
 
 def _what(term: Term, run: Run) -> str:
     """Metric and place of a term, in words."""
     area = f" {term.area}" if term.area != "all" else ""
-    where = "" if term.metric in OF_MODEL else f" at {_place(term, run)}"
+    where = "" if term.metric in OF_MODEL else f" at {place_of(term, run)}"
     return f"{term.metric}{area}{where}"
 
 
-def _place(term: Term, run: Run) -> str:
+def place_of(term: Term, run: Run) -> str:
     """Label of the test stage that a term is read at; the stage's name for proposals, empty for the whole model."""
     if term.metric in OF_MODEL:
         return ""
@@ -165,9 +178,9 @@ def _place(term: Term, run: Run) -> str:
     return variant.headline if term.at == "headline" else term.at
 
 
-def _measured(term: Term, measured: MeasuredRun) -> Measured | None:
+def measured_term(term: Term, measured: MeasuredRun) -> Measured | None:
     """A term's number of one run, without its coefficient; None if it was not measured or is no number."""
-    place = _place(term, measured.run)
+    place = place_of(term, measured.run)
     if term.metric != "AP":
         found = measured.others.get(Key(term.metric, place, term.iou))
     elif (place, term.area) in measured.curves:
@@ -192,7 +205,7 @@ def _value(claim: SourcedClaim, runs: Sequence[MeasuredRun]) -> Measured:
 
 
 def _sum(terms: Sequence[Term], runs: Sequence[MeasuredRun]) -> Measured:
-    parts = [(term.coefficient, _measured(term, _find(term, runs))) for term in terms]
+    parts = [(term.coefficient, measured_term(term, find_run(term, runs))) for term in terms]
     point = sum(coefficient * part.point for coefficient, part in parts)
     if all(part.samples is None for _, part in parts):
         return Measured(point)

@@ -45,8 +45,9 @@ class Verdict:
     interval, adjusted_interval : pair of float or None
         At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
         the quantity is exact. None: its error is unknown.
-    p_value, adjusted_p_value : float or None
-        None where the quantity has no samples.
+    p_value, adjusted_p_value, level : float or None
+        The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
+        the adjusted interval. None where the quantity has no samples.
     by_seed : mapping
         The quantity of every seed.
     published : float or None
@@ -68,6 +69,7 @@ class Verdict:
     adjusted_interval: Interval | None = None
     p_value: float | None = None
     adjusted_p_value: float | None = None
+    level: float | None = None
     by_seed: Mapping[int, float] | None = None
     published: float | None = None
     reasons: tuple[str, ...] = ()
@@ -112,18 +114,28 @@ def study_verdicts(
     list of Verdict
         Claim by claim; frameworks and backbones in the order of the runs.
     """
+    return judge(study_questions(claims, runs, audit), alpha)
+
+
+def study_questions(
+    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None, seed: int = 0
+) -> list[Question]:
+    """Ask every claim in every framework and on every backbone.
+
+    Parameters are those of :func:`study_verdicts`; `seed` is of the draws of the training seeds' part.
+    """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
         for framework, backbone in conditions:
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
-            answer = estimate(claim, here)
+            answer = estimate(claim, here, seed)
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
             reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
             notes = accepted_violations(of_claim, audit)
             questions.append(Question(claim, framework, backbone, answer, reasons, notes))
-    return judge(questions, alpha)
+    return questions
 
 
 def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
@@ -158,6 +170,7 @@ def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
                 adjusted_interval=adjusted,
                 p_value=p_values[number],
                 adjusted_p_value=steps[number].adjusted,
+                level=level,
                 more_notes=(few,) if len(found.samples) < needed else (),
             )
         )

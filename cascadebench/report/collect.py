@@ -35,6 +35,39 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("label", "framework", "backbone", "test_stage", "gap", "quantity"),
         ("value", "low", "high", "bias", "seeds", "resamples", "bootstrap_seed"),
     ),
+    "verdicts": (
+        (
+            "claim",
+            "words",
+            "source",
+            "place",
+            "framework",
+            "backbone",
+            "verdict",
+            "reading",
+            "unadjusted_reading",
+            "unit",
+            "direction",
+            "threshold_reason",
+            "sampling",
+            "reasons",
+            "notes",
+        ),
+        (
+            "value",
+            "low",
+            "high",
+            "adjusted_low",
+            "adjusted_high",
+            "adjusted_p_value",
+            "holm_level",
+            "threshold",
+            "threshold_high",
+            "published",
+            "seeds",
+            "samples",
+        ),
+    ),
     "cost": (
         ("run", "train_device"),
         (
@@ -229,7 +262,7 @@ def _read_table(path: Path, name: str, missing: list[str]) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
         missing.append(f"{path.name} cannot be read: {error}.")
         table = pd.DataFrame()
-    absent = [column for column in ("run", *text, *numbers) if column not in table]
+    absent = [column for column in (*text, *numbers) if column not in table]
     if absent and len(table):
         missing.append(f"{path.name} has no column {', '.join(absent)}.")
     table = table.reindex(columns=[*text, *numbers])
@@ -292,8 +325,9 @@ def collect(study: Study, results: Path) -> StudyResults:
     """
     missing: list[str] = []
     folder = results / "studies" / study.name
-    # A table of masks is there only where a variant predicts them.
-    names = [name for name in TABLES if study.masks or name != "ap_masks"]
+    # A table of masks says something only where a variant predicts them, verdicts only where there are claims.
+    idle = {"ap_masks": not study.masks, "verdicts": not study.file.claims}
+    names = [name for name in TABLES if not idle.get(name)]
     tables = {name: _read_table(folder / f"{name}.csv", name, missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}
     records, gone = [], {}

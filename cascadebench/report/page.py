@@ -13,7 +13,17 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.errors import InputError
 from cascadebench.files import write_text
-from cascadebench.report import charts, controls_audit, diagnostics, gap_ranges, settings, summary, tables
+from cascadebench.report import (
+    charts,
+    claims,
+    controls_audit,
+    diagnostics,
+    gap_ranges,
+    published,
+    settings,
+    summary,
+    tables,
+)
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
@@ -23,6 +33,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 SECTIONS = {
     "summary": "",
     "accuracy": "Accuracy",
+    "claims": "Claims",
     "curves": "AP by IoU",
     "gaps": "Gaps",
     "test-stages": "Test stages",
@@ -70,6 +81,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     built = (
         tables.headline_table(results),
         tables.mask_table(results),
+        published.published_table(results),
         tables.stage_table(results),
         tables.gap_table(results),
         gap_ranges.gap_range_table(results),
@@ -88,6 +100,8 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "summary": summary,
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
+        "claims": claims,
+        "not_published": published.not_published(results),
         "parts": parts,
         "absent_parts": absent,
         "controls": settings.compare_controls(results),

@@ -298,6 +298,7 @@ def test_sections_stand_in_order(page: Page) -> None:
     results = [
         "summary",
         "accuracy",
+        "claims",
         "curves",
         "gaps",
         "test-stages",

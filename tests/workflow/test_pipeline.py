@@ -105,6 +105,17 @@ def test_intervals_are_in_the_report(finished):
     assert "intervals.csv is missing" not in page
 
 
+def test_verdicts_are_in_the_report(finished):
+    folder, study = finished
+    verdicts = pd.read_csv(folder / "results/studies/small/verdicts.csv")
+    assert list(verdicts["claim"].unique()) == list(study.file.claims)
+    assert len(verdicts) == len(study.file.claims) * len(study.file.frameworks)
+    assert set(verdicts["verdict"]) <= {"not comparable", "not run"}, "the claims are about COCO"
+    assert verdicts.loc[verdicts["claim"] == "cascade-gains-ap", "value"].notna().all()
+    page = (folder / "reports/small.html").read_text()
+    assert f"Verdicts on {len(study.file.claims)} published claims" in page
+
+
 def test_every_run_is_diagnosed(finished):
     folder, study = finished
     always = ["stage_statistics", "localization", "recall", "nms_survivors", "error_kinds", "score_quality"]

@@ -1,6 +1,14 @@
 # Tables over the study's runs, and the report.
 
 
+def claims_as_written(wildcards):
+    """What the study's claims and the printed values of their terms say."""
+    from cascadebench.evidence.claims import find_claims  # here, as it brings pandas
+
+    found = find_claims(STUDY.file.claims, STUDY_NAME)
+    return [f"{claim.model_dump_json()} {claim.published_value()}" for claim in found]
+
+
 rule aggregate:
     input:
         expand(
@@ -68,10 +76,51 @@ rule intervals:
         "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"
 
 
+# What the claims of the study come to; only what they need is resampled.
+rule verdicts:
+    input:
+        rules.audit.output,
+        expand(
+            "results/runs/{run}/{file}",
+            run=STUDY.run_ids,
+            file=[
+                "ap.parquet",
+                "detections.parquet",
+                "cost.json",
+                "predicted.json",
+                *["recall.parquet"] * EXECUTION.diagnostics,
+            ],
+        ),
+    output:
+        expand(
+            "results/studies/{study}/{table}.csv",
+            study=STUDY.name,
+            table=["verdicts", "claim_terms", "claim_samples"],
+        ),
+    log:
+        f"results/logs/verdicts/{STUDY.name}.log",
+    benchmark:
+        f"results/benchmarks/verdicts/{STUDY.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=STUDY_NAME,
+        runs=STUDY.run_ids,
+        claims=claims_as_written,
+        revision=EVALUATION_REVISION,
+    shell:
+        "python -m cascadebench verdicts {params.study:q} > {log:q} 2>&1"
+
+
 rule report:
     input:
         rules.aggregate.output,
         rules.intervals.output,
+        rules.verdicts.output,
         rules.audit.output,
         expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),
     output:

@@ -1,0 +1,203 @@
+"""The verdicts of a study as tables: the verdicts, the terms that they are made of, and their bootstrap samples.
+
+Every number of the first follows from the other two; ``docs/evidence.md`` says how to check one by hand.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cascadebench.controls.audit_files import read_audit
+from cascadebench.evaluation.ap_table import IOUS
+from cascadebench.evidence.claims import find_claims
+from cascadebench.evidence.intervals import samples_needed
+from cascadebench.evidence.measured import MeasuredRun
+from cascadebench.evidence.metrics import OF_IOU_RANGE
+from cascadebench.evidence.published import load_published
+from cascadebench.evidence.quantities import find_run, measured_term, place_of, term_problem
+from cascadebench.evidence.study_measurements import measure_study
+from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
+from cascadebench.files import write_text
+from cascadebench.study import Study
+
+RESAMPLES = 1999
+"""Resamples of the images, unless more are needed."""
+MARGIN = 4
+"""Times the fewest samples with which the first step of Holm's correction can decide: its interval then ends at the
+fourth sample from outside, where the outermost would be mostly chance."""
+SEPARATOR = "; "
+"""Between the entries of a cell that holds several."""
+VERDICTS = (
+    "question", "claim", "words", "source", "place", "framework", "backbone", "verdict", "reading",
+    "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
+    "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
+    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes",
+)  # fmt: skip
+"""Columns of ``verdicts.csv``."""
+TERMS = (
+    "question", "claim", "framework", "backbone", "seed", "term", "coefficient", "divides", "run", "at", "place",
+    "metric", "iou_low", "iou_high", "area", "value", "problem", "published", "published_value",
+)  # fmt: skip
+"""Columns of ``claim_terms.csv``."""
+SAMPLE = "sample"
+"""First column of ``claim_samples.csv``; the others are questions."""
+OVER_IMAGES = " over images"
+"""Ends the name of a column with the part of a question's samples that varies the images alone."""
+
+
+def write_verdicts(study: Study, results: Path, resamples: int | None = None, seed: int = 0) -> None:
+    """Write the verdicts of a study, whatever the state of its runs.
+
+    Writes ``verdicts.csv``, ``claim_terms.csv`` and ``claim_samples.csv`` under ``results/studies/<study>/``; for a
+    study without claims they have a header alone.
+
+    Parameters
+    ----------
+    results : Path
+        The folder that holds ``runs/``, ``datasets/`` and ``studies/``.
+    resamples : int, optional
+        Of the images; None: enough for Holm's correction.
+    seed : int
+        Of the resamples and of the draws of the seeds' part.
+
+    Raises
+    ------
+    InputError
+        If a file of an evaluated run is malformed or the prepared dataset is missing.
+    """
+    folder = results / "studies" / study.name
+    claims = find_claims(study.file.claims, f"study {study.name}: claims")
+    count = resamples or enough_resamples(study)
+    runs = measure_study(study, claims, results, count, seed)
+    path = folder / "audit.json"
+    questions = study_questions(claims, runs, read_audit(path) if path.is_file() else None, seed)
+    verdicts = judge(questions)
+    pairs = zip(questions, verdicts, strict=True)
+    _write(folder / "verdicts.csv", [_verdict_row(*pair, seed) for pair in pairs], VERDICTS)
+    _write(folder / "claim_terms.csv", [row for one in questions for row in _term_rows(one, runs)], TERMS)
+    samples = _sample_columns(questions)
+    rows = max((len(column) for column in samples.values()), default=0)
+    table = pd.DataFrame({SAMPLE: np.arange(rows)} | {name: pd.Series(column) for name, column in samples.items()})
+    write_text(folder / "claim_samples.csv", table.to_csv(index=False, lineterminator="\n"))
+
+
+def enough_resamples(study: Study) -> int:
+    """Resamples with which every claim of a study can be decided in every framework and on every backbone."""
+    conditions = {(planned.run.framework, planned.run.backbone.name) for planned in study.runs}
+    return max(RESAMPLES, samples_needed(MARGIN * len(study.file.claims) * len(conditions), ALPHA))
+
+
+def question_name(claim: str, framework: str, backbone: str) -> str:
+    """Name of a question in all three tables."""
+    return f"{claim} {framework} {backbone}"
+
+
+def _name(question: Question) -> str:
+    return question_name(question.claim.id, question.framework, question.backbone)
+
+
+def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, Any]:
+    claim, found = question.claim, question.estimate
+    low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
+    ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
+    samples = None if found is None or found.samples is None else found.samples
+    return {
+        "question": _name(question),
+        "claim": claim.id,
+        "words": claim.words,
+        "source": claim.title,
+        "place": claim.place,
+        "framework": verdict.framework,
+        "backbone": verdict.backbone,
+        "verdict": verdict.word,
+        "reading": verdict.reading,
+        "unadjusted_reading": verdict.unadjusted_reading,
+        "value": verdict.point,
+        "unit": claim.unit,
+        "low": ends[0],
+        "high": ends[1],
+        "adjusted_low": adjusted[0],
+        "adjusted_high": adjusted[1],
+        "p_value": verdict.p_value,
+        "adjusted_p_value": verdict.adjusted_p_value,
+        "holm_level": verdict.level,
+        "alpha": ALPHA,
+        "direction": claim.direction,
+        "threshold": low,
+        "threshold_high": high,
+        "threshold_reason": claim.reason,
+        "published": verdict.published,
+        "seeds": len(found.by_seed) if found else 0,
+        "seeds_needed": claim.seeds,
+        "sampling": found.sampling if found else None,
+        "samples": None if samples is None else len(samples),
+        "bootstrap_seed": None if samples is None else seed,
+        "reasons": SEPARATOR.join(verdict.reasons),
+        "notes": SEPARATOR.join(verdict.notes),
+    }
+
+
+def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict[str, Any]]:
+    """Every term of a question, seed by seed, those that are missing too."""
+    claim = question.claim
+    conditions = question.framework, question.backbone
+    here = [one for one in runs if (one.run.framework, one.run.backbone.name) == conditions]
+    for seed in sorted({one.run.seed for one in here}):
+        of_seed = [one for one in here if one.run.seed == seed]
+        for number, term in enumerate(claim.terms, start=1):
+            measured = find_run(term, of_seed)
+            value = measured_term(term, measured) if measured else None
+            ends = (term.iou or (IOUS[0], IOUS[-1])) if term.metric in OF_IOU_RANGE else (None, None)
+            yield {
+                "question": _name(question),
+                "claim": claim.id,
+                "framework": question.framework,
+                "backbone": question.backbone,
+                "seed": seed,
+                "term": number,
+                "coefficient": term.coefficient,
+                "divides": number > len(claim.quantity),
+                "run": measured.run.id if measured else None,
+                "at": term.at,
+                "place": place_of(term, measured.run) if measured else None,
+                "metric": term.metric,
+                "iou_low": ends[0],
+                "iou_high": ends[1],
+                "area": term.area if term.metric == "AP" else None,
+                "value": value.point if value else None,
+                "problem": term_problem(term, of_seed),
+                "published": term.published,
+                "published_value": load_published()[term.published].measured if term.published else None,
+            }
+
+
+def _sample_columns(questions: Sequence[Question]) -> dict[str, np.ndarray]:
+    """Samples of every question that has some, by name; NaN where a resample holds no value."""
+    columns = {}
+    for question in questions:
+        found = question.estimate
+        if found is None or found.samples is None:
+            continue
+        columns[_name(question)] = _at_their_numbers(found.samples, found.numbers)
+        if found.over_images is not None:
+            columns[_name(question) + OVER_IMAGES] = _at_their_numbers(found.over_images, found.numbers)
+    return columns
+
+
+def _at_their_numbers(samples: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
+    """Samples in the places of the resamples that they come from."""
+    if numbers is None:
+        return samples
+    column = np.full(numbers[-1] + 1, np.nan)
+    column[numbers] = samples
+    return column
+
+
+def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
+    """Write rows as CSV with a header; None is an empty cell."""
+    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
+    table = pd.DataFrame(rows, columns=list(columns), dtype=object)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,219 @@
+"""Every verdict follows from the tables: values, intervals, p-values, Holm's correction, by another implementation."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_results import study_of, write_clean_audit, write_run, write_truth
+from scipy import stats
+
+from cascadebench.evaluation.coco import evaluate
+from cascadebench.evidence.verdict_files import write_verdicts
+
+SEED = 3
+ONE_SEED = ("fscascade-narrows-gap", "fscascade-closes-gap", "fscascade-adds-few-parameters",
+            "fscascade-balances-scores", "cascade-loses-low-iou")  # fmt: skip
+"""A gap of gaps over a range of IoU, one within two thresholds, a ratio, a statistic of scores, a gap."""
+SEEDS = ("third-stage-helps", "second-stage-helps")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Cascade R-CNN and FSCascade in two frameworks with one seed."""
+    folder = tmp_path_factory.mktemp("one_seed")
+    variants = [{"variant": "cascade_rcnn"}, {"variant": "fscascade"}]
+    study = study_of(folder, variants=variants, baseline="Cascade R-CNN", claims=list(ONE_SEED))
+    truth = write_truth(folder, study)
+    found = {"Cascade R-CNN": {"(3,3)": 0.5, "(2,2)": 0.95}, "FSCascade": {"(3,3)": 0.95, "(2,2)": 0.95}}
+    for planned in study.runs:
+        write_run(folder, study, planned.run.id, truth, found[planned.label])
+    write_clean_audit(folder, study)
+    write_verdicts(study, folder, seed=SEED)
+    return folder, truth
+
+
+@pytest.fixture(scope="module")
+def results_of_seeds(tmp_path_factory):
+    """Two and three stages with three seeds, and the baseline."""
+    folder = tmp_path_factory.mktemp("three_seeds")
+    variants = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn"},
+                {"variant": "cascade_rcnn", "label": "two", "options": {"stages": 2}}]  # fmt: skip
+    study = study_of(folder, variants=variants, baseline="Faster R-CNN FPN", claims=list(SEEDS), seeds=[0, 1, 2],
+                     frameworks=["mmdet"])  # fmt: skip
+    truth = write_truth(folder, study)
+    for planned in study.runs:
+        shares = dict.fromkeys(("(3,1-3) last RoIs", "(2,1-2) last RoIs"), 0.8 + 0.03 * planned.run.seed)
+        write_run(folder, study, planned.run.id, truth, shares)
+    write_clean_audit(folder, study)
+    write_verdicts(study, folder, seed=SEED)
+    return folder
+
+
+def tables(folder):
+    """The three tables."""
+    names = ("verdicts", "claim_terms", "claim_samples")
+    return [pd.read_csv(folder / "studies" / "made_up" / f"{name}.csv") for name in names]
+
+
+def values_by_seed(terms):
+    """The quantity of every seed of one question."""
+    values = []
+    for _, rows in terms.groupby("seed"):
+        if rows["value"].isna().any():
+            continue
+        products = (rows["coefficient"] * rows["value"]).groupby(rows["divides"]).sum()
+        values.append(products[False] / products.get(True, 1.0))
+    return values
+
+
+def order_statistics(samples, alpha):
+    """Ends of the interval."""
+    ordered = sorted(samples)
+    place = int(round(alpha / 2 * (len(ordered) + 1), 6) // 1)
+    return (ordered[place - 1], ordered[-place]) if place else (-math.inf, math.inf)
+
+
+def p_value(row, samples):
+    """The smallest level at which the interval decides."""
+
+    def twice(inside):
+        return 2 * (sum(inside) + 1) / (len(samples) + 1)
+
+    if row.direction != "within":
+        return min(1, twice(samples <= row.threshold), twice(samples >= row.threshold))
+    decided_for = max(twice(samples <= row.threshold), twice(samples >= row.threshold_high))
+    return min(1, decided_for, twice(samples >= row.threshold), twice(samples <= row.threshold_high))
+
+
+def holm(p_values, alpha):
+    """Adjusted p-values and the level that each was compared with, of a series."""
+    ordered = p_values.sort_values()
+    left = np.arange(len(ordered), 0, -1)
+    adjusted = (ordered * left).cummax().clip(upper=1)
+    levels = pd.Series(alpha / left, index=ordered.index)
+    failed = ordered > levels
+    if failed.any():
+        levels[failed.to_numpy().argmax() :] = levels.iloc[failed.to_numpy().argmax()]
+    return adjusted, levels
+
+
+def reading(row, low, high):
+    """What an interval says."""
+    ends = (row.threshold, row.threshold_high if row.direction == "within" else math.inf)
+    if row.direction == "less":
+        low, high, ends = -high, -low, (-row.threshold, math.inf)
+    if ends[0] < low and high < ends[1]:
+        return "supported"
+    return "not supported" if high < ends[0] or low > ends[1] else "inconclusive"
+
+
+def check(folder):
+    """Recompute everything; returns the verdicts."""
+    verdicts, terms, samples = tables(folder)
+    sampled = verdicts[verdicts["samples"].notna()]
+    drawn = {row.question: samples[row.question].dropna().to_numpy() for row in sampled.itertuples()}
+    p_values = pd.Series({row.question: p_value(row, drawn[row.question]) for row in sampled.itertuples()})
+    adjusted, levels = holm(p_values, 0.05)
+    for row in verdicts.itertuples():
+        value = np.mean(values_by_seed(terms[terms["question"] == row.question]))
+        assert row.value == pytest.approx(value, rel=1e-12)
+        if row.question not in drawn:
+            assert row.sampling == "exact"
+            assert (row.low, row.high, row.adjusted_low, row.adjusted_high) == 4 * (row.value,)
+            assert row.verdict == reading(row, value, value)
+            continue
+        assert row.samples == len(drawn[row.question])
+        assert (row.low, row.high) == order_statistics(drawn[row.question], 0.05)
+        assert row.p_value == pytest.approx(p_values[row.question], rel=1e-12)
+        assert row.adjusted_p_value == pytest.approx(adjusted[row.question], rel=1e-12)
+        assert row.holm_level == pytest.approx(levels[row.question], rel=1e-12)
+        ends = order_statistics(drawn[row.question], levels[row.question])
+        assert (row.adjusted_low, row.adjusted_high) == ends
+        assert row.unadjusted_reading == reading(row, row.low, row.high)
+        assert row.reading == row.verdict == reading(row, *ends)
+        # The correction says the same as the interval.
+        assert (row.verdict == "inconclusive") == (adjusted[row.question] > 0.05)
+    return verdicts
+
+
+def test_verdicts_of_one_seed(results):
+    verdicts = check(results[0])
+    words = Counter(zip(verdicts["claim"], verdicts["verdict"], strict=True))
+    assert words["fscascade-narrows-gap", "supported"] == 2
+    assert words["cascade-loses-low-iou", "supported"] == 2
+    assert words["fscascade-closes-gap", "inconclusive"] == 2
+    assert words["fscascade-adds-few-parameters", "supported"] == 2
+    assert set(verdicts[verdicts["claim"] == "fscascade-adds-few-parameters"]["value"]) == {70.5 / 69}
+
+
+def test_verdicts_of_several_seeds_and_the_part_of_the_seeds(results_of_seeds):
+    verdicts = check(results_of_seeds)
+    assert set(verdicts["sampling"]) == {"images and seeds"}
+    assert set(verdicts["seeds"]) == {3}
+    _, terms, samples = tables(results_of_seeds)
+    for question in verdicts["question"]:
+        values = values_by_seed(terms[terms["question"] == question])
+        draws = stats.t.rvs(2, size=len(samples), random_state=np.random.default_rng(SEED))
+        part = samples[question] - samples[f"{question} over images"]
+        np.testing.assert_allclose(part, stats.sem(values) * draws, rtol=0, atol=1e-12)
+
+
+def test_terms_are_those_of_the_evaluation(results):
+    _, terms, _ = tables(results[0])
+    ap = terms[terms["metric"] == "AP"]
+    assert set(ap["iou_high"]) == {0.65}
+    for term in ap.itertuples():
+        table = pd.read_parquet(results[0] / "runs" / term.run / "ap.parquet")
+        chosen = table.query("category == 'all' and area == 'all' and max_dets == 100 and test_stage == @term.place")
+        inside = chosen[(chosen["iou"] > term.iou_low - 0.01) & (chosen["iou"] < term.iou_high + 0.01)]
+        assert len(inside) == 4
+        assert term.value == pytest.approx(inside["ap"].mean())
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_sample_is_the_quantity_on_images_that_are_drawn_again(results, number):
+    """The gap of gaps on an annotation file in which an image stands as often as it was drawn."""
+    folder, truth = results
+    _, terms, samples = tables(folder)
+    question = "fscascade-narrows-gap mmdet resnet50"
+    images = len(truth["images"])
+    drawn = np.random.default_rng([SEED, number]).integers(images, size=images)
+    objects = [one | {"image_id": new} for new, old in enumerate(drawn) for one in truth["annotations"]
+               if one["image_id"] == old]  # fmt: skip
+    again = truth | {
+        "images": [truth["images"][0] | {"id": new} for new in range(images)],
+        "annotations": [one | {"id": new} for new, one in enumerate(objects, start=1)],
+    }
+    total = 0.0
+    for term in terms[terms["question"] == question].itertuples():
+        rows = pd.read_parquet(folder / "runs" / term.run / "detections.parquet")
+        rows = rows[rows["test_stage"] == term.place].astype({"test_stage": str})
+        repeated = pd.concat([rows[rows["image_id"] == old].assign(image_id=new) for new, old in enumerate(drawn)])
+        table = evaluate(again, repeated, [term.place], source="again")
+        chosen = table[(table["category"] == "all") & (table["area"] == "all") & (table["max_dets"] == 100)]
+        total += term.coefficient * chosen[chosen["iou"] < 0.66]["ap"].mean()
+    assert samples[question][number] == pytest.approx(total, abs=1e-12)
+
+
+def test_a_sample_of_scores_is_their_spread_on_images_that_are_drawn_again(results):
+    folder, truth = results
+    _, terms, samples = tables(folder)
+    question = "fscascade-balances-scores mmdet resnet50"
+    drawn = np.random.default_rng([SEED, 5]).integers(len(truth["images"]), size=len(truth["images"]))
+    total, value = 0.0, 0.0
+    for term in terms[terms["question"] == question].itertuples():
+        rows = pd.read_parquet(folder / "runs" / term.run / "detections.parquet")
+        rows = rows[rows["test_stage"] == term.place]
+        # One detection for every object, moved to the right of it.
+        true = np.array([one["bbox"][0] for one in truth["annotations"]])
+        order = rows.sort_values(["image_id", "y"])
+        moved = order["x"].to_numpy(dtype=float) - true
+        near = order[(40 - moved >= 0.5 * (40 + moved)) & (40 - moved <= 0.75 * (40 + moved))]
+        value += term.coefficient * near["score"].astype(float).std(ddof=0)
+        again = pd.concat([near[near["image_id"] == old] for old in drawn])
+        total += term.coefficient * again["score"].astype(float).std(ddof=0)
+    assert samples[question][5] == pytest.approx(total, abs=1e-9)
+    verdicts, _, _ = tables(folder)
+    assert verdicts.set_index("question")["value"][question] == pytest.approx(value, abs=1e-9)

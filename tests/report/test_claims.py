@@ -1,0 +1,172 @@
+"""Claims and published values on the page."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_report import HOSTILE, Page, report_on, variant_of_tiny, write_results
+from two_detectors import two_detectors
+
+from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
+from cascadebench.study import Study
+
+WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+
+
+def verdict(claim: str, word: str, **more: object) -> dict:
+    """A row of verdicts.csv."""
+    row = dict.fromkeys(VERDICTS) | {
+        "claim": claim,
+        "question": claim,
+        "words": f"Words of {claim}.",
+        "source": "Paper",
+    }
+    row |= {"place": "Fig. 1", "framework": "mmdet", "backbone": "resnet18_narrow", "verdict": word, "reading": word}
+    row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 1}
+    row |= {"adjusted_low": -0.0012, "adjusted_high": 0.0259, "p_value": 0.01, "adjusted_p_value": 0.06}
+    row |= {"holm_level": 0.01, "direction": "greater", "threshold": 0.0, "published": 0.034, "samples": 1999}
+    return row | {"sampling": "images", "reasons": "", "notes": "", "threshold_reason": ""} | more
+
+
+NO_SAMPLES = dict.fromkeys(("samples", "holm_level", "p_value", "adjusted_p_value", "published"))
+NOTHING = NO_SAMPLES | dict.fromkeys(("value", "low", "high", "adjusted_low", "adjusted_high"))
+EXACT = NO_SAMPLES | {"value": 1.015, "low": 1.015, "high": 1.015, "unit": "ratio", "sampling": "exact"}
+HALF = {"direction": "within", "threshold": -0.005, "threshold_high": 0.005, "threshold_reason": "Half a point."}
+ROWS = [
+    verdict("one", "supported"),
+    verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported"),
+    verdict("two", "not supported", notes="one seed; & another", **HALF),
+    verdict("three", "not run", reading="", unadjusted_reading="", seeds=0, reasons=f"x: failed: {HOSTILE}; y")
+    | NOTHING,
+    verdict("four", "not comparable", reading="supported", unadjusted_reading="supported", direction="less")
+    | {"threshold": 1.05, "reasons": "data: shapes here", "source": "Other", "words": f"Claimed {HOSTILE}"}
+    | EXACT,
+    verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """A report with every kind of verdict."""
+    folder = tmp_path_factory.mktemp("claims")
+    study = two_detectors()
+    results = write_results(folder, study)
+    pd.DataFrame(ROWS, columns=list(VERDICTS)).to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
+    return report_on(study, results, folder)
+
+
+def strip(page: Page) -> str:
+    """Text of the strip."""
+    text = " ".join(page.text.split())
+    return text[text.index("Verdicts on") : text.index("Average precision × 100")]
+
+
+def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
+    text = strip(page)
+    assert text.startswith("Verdicts on 5 published claims 1 supported 1 not supported 2 inconclusive 1 not run 1 not")
+    assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
+    assert "Words of one. Paper, Fig. 1 MMDetection supported +1.2 points [−0.1, +2.6] printed +3.4" in text
+    assert "Detectron2 inconclusive +1.2 points [−0.1, +2.6]" in text
+    assert "MMDetection not run no value no number printed" in text
+    assert "MMDetection not comparable here: supported 1.015 times no number printed" in text
+    assert "[unbounded: too few samples]" not in text
+    assert "unbounded: too few samples" in text
+    assert "Why not comparable: data: shapes here." in text
+
+
+def test_every_verdict_has_a_shape_of_its_own(page: Page) -> None:
+    drawings = {}
+    for word in WORDS:
+        mark = page.html.split(f'<svg class="mark {word.replace(" ", "-")}"')[1].split("</svg>")[0]
+        drawings[word] = mark.split(">", 1)[1]
+    assert len(set(drawings.values())) == len(WORDS)
+
+
+def test_words_of_claims_are_never_markup(page: Page) -> None:
+    assert len(page.executed) == 2
+    assert "alert(1)" not in "".join(page.executed)
+    assert f"Claimed {HOSTILE}" in page.text
+    assert f"x: failed: {HOSTILE}" in page.text
+
+
+def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> None:
+    rows = page.tables["claims-1"]
+    titles = [row[0] for row in rows if len(row) == 1]
+    assert titles == ["Words of one.", "Words of two.", "Words of three."]
+    first, second, two, three = [row for row in rows[1:] if len(row) > 1]
+    assert first[:3] == ["MMDetection", "supported", "+1.23 points|1 seed"]
+    assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
+    assert first[5:] == ["+3.4 points|Fig. 1", "above 0", ""]
+    assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
+    assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "one seed|& another"]
+    assert three[1:6] == ["not run", "–", "–", "–", "–|Fig. 1"]
+    assert three[-1] == f"x: failed: {HOSTILE}|y"
+    other = page.tables["claims-2"]
+    assert other[2][1:5] == ["not comparable|here: supported", "1.015 times|1 seed", "exact", "exact"]
+    assert other[2][6] == "below 1.050 times"
+
+
+def test_a_study_without_claims_or_verdicts_says_so(tmp_path: Path) -> None:
+    study = variant_of_tiny(tmp_path)
+    results = write_results(tmp_path / "results", study)
+    page = report_on(study, results, tmp_path)
+    assert page.text.count("claims yet: verdicts.csv is missing or empty") == 1
+    assert "verdicts.csv is missing." in page.text
+    (tmp_path / "none").mkdir()
+    without = variant_of_tiny(tmp_path / "none", claims=[])
+    page = report_on(without, results, tmp_path / "none")
+    assert "This study tests no published claim" in page.text
+    assert "verdicts.csv" not in page.text
+
+
+def test_verdicts_of_a_failed_study_are_shown(tmp_path: Path) -> None:
+    """From the command's own tables: every claim not run, with the reason."""
+    study = variant_of_tiny(tmp_path, claims=["cascade-loses-low-iou"])
+    results = write_results(tmp_path / "results", study, failed=(study.run_ids[2],))
+    write_verdicts(study, results)
+    page = report_on(study, results, tmp_path)
+    assert "Verdicts on 1 published claim" in page.text
+    remarks = page.row("claims-1", "MMDetection")[-1]
+    assert remarks.startswith("cascade_rcnn: failed: train: DivergedError: the loss is not finite at iteration 180")
+    assert page.row("claims-1", "Detectron2")[-1] == "cascade_rcnn: not evaluated, trained, seed 0"
+
+
+def on_coco(folder: Path, **changes: object) -> Study:
+    """The embedded study's detectors as if they were of COCO."""
+    about = {"dataset": "coco2017", "protocol": "coco_1x", "backbones": ["resnet50"], "claims": []}
+    return variant_of_tiny(folder, **(about | changes))
+
+
+def test_published_values_stand_beside_their_detectors(tmp_path: Path) -> None:
+    study = on_coco(tmp_path)
+    results = write_results(tmp_path / "results", study)
+    page = report_on(study, results, tmp_path)
+    ap = pd.read_csv(results / "studies" / "tiny" / "ap.csv")
+    measured = ap[ap["headline"]].set_index(["framework", "label"])
+    heads, *rows = page.tables["beside-published"][1:]
+    printed, framework = 0, ""
+    for row in rows:
+        if len(row) == 1:
+            framework = {"MMDetection": "mmdet", "Detectron2": "detectron2"}[row[0]]
+            continue
+        label = row[0].split("|")[0]
+        for name, cell in zip(heads, row[1:], strict=False):
+            if "printed" not in cell:
+                continue
+            value, published, difference = cell.split("|")
+            exact = 100 * measured.loc[(framework, label), name.replace("|", "")]
+            assert value == f"{exact:.1f}"
+            expected = exact - float(published.removesuffix(" printed"))
+            assert float(difference.replace("−", "-").replace("±", "")) == pytest.approx(expected, abs=0.051)
+            printed += 1
+    assert printed == 13
+    cascade, further, _ = (row for row in rows if row[0].startswith("Cascade R-CNN"))
+    assert "40.3 printed" in cascade[1], "the model zoo's Cascade R-CNN of the same framework and length"
+    assert cascade[-1].startswith("2 known differences|score rule: (3,1-3) probabilities here, (3,1-3) logits")
+    assert "40.9 printed" in further[1], "the paper's, which prints AP50 and AP75 too"
+    assert "No paper in the collection" not in page.text
+
+
+def test_data_that_no_paper_has_is_one_sentence(page: Page) -> None:
+    assert "beside-published" not in page.tables
+    assert page.text.count("No paper in the collection prints values on “Embedded shapes”") == 1
