@@ -13,7 +13,18 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.errors import InputError
 from cascadebench.files import write_text
-from cascadebench.report import charts, controls_audit, diagnostics, gap_ranges, settings, summary, tables
+from cascadebench.report import (
+    agreement,
+    charts,
+    controls_audit,
+    cost_charts,
+    diagnostics,
+    gap_ranges,
+    settings,
+    stage_matrix,
+    summary,
+    tables,
+)
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
@@ -25,6 +36,7 @@ SECTIONS = {
     "accuracy": "Accuracy",
     "curves": "AP by IoU",
     "gaps": "Gaps",
+    "agreement": "Frameworks",
     "test-stages": "Test stages",
     "per-category": "Categories",
     "training": "Training",
@@ -66,6 +78,9 @@ def _context(results: StudyResults) -> dict[str, Any]:
         charts.gap_figure(results),
         charts.loss_figure(results),
         charts.learning_rate_figure(results),
+        agreement.agreement_figure(results),
+        stage_matrix.stage_matrix_figure(results),
+        cost_charts.cost_figure(results),
     )
     built = (
         tables.headline_table(results),
@@ -73,7 +88,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         tables.stage_table(results),
         tables.gap_table(results),
         gap_ranges.gap_range_table(results),
-        tables.category_table(results),
+        agreement.agreement_table(results),
         tables.training_table(results),
         tables.cost_table(results),
         tables.run_table(results),
@@ -81,13 +96,16 @@ def _context(results: StudyResults) -> dict[str, Any]:
         settings.dataset_table(results),
         settings.environment_table(results),
     )
+    alone = len(results.study.file.frameworks) == 1
     return {
-        "sections": SECTIONS.items(),
+        "sections": [(id, name) for id, name in SECTIONS.items() if id != "agreement" or not alone],
         "study": results.study,
         "results": results,
         "summary": summary,
+        "agreement": agreement,
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
+        "category_tables": tables.category_tables(results),
         "parts": parts,
         "absent_parts": absent,
         "controls": settings.compare_controls(results),
