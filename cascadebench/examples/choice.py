@@ -17,9 +17,7 @@ EVENLY_SPACED = 2
 """Images at evenly spaced positions among all, in the order of their ids."""
 
 
-def match_image(
-    record: ImageRecord, rows: pd.DataFrame, category_ids: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+def match_image(record: ImageRecord, rows: pd.DataFrame, category_ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Match the detections of an image with its objects, class by class, as COCO does at :data:`MATCH_IOU`.
 
     Parameters

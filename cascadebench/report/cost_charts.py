@@ -59,7 +59,9 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
     margin = 0.08 * float(cost.max() - cost.min()) or 0.1 * float(cost.max())
     ends = [max(0.0, float(cost.min()) - margin), float(cost.max()) + margin]
     base = alt.Chart(data).encode(
-        x=alt.X("cost:Q", title=title, scale=alt.Scale(domain=ends, nice=False, zero=False)),
+        x=alt.X(
+            "cost:Q", title=title, scale=alt.Scale(domain=ends, nice=False, zero=False), axis=alt.Axis(tickCount=5)
+        ),
         color=alt.Color("label:N", scale=alt.Scale(domain=labels), legend=None),
     )
     scale = alt.Scale(zero=False, nice=True)

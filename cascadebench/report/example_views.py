@@ -86,7 +86,9 @@ def _caption(file: ExamplesFile, image: ExampleImage) -> str:
     if file.compared is None:
         return f"{name}: at an evenly spaced position."
     by = f"{abs(image.difference)} {'object' if abs(image.difference) == 1 else 'objects'}"
-    direction = "as many objects as" if not image.difference else f"{by} {'more' if image.difference > 0 else 'fewer'} than"
+    direction = (
+        "as many objects as" if not image.difference else f"{by} {'more' if image.difference > 0 else 'fewer'} than"
+    )
     reason = {
         "more found": "among the largest differences for it",
         "fewer found": "among the largest differences against it",
@@ -110,7 +112,7 @@ def _view(image: ExampleImage, label: str, title: str, detected: Detected) -> Vi
     """What one detector makes of the image: its detections, and the objects that it missed."""
     matched = sum(one.matched for one in detected.detections)
     others = len(detected.detections) - matched
-    note = f"{matched} of {len(image.objects)} found" + (f", {others} more" if others else "")
+    note = f"{matched} of {len(image.objects)} found" + (f", {others} unmatched" if others else "")
     missed = [image.objects[place] for place in detected.missed if place < len(image.objects)]
     boxes = [DrawnBox("missed", one.x, one.y, one.w, one.h, "") for one in missed]
     # The best are drawn last, over the others.
@@ -151,9 +153,8 @@ def rule_sentence(results: StudyResults) -> str:
         return f"Chosen by rule: {spaced}."
     frameworks = f", over {len(file.compared_runs)} frameworks together" if len(file.compared_runs) > 1 else ""
     return (
-        f"Chosen by rule, not by eye: the {count['more found']} and the {count['fewer found']} images on which "
-        f"{file.compared} finds most objects more, and most objects fewer, than {file.baseline}{frameworks}, and "
-        f"{spaced}."
+        f"Chosen by rule, not by eye: {count['more found']} on which {file.compared} finds most objects more than "
+        f"{file.baseline}{frameworks}, {count['fewer found']} on which it finds most objects fewer, and {spaced}."
     )
 
 

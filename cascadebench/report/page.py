@@ -21,6 +21,7 @@ from cascadebench.report import (
     diagnostics,
     example_views,
     gap_ranges,
+    provenance,
     settings,
     stage_matrix,
     summary,
@@ -97,6 +98,9 @@ def _context(results: StudyResults) -> dict[str, Any]:
         settings.protocol_table(results),
         settings.dataset_table(results),
         settings.environment_table(results),
+        provenance.origin_table(results),
+        provenance.command_table(results),
+        provenance.checksum_table(results),
     )
     alone = len(results.study.file.frameworks) == 1
     return {
@@ -105,6 +109,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "results": results,
         "summary": summary,
         "agreement": agreement,
+        "provenance": provenance,
         "figures": {figure.id: figure for figure in figures},
         "tables": {table.id: table for table in built},
         "examples": example_views.examples(results),

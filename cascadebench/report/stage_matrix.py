@@ -31,7 +31,7 @@ def _cells(results: StudyResults, detector: Detector) -> pd.DataFrame:
 
 def _row(stage: TestStage, measure: str, value: float) -> dict[str, Any]:
     scores = stage.classifiers[0]
-    return {"measure": measure, "boxes": stage.boxes, "scores": scores, "value": round(value, 2)}
+    return {"measure": measure, "boxes": stage.boxes, "scores": scores, "value": round(value, 4)}
 
 
 def stage_matrix_figure(results: StudyResults) -> Figure:
@@ -64,7 +64,9 @@ def _panel(identifier: str, title: str, data: pd.DataFrame) -> Panel:
         labelOverlap=False,
     )
     base = alt.Chart(data).encode(
-        x=alt.X("place:N", scale=alt.Scale(domain=places[:-1], paddingInner=0.04), title="Scores of classifier", axis=axis),
+        x=alt.X(
+            "place:N", scale=alt.Scale(domain=places[:-1], paddingInner=0.04), title="Scores of classifier", axis=axis
+        ),
         y=alt.Y("boxes:O", title="Boxes of regressor"),
     )
     tooltip = [
