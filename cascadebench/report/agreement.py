@@ -42,8 +42,9 @@ def agreement_table(results: StudyResults) -> Table:
         rows = []
         for name, one, other in pairs:
             gap = framework_gap(one.framework, other.framework)
-            means = (Spread.of(detector.by_seed(results.headline_rows, "AP")).mean for detector in (one, other))
-            cells = [Cell(points(mean)) for mean in means]
+            both = [detector.by_seed(results.headline_rows, "AP") for detector in (one, other)]
+            shared = both[0].keys() & both[1].keys()
+            cells = [Cell(points(Spread(tuple(values[seed] for seed in sorted(shared))).mean)) for values in both]
             for column in ("AP", *AP_BY_IOU):
                 spread = _difference(results, one, other, column)
                 seeds = spread.range(100, 1)
@@ -142,7 +143,7 @@ def agreement_sentence(results: StudyResults) -> str:
     ends = [interval_of(known, one, "AP", gap=framework_gap(one.framework, other.framework)) for _, one, other in pairs]
     held = [low <= 0 <= high for low, high in filter(None, ends)]
     if not held:
-        return "There are no intervals of these differences: intervals.csv is missing, or older than this section."
+        return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."
     lacking = len(pairs) - len(held)
     tail = f" {lacking} of {len(pairs)} have no interval." if lacking else ""
     sentence = (

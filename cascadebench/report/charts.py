@@ -285,7 +285,9 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
         y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=True))
         width = alt.StrokeWidth("label:O", scale=width_scale, legend=encodings.legend)
         common = {"color": encodings.color, "strokeDash": encodings.dash, "strokeWidth": width, "detail": "seed:N"}
-        chart = alt.Chart(data).mark_line().encode(x=x, y=y, tooltip=tooltip, **common)
+        # Lines of several seeds lie over each other: through paler ones the others show.
+        opacity = 0.6 if results.several_seeds else 1
+        chart = alt.Chart(data).mark_line(opacity=opacity).encode(x=x, y=y, tooltip=tooltip, **common)
         description = f"{title}: {axis.lower()} over the iterations of the training, one line per run."
         panels.append(panel(f"training-{value}-{len(panels) + 1}", title, description, chart, height=200))
     return tuple(panels)

@@ -66,7 +66,12 @@ def sameness(results: StudyResults) -> str:
     if not manifests:
         return ""
     times = sorted(filter(None, map(_time, manifests)))
-    when = f"Made from {times[0]} to {times[-1]} UTC. " if times else "When the runs were made was not recorded. "
+    when = f"Made from {times[0]} to {times[-1]} UTC" if times else "When the runs were made was not recorded"
+    when += (
+        f", as far as it was recorded ({len(times)} of {len(manifests)} steps). "
+        if 0 < len(times) < len(manifests)
+        else ". "
+    )
     if difference_sentences(results):
         return when + "Not all runs were made alike:"
     untold = [] if all(map(commit, manifests)) else ["the commit of CascadeBench"]
