@@ -69,7 +69,8 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
     shape = alt.Shape(
         "framework:N",
         scale=alt.Scale(domain=frameworks, range=shapes),
-        legend=alt.Legend() if len(frameworks) > 1 else None,
+        # A grey that shows on light and on dark: colours belong to the detectors.
+        legend=alt.Legend(symbolFillColor="#8a929b", symbolStrokeColor="#8a929b") if len(frameworks) > 1 else None,
     )
     tooltip = [
         alt.Tooltip("name:N", title="Detector"),

@@ -66,7 +66,8 @@ def sameness(results: StudyResults) -> str:
     if not manifests:
         return ""
     times = sorted(filter(None, map(_time, manifests)))
-    when = f"Made from {times[0]} to {times[-1]} UTC" if times else "When the runs were made was not recorded"
+    span = f"from {times[0]} to {times[-1]}" if len(set(times)) > 1 else f"at {times[0]}" if times else ""
+    when = f"Made {span} UTC" if times else "When the runs were made was not recorded"
     when += (
         f", as far as it was recorded ({len(times)} of {len(manifests)} steps). "
         if 0 < len(times) < len(manifests)
