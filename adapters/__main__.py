@@ -8,11 +8,11 @@ import importlib
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 import traceback
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from cascadebench.errors import InputError
 from cascadebench.evaluation.detections import write_detections, write_proposals
 from cascadebench.files import read_json, sha256_of, write_json
 from cascadebench.proposal_swaps import ProposalSource
+from cascadebench.provenance import hardware, now, project_state
 from cascadebench.run import Run, read_run
 from cascadebench.study import Execution
 from cascadebench.training_order import training_order
@@ -98,7 +99,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
             "training_order_sha256": order.digest(),
             "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
         }
-        write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments.device))
+        write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments))
 
 
 def weights_folder(run: Run, out: Path) -> Path:
@@ -144,7 +145,7 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     write_json(
         arguments.out / "predicted.json",
         {"run": run.id, "images": len(predictions), "seconds_per_image": round(seconds / len(predictions), 4)}
-        | circumstances(adapter, arguments.device),
+        | circumstances(adapter, arguments),
     )
 
 
@@ -181,8 +182,9 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
     return GivenProposals(boxes, keep_own=False)
 
 
-def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
-    """Device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
+def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
+    device = arguments.device
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
     else:
@@ -194,8 +196,10 @@ def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
     return {
         "device": name,
         "peak_memory_mb": round(peak),
-        "hardware": {"machine": platform.machine(), "system": platform.system()},
+        "hardware": hardware(),
         "versions": versions | adapter.versions(),
+        **arguments.begun,
+        "finished": now(),
     }
 
 
@@ -225,6 +229,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")
+    words = ["python", "-m", "adapters", *(sys.argv[1:] if argv is None else argv)]
+    arguments.begun = {"project": project_state(), "command": shlex.join(words), "started": now()}
     return arguments
 
 
@@ -282,9 +288,8 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         lines = traceback.format_exc().splitlines()[-12:]
         message = f"{type(error).__name__}: {error}"
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         failure = arguments.out / "failed.json"
-        write_json(failure, {"command": arguments.command, "message": message, "time": now, "log": lines})
+        write_json(failure, {"command": arguments.command, "message": message, "time": now(), "log": lines})
         return 1
     finally:
         stop_process_group()

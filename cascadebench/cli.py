@@ -171,6 +171,18 @@ def verdicts(
 
 
 @app.command()
+def examples(
+    study: StudyName,
+    results: Results = Path("results"),
+    score: Annotated[float, typer.Option(help="Lowest score that is shown", min=0, max=1)] = 0.5,
+) -> None:
+    """Write detections on a few validation images, chosen by a rule, for the report."""
+    from cascadebench.examples.write import write_examples
+
+    write_examples(load_study(study), results, score)
+
+
+@app.command()
 def report(
     study: StudyName,
     results: Results = Path("results"),

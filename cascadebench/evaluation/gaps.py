@@ -187,6 +187,11 @@ def _is_ensemble(stage: TestStage) -> bool:
     return len(stage.classifiers) > 1
 
 
+def framework_gap(first: str, second: str) -> str:
+    """Name in ``intervals.csv`` of the gap between a detector in one framework and the same one in another."""
+    return f"{first} - {second}"
+
+
 def gap_differences(first: Sequence[Gap], second: Sequence[Gap]) -> list[Gap]:
     """Gaps of one detector minus the gaps of the same name of another: by how much one closes what the other leaves
     open.

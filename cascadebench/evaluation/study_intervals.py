@@ -4,8 +4,9 @@ A detector is a label in one framework with one backbone; its seeds are one valu
 seeds.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from cascadebench.evaluation.gaps import (
     Curve,
     Gap,
     crossings,
+    framework_gap,
     gap_differences,
     gaps_of_run,
     only_crossing,
@@ -64,7 +66,8 @@ def write_intervals(study: Study, results: Path, resamples: int, seed: int) -> N
     evaluated = [one for one in study.runs if (results / "runs" / one.run.id / "ap.parquet").exists()]
     values, draws = resampled_curves(evaluated, results, study.dataset.name, resamples, seed)
     settings = {"bootstrap_seed": seed}
-    rows = [row | settings for row in interval_rows(evaluated, study.file.baseline, values, draws, seed)]
+    rows = interval_rows(evaluated, study.file.baseline, values, draws, seed)
+    rows = [row | settings for row in rows + framework_rows(evaluated, study.file.frameworks, values, draws, seed)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     path = results / "studies" / study.name / "intervals.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
@@ -131,6 +134,32 @@ def _between_cascades(
                 about = {"label": first[0], "framework": first[1], "backbone": first[2], "test_stage": ""}
                 name = f"({gaps[0].name}) - ({gaps[0].name} of {second[0]})"
                 rows += _rows_of(about | {"gap": name}, list(gaps), values, draws, seed)
+    return rows
+
+
+def framework_rows(
+    evaluated: list[PlannedRun], frameworks: Sequence[str], values: Curves, draws: Curves, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of ``intervals.csv`` for the same detector in two frameworks: its headline in the first minus the second.
+
+    The two are paired by seed and by resample; seeds that only one of them has take no part. The rows stand under the
+    first framework.
+    """
+    detectors = _detectors(evaluated)
+    rows: list[dict[str, Any]] = []
+    for first, second in combinations(frameworks, 2):
+        name = framework_gap(first, second)
+        for (label, framework, backbone), ours in detectors.items():
+            if framework != first:
+                continue
+            theirs = {one.run.seed: one.run for one in detectors.get((label, second, backbone), ())}
+            gaps = [
+                Gap(name, *(Curve(run.id, run.variant.headline) for run in (one.run, theirs[one.run.seed])))
+                for one in ours
+                if one.run.seed in theirs
+            ]
+            about = {"label": label, "framework": first, "backbone": backbone, "test_stage": "", "gap": name}
+            rows += _rows_of(about, list(gaps), values, draws, seed) if gaps else []
     return rows
 
 

@@ -111,7 +111,8 @@ def panel(identifier: str, title: str, description: str, chart: alt.LayerChart |
     return Panel(identifier, spec)
 
 
-def _iou_axis() -> alt.X:
+def iou_axis() -> alt.X:
+    """IoU thresholds from 0.50 to 0.95."""
     scale = alt.Scale(domain=[0.48, 0.97], nice=False)
     return alt.X(
         "iou:Q", scale=scale, title="IoU threshold", axis=alt.Axis(values=[0.5, 0.6, 0.7, 0.8, 0.9], format=".1f")
@@ -127,7 +128,7 @@ def _curves(data: pd.DataFrame, encodings: Encodings, value: str, domain: list[f
         alt.Tooltip("value:Q", title=value, format=".2f"),
         alt.Tooltip("seeds:Q", title="Seeds"),
     ]
-    base = alt.Chart(data).encode(x=_iou_axis(), color=encodings.color, tooltip=tooltip)
+    base = alt.Chart(data).encode(x=iou_axis(), color=encodings.color, tooltip=tooltip)
     line = base.mark_line().encode(y=y, strokeDash=encodings.dash)
     marks = base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=encodings.shape)
     if (data["seeds"] > 1).any() or data["interval"].any():
@@ -284,7 +285,9 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
         y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=True))
         width = alt.StrokeWidth("label:O", scale=width_scale, legend=encodings.legend)
         common = {"color": encodings.color, "strokeDash": encodings.dash, "strokeWidth": width, "detail": "seed:N"}
-        chart = alt.Chart(data).mark_line().encode(x=x, y=y, tooltip=tooltip, **common)
+        # Lines of several seeds lie over each other: through paler ones the others show.
+        opacity = 0.6 if results.several_seeds else 1
+        chart = alt.Chart(data).mark_line(opacity=opacity).encode(x=x, y=y, tooltip=tooltip, **common)
         description = f"{title}: {axis.lower()} over the iterations of the training, one line per run."
         panels.append(panel(f"training-{value}-{len(panels) + 1}", title, description, chart, height=200))
     return tuple(panels)

@@ -13,6 +13,7 @@ import pandas as pd
 from cascadebench.controls.audit import Audit
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.errors import InputError
+from cascadebench.examples.file import ExamplesFile, read_examples
 from cascadebench.files import read_json
 from cascadebench.report.diagnostic_files import RunDiagnostics, read_diagnostics
 from cascadebench.run import Run
@@ -165,6 +166,14 @@ class Detector:
         return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
 
 
+@dataclass(frozen=True)
+class Examples:
+    """``examples.json`` and the folder that its thumbnails lie in."""
+
+    file: ExamplesFile
+    folder: Path
+
+
 @dataclass
 class StudyResults:
     """A study and all results of it that exist.
@@ -177,6 +186,8 @@ class StudyResults:
         ``datasets/<name>/lock.json``; empty when missing.
     audit : Audit or None
         ``studies/<study>/audit.json``.
+    examples : Examples or None
+        ``studies/<study>/examples.json``.
     missing : list of str
         One sentence for everything that could not be read.
     """
@@ -186,6 +197,7 @@ class StudyResults:
     runs: tuple[RunRecord, ...]
     lock: dict[str, Any]
     audit: Audit | None = None
+    examples: Examples | None = None
     missing: list[str] = field(default_factory=list)
 
     @property
@@ -299,6 +311,19 @@ def _read_audit(path: Path, missing: list[str]) -> Audit | None:
     return audit
 
 
+def _read_examples(folder: Path, missing: list[str]) -> Examples | None:
+    """Read the examples of detections; None if there are none."""
+    path = folder / "examples.json"
+    if not path.is_file():
+        missing.append(f"{path.name} is missing.")
+        return None
+    try:
+        return Examples(read_examples(path), folder)
+    except InputError:
+        missing.append(f"{path.name} is unreadable.")
+        return None
+
+
 def _read_log(path: Path) -> pd.DataFrame:
     """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
     lines = []
@@ -353,4 +378,5 @@ def collect(study: Study, results: Path) -> StudyResults:
     if problem:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
     audit = _read_audit(folder / "audit.json", missing)
-    return StudyResults(study, tables, tuple(records), lock, audit, missing)
+    examples = _read_examples(folder, missing)
+    return StudyResults(study, tables, tuple(records), lock, audit, examples, missing)

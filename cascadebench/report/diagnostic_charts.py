@@ -8,7 +8,7 @@ import pandas as pd
 from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.diagnostics.stage_statistics import target_edges
 from cascadebench.report import diagnostic_values as values
-from cascadebench.report.charts import Encodings, Figure, Panel, panel
+from cascadebench.report.charts import Encodings, Figure, Panel, iou_axis, panel
 from cascadebench.report.collect import StudyResults
 
 STAGES = ["proposals", *(f"stage {stage}" for stage in range(1, 5))]
@@ -87,6 +87,30 @@ def target_figure(results: StudyResults) -> Figure:
             panels.append(panel(f"targets-{len(panels) + 1}", f"{title}: {name}", description, chart, height=180))
     caption = "Targets before normalisation. The narrower, the less is left to correct."
     return Figure("targets", caption, "stage-values", tuple(panels), whole=False)
+
+
+def recall_figure(results: StudyResults) -> Figure:
+    """Recall of the proposals and of every stage's boxes at every IoU threshold, a panel per detector."""
+    panels = []
+    for title, _, table in values.recalls_by_iou(results):
+        rows = [
+            {
+                "label": f"after stage {row.stage}" if row.stage else "proposals",
+                "iou": row.iou,
+                "value": 100 * row.value,
+            }
+            for row in table.itertuples()
+        ]
+        if not rows:
+            continue
+        data = rounded(rows)
+        labels = ["proposals", *(f"after {label}" for label in STAGES[1:])]
+        y = alt.Y("value:Q", title="Recall, %", scale=alt.Scale(domain=[0, 100]))
+        chart = lines(data, Encodings(labels, data["label"]), iou_axis(), y, detail="Boxes")
+        description = f"{title}: share of the objects that the proposals and the boxes of each stage find, by IoU."
+        panels.append(panel(f"recall-{len(panels) + 1}", title, description, chart, height=200))
+    caption = "Objects found by up to 1000 boxes per image. A good regressor holds the line up toward the right."
+    return Figure("recall", caption, "recall-values", tuple(panels), whole=False)
 
 
 def root_share(title: str) -> alt.Y:

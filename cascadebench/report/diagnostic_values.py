@@ -52,6 +52,15 @@ def recalls(results: StudyResults) -> Of:
         yield title, detector, by_limit.join(by_area)
 
 
+def recalls_by_iou(results: StudyResults) -> Of:
+    """Recall of all objects by the most boxes that count: stage, iou and value."""
+    for title, detector in results.titled_detectors():
+        sums = summed(detector.diagnostics, "recall", ["stage", "area", "limit", "iou"])
+        if sums is not None:
+            table = sums[(sums["area"] == "all") & (sums["limit"] == LIMITS[-1]) & (sums["total"] > 0)]
+            yield title, detector, table.assign(value=table["matched"] / table["total"])
+
+
 def qualities(results: StudyResults) -> Of:
     """AP of every cell of the quality matrix: head, stage, and a column for every IoU threshold."""
     for title, detector in results.titled_detectors():

@@ -86,7 +86,7 @@ _PLANS = (
         "How many objects the boxes of each stage find, whatever class they are given (Cascade R-CNN, Table 8; its "
         "stage t is what enters stage t, so its stage 1 are the proposals here).",
         "Boxes keep the objectness of the proposal that they began as, and no NMS follows a stage.",
-        (tables.recall_table,),
+        (charts.recall_figure, tables.recall_table),
     ),
     _Plan(
         "quality-matrix",

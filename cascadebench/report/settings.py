@@ -139,16 +139,15 @@ def compare_controls(results: StudyResults) -> Controls:
 
 
 def dataset_table(results: StudyResults) -> Table:
-    """Counts and checksum of each split, as prepared."""
+    """Counts of each split, as prepared."""
     splits = results.lock.get("splits")
     rows = []
     for name, split in splits.items() if isinstance(splits, dict) else ():
         counts = split if isinstance(split, dict) else {}
         cells = [_count(counts.get(key)) for key in ("images", "annotations", "crowd", "dropped", "clipped")]
-        rows.append(Row(Cell(name), (*cells, Cell(str(counts.get("source_sha256") or ABSENT)))))
+        rows.append(Row(Cell(name), tuple(cells)))
     titles = ("Images", "Annotations", "Crowd regions", "Dropped", "Clipped")
-    checksum = Column("SHA-256 of the annotations", kind="code")
-    columns = (Column("Split", kind="text"), *(Column(title) for title in titles), checksum)
+    columns = (Column("Split", kind="text"), *(Column(title) for title in titles))
     caption = "The dataset as every run reads it: boxes dropped for having no area, boxes clipped at the image border."
     return Table("dataset-splits", caption, columns, (Group("", tuple(rows)),))
 
@@ -157,20 +156,29 @@ def _count(value: Any) -> Cell:
     return Cell(number(value, digits=0) if isinstance(value, int) else ABSENT if value is None else plain(value))
 
 
+def _note(items: dict[str, list[tuple[RunRecord, str]]], record: RunRecord, values: dict[str, Any]) -> None:
+    """Add what a run has to the values by item."""
+    for name, value in values.items():
+        if value is not None:
+            items.setdefault(str(name), []).append((record, plain(value)))
+
+
 def environment_table(results: StudyResults) -> Table:
     """Device, hardware and versions of packages, framework by framework."""
     frameworks = list(results.study.file.frameworks)
-    items: dict[str, dict[str, list[tuple[RunRecord, str]]]] = {"Trained on": {}, "Versions": {}}
+    items: dict[str, dict[str, list[tuple[RunRecord, str]]]] = {"Trained on": {}, "Predicted on": {}, "Versions": {}}
     for record in results.runs:
-        trained, controls = record.files["trained"], record.files["controls"]
-        found = {"Trained on": {"device": trained.get("device")}, "Versions": {}}
-        for title, part in (("Trained on", trained.get("hardware")), ("Versions", controls.get("versions"))):
-            found[title] |= part if isinstance(part, dict) else {}
-        found["Versions"] |= trained["versions"] if isinstance(trained.get("versions"), dict) else {}
-        for title, values in found.items():
-            for name, value in values.items():
-                if value is not None:
-                    items[title].setdefault(str(name), []).append((record, plain(value)))
+        versions: dict[str, Any] = {}
+        for title, manifest in (("Trained on", record.files["trained"]), ("Predicted on", record.files["predicted"])):
+            hardware = manifest.get("hardware")
+            _note(items[title], record, {"device": manifest.get("device")})
+            _note(items[title], record, hardware if isinstance(hardware, dict) else {})
+        for name in ("controls", "trained"):
+            part = record.files[name].get("versions")
+            versions |= part if isinstance(part, dict) else {}
+        _note(items["Versions"], record, versions)
+    if items["Predicted on"] == items["Trained on"]:
+        items = {"Trained and predicted on": items["Trained on"], "Versions": items["Versions"]}
     groups = []
     for title, values in items.items():
         rows = []

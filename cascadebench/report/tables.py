@@ -1,7 +1,8 @@
 """Tables of results: average precision, test stages, gaps, categories, training, cost and runs."""
 
 import math
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 
 from cascadebench.report.cells import (
     Cell,
@@ -18,6 +19,7 @@ from cascadebench.report.cells import (
     signed_points,
 )
 from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, Rows, RunRecord, StudyResults
+from cascadebench.report.intervals import Ends, Key, from_to, interval_of, known_intervals, reach
 
 _AT_IOU = "at one IoU threshold, in percent"
 _BY_IOU = tuple(Column("AP", str(percent), _AT_IOU) for percent in IOU_PERCENTS)
@@ -60,13 +62,14 @@ _SCORE_COLUMNS = (Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
 
 
 def headline_table(results: StudyResults) -> Table:
-    """AP by IoU and by size for every detector, with the difference to the baseline of the same framework."""
-    groups = []
+    """AP by IoU and by size for every detector, with intervals and the difference to the framework's own baseline."""
+    known, groups = known_intervals(results), []
     for title, detectors in results.panels():
         rows = []
         for detector in detectors:
-            score = partial(_score_cell, detector, _reference(results, detector, detectors), results.headline_rows)
-            rows.append(Row(_name(results, detector), tuple(score(name) for name in _SCORES)))
+            reference = _reference(results, detector, detectors)
+            cells = (_headline_cell(results, detector, reference, name, known) for name in _SCORES)
+            rows.append(Row(_name(results, detector), tuple(cells)))
         groups.append(Group(title, tuple(rows)))
     columns = (Column("Detector", kind="text"), *_SCORE_COLUMNS)
     caption = (
@@ -74,7 +77,27 @@ def headline_table(results: StudyResults) -> Table:
         "same framework (+ better, − worse, from unrounded values). AP is the mean over ten IoU thresholds; S, M and "
         "L are small, medium and large objects; AR100 is average recall with up to 100 detections per image."
     )
+    if known:
+        caption += (
+            " ± is the 95% interval of an AP on other validation images like these. Under a difference, at AP, AP50, "
+            "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
+            "does not hold zero is a difference beyond the choice of images. intervals.csv has all of them."
+        )
     return Table("headline", caption + _range_words(results), columns, tuple(groups))
+
+
+_WITH_INTERVAL_OF_DIFFERENCE = ("AP", "AP50", "AP75", "AP90")
+
+
+def _headline_cell(
+    results: StudyResults, detector: Detector, reference: Detector | None, name: str, known: Mapping[Key, Ends]
+) -> Cell:
+    """An AP with its interval, and its difference to the baseline with that difference's."""
+    cell = _score_cell(detector, reference, results.headline_rows, name)
+    notes = reach(interval_of(known, detector, name, test_stage=detector.headline)) + cell.notes
+    if reference and name in _WITH_INTERVAL_OF_DIFFERENCE:
+        notes += from_to(interval_of(known, detector, name, gap=f"{detector.headline} - baseline"))
+    return replace(cell, notes=notes)
 
 
 def mask_table(results: StudyResults) -> Table:
@@ -148,8 +171,11 @@ def _gap_cell(spread: Spread) -> Cell:
     return Cell(signed_points(spread.mean).text or points(None), (Line(ends, "muted"),) if ends else ())
 
 
-def category_table(results: StudyResults) -> Table:
-    """AP, AP50 and AP75 of every category at the headline test stage, with the difference to the baseline."""
+_PER_CATEGORY = ("AP", "AP50", "AP75")
+
+
+def category_tables(results: StudyResults) -> list[Table]:
+    """AP, AP50 and AP75 of every category at the headline test stage, a table per framework and backbone."""
     # Each run has one headline test stage, so run and category find the row.
     headlines = {record.run.id: record.run.variant.headline for record in results.runs}
     scores = {
@@ -159,17 +185,23 @@ def category_table(results: StudyResults) -> Table:
     }
     found = list(dict.fromkeys(category for _, category in scores))
     known = [category for category in results.study.dataset.categories if category in found]
-    columns = [Column("Category", kind="text")]
-    cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *found])}
+    tables = []
     for title, detectors in results.panels():
+        columns = [Column("Category", kind="text")]
+        cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *found])}
         for detector in detectors:
-            columns += [Column("AP", subscript, f"{title}: {detector.label}") for subscript in ("", "50", "75")]
+            columns += [Column("AP", name.removeprefix("AP"), detector.label) for name in _PER_CATEGORY]
             reference = _reference(results, detector, detectors)
             for category, row in cells.items():
-                row += [_score_cell(detector, reference, scores, name, category) for name in ("AP", "AP50", "AP75")]
-    caption = "AP × 100 of each category at the headline test stage, with the difference to the baseline."
-    rows = tuple(Row(Cell(category), tuple(row)) for category, row in cells.items())
-    return Table("categories", caption + _range_words(results), tuple(columns), (Group("", rows),))
+                row += [_score_cell(detector, reference, scores, name, category) for name in _PER_CATEGORY]
+        rows = tuple(Row(Cell(category), tuple(row)) for category, row in cells.items())
+        caption = (
+            f"{title}: AP × 100 of each category at the headline test stage, with the difference to the baseline of "
+            "the same framework."
+        )
+        identifier = f"categories-{len(tables) + 1}"
+        tables.append(Table(identifier, caption + _range_words(results), tuple(columns), (Group("", rows),)))
+    return [table for table in tables if not table.empty]
 
 
 def _run_name(record: RunRecord) -> Cell:

@@ -1,6 +1,7 @@
 """Intervals of a study of two detectors in two frameworks with two seeds, whose detections are made by hand."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -157,6 +158,30 @@ def test_with_one_seed_a_gap_is_that_of_compare(truth, tmp_path):
     for one, other in (("value", "delta"), ("low", "low"), ("high", "high")):
         assert ours[one] == pytest.approx(theirs[other], abs=1e-12)
     assert np.isnan(ours["seed_error"])
+
+
+def test_the_same_detector_in_two_frameworks_is_compared_seed_by_seed(study, truth, results, table, tmp_path):
+    """Over two seeds the mean of the differences; with one seed what ``compare`` says of the two files."""
+    name = "mmdet - detectron2"
+    assert set(table[table["gap"] == name]["framework"]) == {"mmdet"}
+    for label in ("Faster R-CNN FPN", "Cascade R-CNN"):
+        headline = next(one.run.variant.headline for one in study.runs if one.label == label)
+        both = [row(table, label, one, test_stage=headline)["value"] for one in study.file.frameworks]
+        assert row(table, label, gap=name)["value"] == pytest.approx(both[0] - both[1])
+    # Of the second framework one seed is gone: the other is compared alone.
+    runs = [one for one in study.runs if (one.run.framework, one.run.seed) != ("detectron2", 1)]
+    shutil.copytree(results, tmp_path / "results")
+    write_intervals(replace(study, runs=tuple(runs)), tmp_path / "results", RESAMPLES, 5)
+    path = tmp_path / "results" / "studies" / study.name / "intervals.csv"
+    found = row(pd.read_csv(path, keep_default_na=False, na_values=[""]), "Cascade R-CNN", gap=name, quantity="AP75")
+    assert found["seeds"] == 1
+    pair = {one.run.framework: one.run for one in runs if one.label == "Cascade R-CNN" and one.run.seed == 0}
+    files = [results / "runs" / pair[one].id / "detections.parquet" for one in ("detectron2", "mmdet")]
+    truth_file = results / "datasets" / study.dataset.name / "val.json"
+    compared = compare_files(truth_file, files, [pair["mmdet"].variant.headline] * 2, RESAMPLES, 5)
+    theirs = next(one for one in compared["per_iou"] if one["iou"] == 0.75)
+    for one, other in (("value", "delta"), ("low", "low"), ("high", "high")):
+        assert found[one] == pytest.approx(theirs[other], abs=1e-12)
 
 
 def test_gaps_of_two_cascades_are_compared(study, truth, tmp_path):

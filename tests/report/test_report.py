@@ -301,8 +301,10 @@ def test_sections_stand_in_order(page: Page) -> None:
         "claims",
         "curves",
         "gaps",
+        "agreement",
         "test-stages",
         "per-category",
+        "examples",
         "training",
         "cost",
         "diagnostics",
@@ -314,10 +316,11 @@ def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
     specifications = page.data("chart-specifications")
     places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
     assert sorted(places) == sorted(specifications)
-    # AP, gaps against baseline and stage before, loss, learning rate: for each of two frameworks.
-    assert len(places) == 2 * 5
+    # AP, gaps against baseline and stage before, test stages, loss, learning rate: for each of two frameworks; the two
+    # frameworks compared for each of two detectors; three costs.
+    assert len(places) == 2 * 6 + 2 + 3
     assert all(len(specification["description"]) > 40 for specification in specifications.values())
-    assert page.html.count("<noscript>") == 4
+    assert page.html.count("<noscript>") == 7
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -325,8 +328,11 @@ def test_every_chart_draws_its_lines(page: Page, scheme: str) -> None:
     theme = page.data("chart-themes")[scheme]
     for name, specification in page.data("chart-specifications").items():
         svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
-        lines = svg.count('aria-roledescription="line mark"')
-        assert lines == (1 if name.startswith("gaps") else 2), name  # the baseline has no gap to itself
+        # The baseline has no gap to itself; cells of (1,1) to (3,3) at AP, AP50, AP75 and AP90.
+        others = {"gaps-by-iou": ("line mark", 1), "agreement-by-iou": ("line mark", 1)}
+        others |= {"stage-matrix": ("rect mark", 4 * 6), "cost-accuracy": ("point", 4)}
+        mark, count = others.get(name.rpartition("-")[0], ("line mark", 2))
+        assert svg.count(f'aria-roledescription="{mark}"') == count, name
 
 
 def test_header_cells_have_a_scope(page: Page) -> None:

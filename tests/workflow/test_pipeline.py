@@ -90,6 +90,12 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
         assert trained["iterations"] == 8
         lines = [json.loads(line) for line in (of_run / "train_log.jsonl").read_text().splitlines()]
         assert [line["iteration"] for line in lines] == list(range(8))
+        predicted = json.loads((of_run / "predicted.json").read_text())
+        for manifest, command in ((trained, "train"), (predicted, "predict")):
+            assert manifest["command"].startswith(f"python -m adapters {study.run(run).framework} {command} --run ")
+            assert manifest["started"] <= manifest["finished"]
+            assert manifest["hardware"]["processor"]
+            assert set(manifest["project"]) == {"version", "commit", "changed"}
         assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
         assert any((of_run / "tensorboard").iterdir())
 
@@ -114,6 +120,19 @@ def test_verdicts_are_in_the_report(finished):
     assert verdicts.loc[verdicts["claim"] == "cascade-gains-ap", "value"].notna().all()
     page = (folder / "reports/small.html").read_text()
     assert f"Verdicts on {len(study.file.claims)} published claims" in page
+
+
+def test_examples_are_in_the_report(finished):
+    folder, study = finished
+    examples = json.loads((folder / "results/studies/small/examples.json").read_text())
+    assert len(examples["images"]) >= 2
+    for image in examples["images"]:
+        assert (folder / "results/studies/small" / image["thumbnail"]).stat().st_size < 100_000
+        assert {one["run"] for one in image["detected"]} == set(study.run_ids)
+    page = (folder / "reports/small.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == len(examples["images"])
+    assert "mmdet - detectron2" in (folder / "results/studies/small/intervals.csv").read_text()
+    assert 'id="agreement-values"' in page
 
 
 def test_every_run_is_diagnosed(finished):

@@ -116,11 +116,43 @@ rule verdicts:
         "python -m cascadebench verdicts {params.study:q} > {log:q} 2>&1"
 
 
+# Detections on a few images, with thumbnails of these: the report reads no pictures of the dataset itself.
+rule examples:
+    input:
+        lock=f"results/datasets/{STUDY.dataset.name}/lock.json",
+        runs=expand(
+            "results/runs/{run}/{file}",
+            run=STUDY.run_ids,
+            file=["ap.parquet", "detections.parquet"],
+        ),
+    output:
+        f"results/studies/{STUDY.name}/examples.json",
+        directory(f"results/studies/{STUDY.name}/examples"),
+    log:
+        f"results/logs/examples/{STUDY.name}.log",
+    benchmark:
+        f"results/benchmarks/examples/{STUDY.name}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime=30,
+    params:
+        study=STUDY_NAME,
+        runs=STUDY.run_ids,
+        labels=[planned.label for planned in STUDY.runs],
+        baseline=STUDY.file.baseline,
+    shell:
+        "python -m cascadebench examples {params.study:q} > {log:q} 2>&1"
+
+
 rule report:
     input:
         rules.aggregate.output,
         rules.intervals.output,
         rules.verdicts.output,
+        rules.examples.output,
         rules.audit.output,
         expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),
     output:

@@ -1,0 +1,155 @@
+"""The same detector in two frameworks: by how much they differ, paired over images and seeds."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import altair as alt
+import pandas as pd
+
+from cascadebench.evaluation.gaps import framework_gap
+from cascadebench.report.cells import Cell, Column, Group, Line, Row, Spread, Table, points, signed_points
+from cascadebench.report.charts import Figure, iou_axis, panel
+from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
+from cascadebench.report.intervals import from_to, interval_of, known_intervals
+
+Pair = tuple[str, Detector, Detector]
+"""What the detector is called, and the detector in each of two frameworks."""
+
+
+def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
+    """Every two frameworks of the study under a title, with the detectors that have results in both."""
+    several = len(results.study.file.backbones) > 1
+    for first, second in combinations(results.study.file.frameworks, 2):
+        others = {(one.label, one.backbone): one for one in results.detectors if one.framework == second}
+        pairs = []
+        for one in results.detectors:
+            other = others.get((one.label, one.backbone)) if one.framework == first else None
+            if other is not None and _difference(results, one, other, "AP").values:
+                pairs.append((f"{one.label}, {one.backbone}" if several else one.label, one, other))
+        yield f"{framework_title(first)} minus {framework_title(second)}", pairs
+
+
+def _difference(results: StudyResults, one: Detector, other: Detector, name: str) -> Spread:
+    """Differences of the headline test stages, seed by seed."""
+    ours, theirs = (detector.by_seed(results.headline_rows, name) for detector in (one, other))
+    return Spread.of_differences(ours, theirs)
+
+
+def agreement_table(results: StudyResults) -> Table:
+    """AP in both frameworks, and the difference at every IoU threshold with its interval."""
+    known, groups = known_intervals(results), []
+    for title, pairs in framework_pairs(results):
+        rows = []
+        for name, one, other in pairs:
+            gap = framework_gap(one.framework, other.framework)
+            both = [detector.by_seed(results.headline_rows, "AP") for detector in (one, other)]
+            shared = both[0].keys() & both[1].keys()
+            cells = [Cell(points(Spread(tuple(values[seed] for seed in sorted(shared))).mean)) for values in both]
+            for column in ("AP", *AP_BY_IOU):
+                spread = _difference(results, one, other, column)
+                seeds = spread.range(100, 1)
+                notes = from_to(interval_of(known, one, column, gap=gap)) + ((Line(seeds, "muted"),) if seeds else ())
+                cells.append(Cell(signed_points(spread.mean).text, notes))
+            rows.append(Row(Cell(name, (Line(_seeds(results, one, other), "muted"),)), tuple(cells)))
+        groups.append(Group(title, tuple(rows)))
+    frameworks = results.study.file.frameworks
+    names = [framework_title(name) for name in frameworks] if len(frameworks) == 2 else ["first", "second"]
+    columns = (
+        Column("Detector", kind="text"),
+        *(Column(name, group="AP") for name in names),
+        Column("AP", group="difference"),
+        *(Column("AP", str(percent), "difference") for percent in IOU_PERCENTS),
+    )
+    caption = (
+        f"Average precision × 100 of the same detector in two frameworks, at the headline test stage, and the "
+        f"difference, {names[0]} minus {names[1]}, paired by seed."
+    )
+    if any(interval_of(known, one, "AP", gap=framework_gap(one.framework, other.framework))
+           for _, pairs in framework_pairs(results) for _, one, other in pairs):  # fmt: skip
+        caption += " Under a difference its 95% interval, from resamples of the images that both share."
+    if results.several_seeds:
+        caption += " Two values with … between them are the lowest and the highest seed."
+    return Table("agreement-values", caption, columns, tuple(groups))
+
+
+def _seeds(results: StudyResults, one: Detector, other: Detector) -> str:
+    both = len(_difference(results, one, other, "AP").values)
+    return f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == len(one.runs) else f" of {len(one.runs)}")
+
+
+def agreement_figure(results: StudyResults) -> Figure:
+    """Difference at every IoU threshold with its interval, a panel per detector and pair of frameworks."""
+    known, drawn = known_intervals(results), []
+    for title, pairs in framework_pairs(results):
+        for name, one, other in pairs:
+            rows = []
+            for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
+                mean = _difference(results, one, other, column).mean
+                ends = interval_of(known, one, column, gap=framework_gap(one.framework, other.framework))
+                low, high = ends or (mean, mean)
+                if mean is not None:
+                    values = {"value": 100 * mean, "low": 100 * low, "high": 100 * high}
+                    rows.append({"iou": percent / 100} | {key: round(value, 3) for key, value in values.items()})
+            drawn.append((title, name, pd.DataFrame(rows)))
+    if not drawn:
+        return Figure("agreement-by-iou", "", "agreement-values", ())
+    every = pd.concat([data for _, _, data in drawn])
+    largest = max(1.0, float(every[["low", "high"]].abs().to_numpy().max()))
+    several = len(results.study.file.frameworks) > 2
+    panels = [
+        panel(
+            f"agreement-by-iou-{number}",
+            f"{name} ({title})" if several else name,
+            f"{name}, {title}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95, with its interval.",
+            _chart(data, [-largest, largest]),
+            height=150,
+        )
+        for number, (title, name, data) in enumerate(drawn, 1)
+    ]
+    first, second = results.study.file.frameworks[:2]
+    above = f"Above the zero line {framework_title(first)} is better, below it {framework_title(second)}."
+    caption = "Above the zero line the first framework is better." if several else above
+    caption += " The scale is the same in all panels."
+    if (every["low"] < every["high"]).any():
+        caption += " Bands are 95% intervals; where a band holds zero, the images do not tell the frameworks apart."
+    return Figure("agreement-by-iou", caption, "agreement-values", tuple(panels))
+
+
+def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
+    """A line with its band around zero."""
+    title = "Difference of AP × 100"
+    scale = alt.Scale(domain=domain, nice=True)
+    tooltip = [
+        alt.Tooltip("iou:Q", title="IoU", format=".2f"),
+        alt.Tooltip("value:Q", title=title, format="+.2f"),
+        alt.Tooltip("low:Q", title="from", format="+.2f"),
+        alt.Tooltip("high:Q", title="to", format="+.2f"),
+    ]
+    base = alt.Chart(data).encode(x=iou_axis(), tooltip=tooltip)
+    color = alt.ColorValue("#2f8fc4")  # told from both backgrounds
+    y = alt.Y("value:Q", title=title, scale=scale)
+    return alt.layer(
+        alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q"),
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color),
+        base.mark_line().encode(y=y, color=color),
+        base.mark_point(filled=True, size=36, opacity=1).encode(y=y, color=color),
+    )
+
+
+def agreement_sentence(results: StudyResults) -> str:
+    """How many of the differences in AP are beyond the choice of images."""
+    known = known_intervals(results)
+    pairs = [pair for _, found in framework_pairs(results) for pair in found]
+    ends = [interval_of(known, one, "AP", gap=framework_gap(one.framework, other.framework)) for _, one, other in pairs]
+    held = [low <= 0 <= high for low, high in filter(None, ends)]
+    if not held:
+        return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."
+    lacking = len(pairs) - len(held)
+    tail = f" {lacking} of {len(pairs)} have no interval." if lacking else ""
+    sentence = (
+        f"For {sum(held)} of {len(held)} detectors the 95% interval of the difference in AP between the frameworks "
+        f"holds zero.{tail}"
+    )
+    if results.several_seeds:
+        return sentence
+    return f"{sentence} With one seed this does not say whether another seed would move a detector as far."

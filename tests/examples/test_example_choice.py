@@ -1,0 +1,183 @@
+"""Which images are shown, and what of them is written: compared with counting by hand and with COCO's matching."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from two_detectors import two_detectors
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.detections import write_detections
+from cascadebench.evaluation.ground_truth import read_ground_truth
+from cascadebench.evaluation.ground_truth_table import ground_truth_table
+from cascadebench.evaluation.stage_matches import match_stages
+from cascadebench.examples.choice import chosen_images
+from cascadebench.examples.file import read_examples
+from cascadebench.examples.write import write_examples
+from cascadebench.study import Study
+
+IMAGES, WIDTH, HEIGHT = 12, 640, 400
+CATEGORIES = ("disc", "square", "triangle", "ring", "star")
+
+
+def test_the_rule_takes_both_directions_alike_and_spaces_the_rest_evenly() -> None:
+    differences = {1: 3, 2: -1, 3: 3, 4: 5, 5: 0, 6: -4, 7: -4, 8: 0, 9: 1, 10: 0}
+    chosen = chosen_images(range(1, 11), differences)
+    assert chosen == [
+        (4, "more found"), (1, "more found"), (6, "fewer found"), (7, "fewer found"),
+        # Left are 2, 3, 5, 8, 9, 10: a quarter and three quarters of the way.
+        (3, "evenly spaced"), (9, "evenly spaced"),
+    ]  # fmt: skip
+    assert chosen_images([1, 2], {}) == [(1, "evenly spaced"), (2, "evenly spaced")]
+    assert chosen_images([1], {1: -1}) == [(1, "fewer found")]
+    assert chosen_images([], {}) == []
+
+
+def test_the_other_sign_gives_the_same_images() -> None:
+    random = np.random.default_rng(3)
+    differences = dict(enumerate(random.integers(-5, 6, 50).tolist()))
+    names = {"more found": "fewer found", "fewer found": "more found", "evenly spaced": "evenly spaced"}
+    turned = chosen_images(range(50), {image: -value for image, value in differences.items()})
+    assert {(image, names[reason]) for image, reason in turned} == set(chosen_images(range(50), differences))
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """Two detectors in two frameworks."""
+    return two_detectors()
+
+
+def write_results(root: Path, study: Study) -> None:
+    """A prepared dataset with pictures, and detections that hit or miss at random."""
+    random = np.random.default_rng(0)
+    data = root / "datasets" / study.dataset.name
+    (data / "images" / "val").mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, IMAGES + 1):
+        name = f"{number:06d}.png"
+        noise = random.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(data / "images" / "val" / name)
+        images.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        for _ in range(int(random.integers(1, 6))):
+            x, y, w, h = (int(v) for v in (*random.integers(0, 200, 2), *random.integers(40, 160, 2)))
+            box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": int(random.random() < 0.1)}
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": number, "category_id": int(random.integers(1, 6)), **box}
+            )
+    categories = [{"id": place, "name": name} for place, name in enumerate(CATEGORIES, 1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (data / "val.json").write_text(json.dumps(content))
+    lock = {"categories": categories, "splits": {"val": {"image_root": "images/val"}}}
+    (data / "lock.json").write_text(json.dumps(lock))
+    for planned in study.runs:
+        folder = root / "runs" / planned.run.id
+        folder.mkdir(parents=True)
+        (folder / "ap.parquet").touch()
+        rows = []
+        for one in annotations:
+            x, y, w, h = one["bbox"]
+            for _ in range(2):
+                shift = float(random.choice([0, 6, 30]))
+                row = (one["image_id"], planned.run.variant.headline, one["category_id"], random.random())
+                rows.append((*row, x + shift, y, w, h))
+            rows.append((one["image_id"], "(9,9)", one["category_id"], 0.99, x, y, w, h))
+        names = ["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"]
+        write_detections(folder / "detections.parquet", pd.DataFrame(rows, columns=names))
+
+
+@pytest.fixture(scope="module")
+def results(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results with examples; not to be changed."""
+    root = tmp_path_factory.mktemp("results")
+    write_results(root, study)
+    write_examples(study, root, 0.4)
+    return root
+
+
+def matched_per_image(results: Path, study: Study, run: str) -> np.ndarray:
+    """Objects that the evaluation's own matching finds at IoU 0.5 in every image, with scores from 0.4."""
+    table = ground_truth_table(read_ground_truth(results / "datasets" / study.dataset.name / "val.json"))
+    rows = pd.read_parquet(results / "runs" / run / "detections.parquet")
+    headline = study.run(run).variant.headline
+    rows = rows[(rows["test_stage"] == headline) & (rows["score"] >= 0.4)]
+    matches = match_stages(table, rows, [headline])[headline]
+    return np.bincount(matches.image, weights=matches.matched[0] & 1, minlength=IMAGES).astype(int)
+
+
+def test_differences_are_those_of_the_evaluations_matching(study: Study, results: Path) -> None:
+    examples = read_examples(results / "studies" / study.name / "examples.json")
+    of_run = {(p.label, p.run.framework): matched_per_image(results, study, p.run.id) for p in study.runs}
+    expected = sum(of_run["Cascade R-CNN", one] - of_run["Faster R-CNN FPN", one] for one in study.file.frameworks)
+    differences = dict(enumerate(expected.tolist(), 1))
+    assert [(image.id, image.reason) for image in examples.images] == chosen_images(range(1, IMAGES + 1), differences)
+    assert {image.reason for image in examples.images} == {"more found", "fewer found", "evenly spaced"}
+    assert [image.difference for image in examples.images] == [differences[image.id] for image in examples.images]
+    assert (examples.score, examples.iou, examples.compared) == (0.4, 0.5, "Cascade R-CNN")
+    for image in examples.images:
+        for one in image.detected:
+            found = sum(detection.matched for detection in one.detections)
+            of = study.run(one.run)
+            label = next(p.label for p in study.runs if p.run is of)
+            assert found == of_run[label, of.framework][image.id - 1]
+            assert found + len(one.missed) == len(image.objects)
+            scores = [detection.score for detection in one.detections]
+            assert scores == sorted(scores, reverse=True)
+            assert all(score >= 0.4 for score in scores)
+
+
+def test_thumbnails_are_small_jpegs_of_the_pictures(study: Study, results: Path) -> None:
+    folder = results / "studies" / study.name
+    examples = read_examples(folder / "examples.json")
+    for image in examples.images:
+        content = (folder / image.thumbnail).read_bytes()
+        with Image.open(io.BytesIO(content)) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (320, 200))
+        assert len(content) < 100_000
+    assert len(list((folder / "examples").iterdir())) == len(examples.images)
+
+
+def test_the_same_results_give_the_same_bytes_and_old_thumbnails_go(study: Study, results: Path) -> None:
+    folder = results / "studies" / study.name
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    (folder / "examples" / "999.jpg").write_bytes(b"old")
+    write_examples(study, results, 0.4)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+
+def test_lost_pictures_and_runs_are_no_failure(study: Study, tmp_path: Path) -> None:
+    write_results(tmp_path, study)
+    lost = next(p.run.id for p in study.runs if (p.label, p.run.framework) == ("Cascade R-CNN", "detectron2"))
+    (tmp_path / "runs" / lost / "ap.parquet").unlink()
+    for path in (tmp_path / "datasets").rglob("*.png"):
+        path.unlink()
+    write_examples(study, tmp_path, 0.4)
+    examples = read_examples(tmp_path / "studies" / study.name / "examples.json")
+    assert {image.thumbnail for image in examples.images} == {None}
+    assert len(examples.compared_runs) == 1
+    assert lost not in {one.run for image in examples.images for one in image.detected}
+
+
+def test_without_a_second_detector_images_are_evenly_spaced(study: Study, results: Path, tmp_path: Path) -> None:
+    alone = replace(study, runs=tuple(p for p in study.runs if p.label == study.file.baseline))
+    for name in ("datasets", "runs"):
+        (tmp_path / name).symlink_to(results / name)
+    write_examples(alone, tmp_path, 0.4)
+    examples = read_examples(tmp_path / "studies" / study.name / "examples.json")
+    assert examples.compared is None
+    assert [image.id for image in examples.images] == [4, 10]
+
+
+def test_a_file_name_may_not_leave_its_folder(study: Study, tmp_path: Path) -> None:
+    write_results(tmp_path, study)
+    path = tmp_path / "datasets" / study.dataset.name / "val.json"
+    content = json.loads(path.read_text())
+    content["images"][3]["file_name"] = "../../../../secret.png"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="leaves its folder"):
+        write_examples(study, tmp_path, 0.4)
+    assert not (tmp_path / "studies" / study.name / "examples.json").exists()
