@@ -40,6 +40,10 @@ SECTIONS = {
 }
 
 
+# Sections that a study of imported detections alone does not have.
+OF_RUNS = ("gaps", "training", "cost", "diagnostics", "protocol", "audit", "environment", "limits")
+
+
 @cache
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, as the vl-convert package carries it."""
@@ -61,12 +65,9 @@ def _context(results: StudyResults) -> dict[str, Any]:
     """What the template prints."""
     parts, absent = diagnostics.parts(results)
     drawn = [block for part in parts for block in part.blocks if isinstance(block, charts.Figure)]
-    figures = (
-        charts.ap_figure(results),
-        charts.gap_figure(results),
-        charts.loss_figure(results),
-        charts.learning_rate_figure(results),
-    )
+    figures = [charts.ap_figure(results), charts.gap_figure(results)]
+    if results.runs:
+        figures += [charts.loss_figure(results), charts.learning_rate_figure(results)]
     built = (
         tables.headline_table(results),
         tables.mask_table(results),
@@ -77,12 +78,13 @@ def _context(results: StudyResults) -> dict[str, Any]:
         tables.training_table(results),
         tables.cost_table(results),
         tables.run_table(results),
-        settings.protocol_table(results),
+        tables.imported_table(results),
+        *([settings.protocol_table(results)] if results.runs else []),
         settings.dataset_table(results),
         settings.environment_table(results),
     )
     return {
-        "sections": SECTIONS.items(),
+        "sections": [one for one in SECTIONS.items() if results.runs or one[0] not in OF_RUNS],
         "study": results.study,
         "results": results,
         "summary": summary,

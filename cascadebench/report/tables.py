@@ -3,7 +3,9 @@
 import math
 from functools import partial
 
+from cascadebench.imported import FRAMEWORK, NOT_CONTROLLED
 from cascadebench.report.cells import (
+    ABSENT,
     Cell,
     Column,
     Group,
@@ -27,6 +29,8 @@ _BY_SIZE = tuple(Column("AP", size, "by object size") for size in "SML")
 def _name(results: StudyResults, detector: Detector) -> Cell:
     """Header of a detector's row: label, what it is in the comparison, over how many seeds the values are means."""
     stage = "baseline" if detector.label == results.baseline else f"test stage {detector.headline}"
+    if detector.framework == FRAMEWORK:
+        stage += f", {NOT_CONTROLLED}"
     notes = [Line(stage, "muted")]
     evaluated = sum((record.run.id,) in results.headline_rows for record in detector.runs)
     if len(detector.runs) > 1:
@@ -62,7 +66,7 @@ _SCORE_COLUMNS = (Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
 def headline_table(results: StudyResults) -> Table:
     """AP by IoU and by size for every detector, with the difference to the baseline of the same framework."""
     groups = []
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         rows = []
         for detector in detectors:
             score = partial(_score_cell, detector, _reference(results, detector, detectors), results.headline_rows)
@@ -102,7 +106,7 @@ def stage_table(results: StudyResults) -> Table:
     """AP by IoU of every test stage of the detectors with several."""
     scores = results.rows("ap", "test_stage")
     groups = []
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         for detector in detectors:
             runs = {record.run.id for record in detector.runs}
             found = {stage for run, stage in scores if run in runs}
@@ -151,7 +155,7 @@ def _gap_cell(spread: Spread) -> Cell:
 def category_table(results: StudyResults) -> Table:
     """AP, AP50 and AP75 of every category at the headline test stage, with the difference to the baseline."""
     # Each run has one headline test stage, so run and category find the row.
-    headlines = {record.run.id: record.run.variant.headline for record in results.runs}
+    headlines = {one.id: one.variant.headline for one in (*(record.run for record in results.runs), *results.imported)}
     scores = {
         (run, category): row
         for (run, stage, category), row in results.rows("ap_per_class", "test_stage", "category").items()
@@ -161,7 +165,7 @@ def category_table(results: StudyResults) -> Table:
     known = [category for category in results.study.dataset.categories if category in found]
     columns = [Column("Category", kind="text")]
     cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *found])}
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         for detector in detectors:
             columns += [Column("AP", subscript, f"{title}: {detector.label}") for subscript in ("", "50", "75")]
             reference = _reference(results, detector, detectors)
@@ -251,3 +255,26 @@ def run_table(results: StudyResults) -> Table:
         Column("Folder under results/runs/", kind="code"),
     )
     return Table("run-states", "State of every run of the study.", columns, tuple(groups))
+
+
+def imported_table(results: StudyResults) -> Table:
+    """Where imported detections come from."""
+    rows = []
+    for one in (run.file for run in results.imported):
+        made = ", ".join(f"{key}: {plain(value)}" for key, value in one.made_with.items())
+        files = [Line(f"{source.name} {source.sha256}", "muted") for source in one.files]
+        cells = (Cell(one.notes or ABSENT), Cell(made or ABSENT), Cell("", tuple(files)), Cell(one.time))
+        rows.append(Row(Cell(one.title, (Line(one.name, "muted"),)), (*cells, Cell(one.ground_truth_sha256))))
+    columns = (
+        Column("Detector", kind="text"),
+        Column("Notes", kind="text"),
+        Column("Run here with", kind="text"),
+        Column("Files and their SHA-256", kind="code"),
+        Column("Imported", kind="text"),
+        Column("SHA-256 of the ground truth", kind="code"),
+    )
+    caption = (
+        "Detections of models from elsewhere, on the same images by the same evaluator. No protocol, audit or seed "
+        "stands behind them, so a difference to them is no finding about a method."
+    )
+    return Table("imported", caption, columns, (Group("", tuple(rows)),))
