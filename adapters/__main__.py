@@ -182,7 +182,7 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 
 def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
-    """Device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
+    """Time, device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
     else:
@@ -192,6 +192,7 @@ def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
         )
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": name,
         "peak_memory_mb": round(peak),
         "hardware": {"machine": platform.machine(), "system": platform.system()},

@@ -193,6 +193,28 @@ def report(
     write_report(planned, results, out or Path("reports") / f"{planned.name}.html")
 
 
+@app.command()
+def export(
+    study: StudyName,
+    results: Results = Path("results"),
+    report: Annotated[Path | None, typer.Option(help="Its report; default: reports/STUDY.html")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: STUDY.zip")] = None,
+    detections: Annotated[bool, typer.Option("--detections", help="With detections and proposals")] = False,
+    date: Annotated[str, typer.Option(help="Date of publication; default: that of the newest result")] = "",
+    license: Annotated[str, typer.Option(help="SPDX identifier or URL; default: that of CITATION.cff")] = "",
+    author: Annotated[str, typer.Option(help="Your name; default: the authors of CITATION.cff")] = "",
+    orcid: Annotated[str, typer.Option(help="Your address at orcid.org")] = "",
+) -> None:
+    """Write a study's tables, run manifests, report and cards into one zip, an RO-Crate."""
+    from cascadebench.export import export_study
+
+    said = {"published": date, "license": license, "author": author, "orcid": orcid}
+    path, found = export_study(study, results, report, out, detections=detections, **said)
+    print(f"{path}: {len(found.files)} files")
+    for phrase in found.missing:
+        print(f"missing: {phrase}")
+
+
 @app.command("new-variant")
 def new_variant(
     name: str,
