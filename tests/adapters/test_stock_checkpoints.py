@@ -20,13 +20,7 @@ ENSEMBLE = {"mmdet": "(3,1-3) logits", "detectron2": "(3,1-3) probabilities"}
 """By which rule the framework itself takes the mean over the classifiers."""
 
 MMDET = """
-from pathlib import Path
-import mmdet
-_base_ = str(Path(mmdet.__file__).parent / ".mim/configs/_base_/models/cascade-rcnn_r50_fpn.py")
-"""
-MMDET_CHANGES = """
 _base_ = {base!r}
-fc = dict(fc_out_channels=16, in_channels=8, num_classes={classes})
 model = dict(
     backbone=dict(depth=18, base_channels=4, init_cfg=None),
     neck=dict(in_channels=[4, 8, 16, 32], out_channels=8),
@@ -48,8 +42,9 @@ DETECTRON2 = {
     "MODEL": {
         "META_ARCHITECTURE": "GeneralizedRCNN",
         "RESNETS": {
-            "DEPTH": 18,
+            "DEPTH": 50,
             "RES2_OUT_CHANNELS": 8,
+            "WIDTH_PER_GROUP": 8,
             "STEM_OUT_CHANNELS": 8,
             "OUT_FEATURES": ["res2", "res3", "res4", "res5"],
         },
@@ -65,6 +60,7 @@ DETECTRON2 = {
 
 def mmdet_files(folder: Path, classes: int) -> tuple[Path, Path]:
     """A configuration of MMDetection's Cascade R-CNN, made small, and random weights for it."""
+    import adapters.mmdet  # noqa: F401, I001 (serves mmcv's operators)
     import mmdet
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
@@ -72,7 +68,7 @@ def mmdet_files(folder: Path, classes: int) -> tuple[Path, Path]:
 
     base = Path(mmdet.__file__).parent / ".mim/configs/_base_/models/cascade-rcnn_r50_fpn.py"
     config, checkpoint = folder / "small.py", folder / "small.pth"
-    config.write_text(MMDET_CHANGES.format(base=str(base), classes=classes))
+    config.write_text(MMDET.format(base=str(base), classes=classes))
     register_all_modules(init_default_scope=True)
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile(config).model)
@@ -94,7 +90,11 @@ def detectron2_files(folder: Path, classes: int) -> tuple[Path, Path]:
     cfg.merge_from_file(str(config), allow_unsafe=False)
     cfg.MODEL.DEVICE = "cpu"
     torch.manual_seed(0)
-    arrays = {name: value.numpy() for name, value in build_model(cfg).state_dict().items()}
+    state = build_model(cfg).state_dict()
+    for value in state.values():
+        if value.ndim > 1:
+            value.normal_(0, 0.05)  # its own initial values blow up without trained batch norms
+    arrays = {name: value.numpy() for name, value in state.items()}
     checkpoint.write_bytes(pickle.dumps({"model": arrays, "__author__": "nobody"}))
     return config, checkpoint
 
