@@ -23,6 +23,13 @@ except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
+# Imported detections that are there; the report names the others.
+IMPORTED = [
+    f"results/imported/{name}/{file}"
+    for name in STUDY.file.imported
+    for file in ("imported.json", "detections.parquet", "ap.parquet")
+    if Path(f"results/imported/{name}/imported.json").exists()
+]
 EXECUTION = STUDY.file.execution
 # Rules call the Python that runs Snakemake, whether or not its environment was activated.
 os.environ.update(

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adapters import checkpoint_prediction
 from adapters.contract import Adapter
 from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
@@ -229,9 +230,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")
-    words = ["python", "-m", "adapters", *(sys.argv[1:] if argv is None else argv)]
-    arguments.begun = {"project": project_state(), "command": shlex.join(words), "started": now()}
+    arguments.begun = begun(sys.argv[1:] if argv is None else argv)
     return arguments
+
+
+def begun(words: list[str]) -> dict[str, Any]:
+    """What of a result's making is known at its beginning: the project's state, the command line and the time."""
+    return {
+        "project": project_state(),
+        "command": shlex.join(["python", "-m", "adapters", *words]),
+        "started": now(),
+    }
 
 
 def prepare_torch(arguments: argparse.Namespace) -> None:
@@ -266,8 +275,30 @@ def forget_failure(path: Path, command: str) -> None:
         path.unlink()
 
 
+def predict_checkpoint(words: list[str]) -> int:
+    """Run a checkpoint that was trained elsewhere; returns the exit code: 0, or 2 for wrong input."""
+    arguments = checkpoint_prediction.parse(words)
+    arguments.begun = begun(words)
+    try:
+        prepare_torch(arguments)
+        adapter = load_adapter(arguments.framework)
+        stock_model = importlib.import_module(f"adapters.{arguments.framework}.stock_model")
+        found = circumstances(adapter, arguments.device)
+        made_with = {"framework": arguments.framework, "device": found["device"]} | found["versions"]
+        checkpoint_prediction.predict_checkpoint(stock_model, arguments, made_with)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        stop_process_group()
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failure (noted in ``failed.json``), 2 for wrong input."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[1:2] == ["predict-checkpoint"]:
+        return predict_checkpoint(words)
     arguments = parse(argv)
     if arguments.command == "train" and arguments.gpus > 1 and "WORLD_SIZE" not in os.environ:
         launch_processes(arguments.gpus, sys.argv[1:] if argv is None else argv)

@@ -74,7 +74,7 @@ def read_caffe_pickle(path: Path) -> dict[str, np.ndarray]:
     """
     given: dict[str, np.ndarray] = {}
     batch_norms = set()
-    for name, value in _blobs(path).items():
+    for name, value in read_arrays(path).items():
         translated = torchvision_name_of(str(name))
         if translated == "":
             continue
@@ -94,8 +94,8 @@ def read_caffe_pickle(path: Path) -> dict[str, np.ndarray]:
     return given
 
 
-def _blobs(path: Path) -> dict[str, Any]:
-    """Unpickle the dictionary of arrays."""
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Unpickle a dictionary of arrays, bare or under ``model`` or ``blobs``; raises InputError if it is none."""
     try:
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()

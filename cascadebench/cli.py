@@ -120,6 +120,29 @@ def compare(
         print_comparison(comparison, Console())
 
 
+@app.command("import")
+def import_detections(
+    name: Annotated[str, typer.Argument(help="Name under results/imported/, which a study lists under 'imported'")],
+    files: Annotated[list[Path] | None, typer.Argument(help="COCO results (.json) or detections.parquet")] = None,
+    test_stage: Annotated[list[str] | None, typer.Option(help="STAGE=FILE, for each of several test stages")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Prepared dataset that the detections belong to")] = None,
+    study: Annotated[str | None, typer.Option(help="In its place, a study that has the dataset")] = None,
+    title: Annotated[str, typer.Option(help="Label in tables and pictures; default: the name")] = "",
+    notes: Annotated[str, typer.Option(help="Where the model comes from; printed in the report")] = "",
+    headline: Annotated[str, typer.Option(help="Test stage that stands for the model; default: the last")] = "",
+    results: Results = Path("results"),
+) -> None:
+    """Bring in detections of any other model, and evaluate them."""
+    from cascadebench.evaluation.import_detections import About, import_files
+
+    if (dataset is None) == (study is None):
+        raise InputError("import: give one of --dataset and --study")
+    card = load_dataset_card(dataset) if dataset else load_study(study).dataset
+    about = About(title=title, notes=notes, headline=headline)
+    imported = import_files(name, card.name, results, files or (), test_stage or (), about)
+    print(f"{results / 'imported' / name}: {imported.detections} detections, {len(imported.test_stages)} test stage(s)")
+
+
 @app.command("evaluate-run")
 def evaluate_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared dataset")]) -> None:
     """Evaluate a run's detections.parquet into its ap.parquet."""
@@ -193,6 +216,28 @@ def report(
 
     planned = load_study(study)
     write_report(planned, results, out or Path("reports") / f"{planned.name}.html")
+
+
+@app.command()
+def export(
+    study: StudyName,
+    results: Results = Path("results"),
+    report: Annotated[Path | None, typer.Option(help="Its report; default: reports/STUDY.html")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: STUDY.zip")] = None,
+    detections: Annotated[bool, typer.Option("--detections", help="With detections and proposals")] = False,
+    date: Annotated[str, typer.Option(help="Date of publication; default: that of the newest result")] = "",
+    license: Annotated[str, typer.Option(help="SPDX identifier or URL; default: that of CITATION.cff")] = "",
+    author: Annotated[str, typer.Option(help="Your name; default: the authors of CITATION.cff")] = "",
+    orcid: Annotated[str, typer.Option(help="Your address at orcid.org")] = "",
+) -> None:
+    """Write a study's tables, run manifests, report and cards into one zip, an RO-Crate."""
+    from cascadebench.export import export_study
+
+    said = {"published": date, "license": license, "author": author, "orcid": orcid}
+    path, found = export_study(study, results, report, out, detections=detections, **said)
+    print(f"{path}: {len(found.files)} files")
+    for phrase in found.missing:
+        print(f"missing: {phrase}")
 
 
 @app.command("new-variant")

@@ -13,7 +13,7 @@ from annotated_types import Ge, MinLen
 from cascadebench.backbone import check_pyramid, load_backbone
 from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, read_yaml, validated
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.datasets.card import DatasetCard, load_dataset_card
+from cascadebench.datasets.card import AnnotationsAlone, DatasetCard, load_dataset_card
 from cascadebench.errors import InputError
 from cascadebench.proposal_swaps import ProposalSource, ProposalSwap, planned_swaps
 from cascadebench.protocol import Protocol
@@ -78,15 +78,18 @@ class StudyFile(Configuration):
     title: str
     description: str = ""
     dataset: str
-    protocol: str
+    protocol: str = ""
+    """Needed, as the next keys are, by a study with variants; one of imported detections alone has none of them."""
     protocol_override: dict[str, Any] = {}
     """Values that replace the protocol's, key by key."""
-    frameworks: Annotated[tuple[str, ...], MinLen(1)]
-    backbones: Annotated[tuple[str, ...], MinLen(1)]
-    variants: Annotated[tuple[StudyVariant, ...], MinLen(1)]
-    baseline: str
+    frameworks: tuple[str, ...] = ()
+    backbones: tuple[str, ...] = ()
+    variants: tuple[StudyVariant, ...] = ()
+    baseline: str = ""
     """Label of the variant that others are compared with."""
-    seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+    seeds: tuple[Annotated[int, Ge(0)], ...] = ()
+    imported: tuple[str, ...] = ()
+    """Names of imported detections (``cascadebench import``) that are shown beside, as not controlled."""
     claims: tuple[str, ...] = ()
     """Ids of published claims that the study tests; docs/evidence.md lists them."""
     accepted_violations: tuple[AcceptedViolation, ...] = ()
@@ -115,7 +118,8 @@ class Study:
     """A study with everything that it names looked up."""
 
     file: StudyFile
-    protocol: Protocol
+    protocol: Protocol | None
+    """None in a study of imported detections alone."""
     dataset: DatasetCard
     runs: tuple[PlannedRun, ...]
     swaps: Mapping[str, tuple[ProposalSource, ...]] = field(default_factory=dict)
@@ -190,12 +194,17 @@ def load_study(name: str) -> Study:
         Unknown key, wrong type, or a variant, framework, option, backbone, dataset or protocol that does not exist.
     """
     file, path = read_study_file(name)
-    for key in ("frameworks", "backbones", "seeds"):
+    _check_complete(file, path)
+    for key in ("frameworks", "backbones", "seeds", "imported"):
         values = getattr(file, key)
         if len(set(values)) != len(values):
             raise InputError(f"{path}: {key}: a value is given twice in {list(values)}")
-    protocol = load_protocol(file.protocol, file.protocol_override, str(path))
     dataset = load_dataset_card(file.dataset, f"{path}: dataset")
+    if not file.variants:
+        return Study(file, None, dataset, ())
+    if isinstance(dataset.data, AnnotationsAlone):
+        raise InputError(f"{path}: dataset: {dataset.name} has no pictures; it can show imported detections alone")
+    protocol = load_protocol(file.protocol, file.protocol_override, str(path))
     runs = tuple(_planned_runs(file, path, protocol, dataset))
     labels = {planned.label for planned in runs}
     if file.baseline not in labels:
@@ -213,6 +222,23 @@ def load_study(name: str) -> Study:
     by_label = {planned.label: [one.run for one in runs if one.label == planned.label] for planned in runs}
     swaps = planned_swaps(file.proposal_swaps, by_label, f"{path}: proposal_swaps")
     return Study(file, protocol, dataset, runs, swaps)
+
+
+_OF_VARIANTS = ("protocol", "frameworks", "backbones", "seeds", "baseline")
+
+
+def _check_complete(file: StudyFile, path: Path) -> None:
+    """A study with variants has all that they need; one without shows imported detections and nothing else."""
+    if file.variants:
+        for key in _OF_VARIANTS:
+            if not getattr(file, key):
+                raise InputError(f"{path}: {key}: missing or empty; a study with variants needs it")
+        return
+    if not file.imported:
+        raise InputError(f"{path}: variants: at least one is expected, or a name under 'imported'")
+    for key in (*_OF_VARIANTS, "protocol_override", "claims", "accepted_violations", "proposal_swaps"):
+        if getattr(file, key):
+            raise InputError(f"{path}: {key}: means nothing without variants; a study of imported detections has none")
 
 
 def check_controls(names: Sequence[str], asked_by: str) -> None:

@@ -63,6 +63,20 @@ class Folder(OnDisk):
         return [split.annotations for split in (self.train, self.val)]
 
 
+class AnnotationsAlone(OnDisk):
+    """COCO annotations without pictures: enough to evaluate imported detections, not to train or to detect."""
+
+    kind: Literal["annotations"]
+    val: str
+    """COCO JSON file, relative to the root."""
+    sha256: str | None = None
+    """Expected SHA-256 of the annotation file; null: not checked."""
+
+    def annotation_files(self) -> list[str]:
+        """The annotation file, relative to the root."""
+        return [self.val]
+
+
 class VocImageSet(Configuration):
     """A list of images of PASCAL VOC."""
 
@@ -121,7 +135,10 @@ class DatasetCard(Configuration):
     categories: Annotated[tuple[str, ...], MinLen(1)]
     """Category names in the order of their ids in the annotation files."""
     data: Annotated[
-        Annotated[Folder, Tag("folder")] | Annotated[Synthetic, Tag("synthetic")] | Annotated[Voc, Tag("voc")],
+        Annotated[Folder, Tag("folder")]
+        | Annotated[Synthetic, Tag("synthetic")]
+        | Annotated[Voc, Tag("voc")]
+        | Annotated[AnnotationsAlone, Tag("annotations")],
         Discriminator(_kind_of_data),
     ]
 
@@ -140,6 +157,11 @@ class DatasetCard(Configuration):
         except InputError:
             return []  # `prepare` says what is missing; planning works without the data
         return [str(root / file) for file in self.data.annotation_files()]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Splits of the prepared dataset."""
+        return ("val",) if isinstance(self.data, AnnotationsAlone) else SPLITS
 
     @property
     def segmentations(self) -> bool:

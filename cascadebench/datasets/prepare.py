@@ -16,7 +16,7 @@ import yaml
 from PIL import Image as Picture
 
 from cascadebench.configuration import validated
-from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic, Voc
+from cascadebench.datasets.card import SPLITS, AnnotationsAlone, DatasetCard, Folder, Split, Synthetic, Voc
 from cascadebench.datasets.coco import (
     AnnotationFile,
     Image,
@@ -83,21 +83,24 @@ def prepare(card: DatasetCard, folder: Path) -> None:
             train, val = (Split(annotations=f"{split}.json", images=f"images/{split}") for split in SPLITS)
             root = (str((work / "drawn").resolve()),)
             data = Folder(root=root, train=train, val=val, segmentations=True)
-        checked = {split: _checked_split(card, data, split) for split in SPLITS}
-        _check_apart(checked["train"], checked["val"])
+        if isinstance(data, AnnotationsAlone):
+            checked = {"val": _checked_annotations(card, data)}
+        else:
+            checked = {split: _checked_split(card, data, split) for split in card.splits}
+            _check_apart(checked["train"], checked["val"])
         for split, content in checked.items():
             _write_split(work / f"{split}.json", content)
             content.lock["prepared_sha256"] = sha256_of(work / f"{split}.json")
             if isinstance(card.data, Synthetic):
                 content.lock["image_root"] = f"images/{split}"  # moves with the folder
-        categories = [category.model_dump() for category in checked["train"].file.categories]
+        categories = [category.model_dump() for category in checked["val"].file.categories]
         splits = {split: content.lock for split, content in checked.items()}
         lock = {"dataset": card.name, "digest": card.digest(), "categories": categories, "splits": splits}
         write_json(work / "lock.json", lock)
-        _publish(work, folder)
+        _publish(work, folder, list(checked))
 
 
-def _publish(work: Path, folder: Path) -> None:
+def _publish(work: Path, folder: Path, splits: list[str]) -> None:
     """Move what is complete to its place; until the lock is there again, the folder is not a prepared dataset."""
     folder.mkdir(exist_ok=True)
     (folder / "lock.json").unlink(missing_ok=True)
@@ -105,7 +108,7 @@ def _publish(work: Path, folder: Path) -> None:
         if (folder / "images").exists():
             (folder / "images").rename(work / "replaced")
         (work / "drawn" / "images").rename(folder / "images")
-    for name in (*(f"{split}.json" for split in SPLITS), "lock.json"):
+    for name in (*(f"{split}.json" for split in splits), "lock.json"):
         (work / name).replace(folder / name)
 
 
@@ -135,9 +138,25 @@ def _checked_split(card: DatasetCard, data: Folder | Voc, split: str) -> _Checke
     pictures = _found_pictures(file, image_root)
     _check_sizes(file, pictures)
     drop = isinstance(data, Folder) and data.boxes_without_area == "drop"
+    return _with_checked_boxes(file, pictures, drop, {"image_root": str(image_root)})
+
+
+def _checked_annotations(card: DatasetCard, data: AnnotationsAlone) -> _CheckedSplit:
+    """Read annotations that have no pictures and run every check on them that needs none."""
+    asked_by = f"dataset {card.name!r}: data"
+    file = read_annotations(inside(data.find(card.name), data.val, f"{asked_by}.val"))
+    if data.sha256 not in (None, file.sha256):
+        raise InputError(f"{file.path}: its sha256 is {file.sha256}; {asked_by}.sha256 expects {data.sha256}")
+    _check_categories(file, card)
+    return _with_checked_boxes(file, {}, False, {})
+
+
+def _with_checked_boxes(
+    file: AnnotationFile, pictures: dict[Path, Image], drop: bool, about: dict[str, Any]
+) -> _CheckedSplit:
+    """Check the boxes; `about` goes into the lock before the counts."""
     annotations, dropped, clipped = _checked_boxes(file, drop)
-    lock = {
-        "image_root": str(image_root),
+    lock = about | {
         "images": len(file.images),
         "annotations": len(annotations),
         "crowd": sum(annotation["iscrowd"] for annotation in annotations),

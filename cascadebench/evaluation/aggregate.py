@@ -12,6 +12,7 @@ from cascadebench.evaluation.gaps import gap_curves
 from cascadebench.evaluation.ground_truth import ALL
 from cascadebench.evaluation.summary import METRICS, metrics
 from cascadebench.files import read_json, write_text
+from cascadebench.imported import ImportedRun, find_imported
 from cascadebench.study import PlannedRun, Study
 
 _RUN = ["label", "framework", "backbone", "seed", "run"]
@@ -41,7 +42,8 @@ def aggregate(study: Study, results: Path) -> None:
 
     Writes ``status.csv``, ``ap.csv``, ``ap_per_class.csv``, ``gaps.csv`` and ``cost.csv`` under
     ``results/studies/<study>/``, and ``ap_masks.csv`` if a variant predicts masks. Every run is in ``status.csv`` and
-    ``cost.csv``; the others hold the evaluated ones, and all but ``ap_masks.csv`` speak of boxes.
+    ``cost.csv``; the others hold the evaluated ones, ``ap.csv`` and ``ap_per_class.csv`` also imported detections, and
+    all but ``ap_masks.csv`` speak of boxes.
 
     Parameters
     ----------
@@ -67,6 +69,9 @@ def aggregate(study: Study, results: Path) -> None:
     _write_csv(folder / "cost.csv", cost, [*_RUN, *_COST])
     evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
     overall, per_class = _ap_rows(evaluated, ap_tables)
+    imported, _ = find_imported(study, results)
+    for rows, more in zip((overall, per_class), _imported_rows(imported, results), strict=True):
+        rows.extend(more)
     _write_csv(folder / "ap.csv", overall, [*_RUN, "test_stage", "headline", *METRICS])
     _write_csv(folder / "ap_per_class.csv", per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
     if study.masks:
@@ -150,10 +155,27 @@ def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]
     """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
     overall, per_class = [], []
     for planned in evaluated:
-        for row in metrics(ap_tables[planned.run.id]).reset_index().to_dict(orient="records"):
-            headline = row["test_stage"] == planned.run.variant.headline
-            rows = overall if row["category"] == ALL else per_class
-            rows.append(_about(planned) | {"headline": headline} | row)
+        parts = _rows_of(_about(planned), planned.run.variant.headline, ap_tables[planned.run.id])
+        overall += parts[0]
+        per_class += parts[1]
+    return overall, per_class
+
+
+def _rows_of(about: dict[str, Any], headline: str, ap_table: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+    """Rows of one run, over all categories and of each."""
+    rows = metrics(ap_table).reset_index().to_dict(orient="records")
+    rows = [about | {"headline": row["test_stage"] == headline} | row for row in rows]
+    return [row for row in rows if row["category"] == ALL], [row for row in rows if row["category"] != ALL]
+
+
+def _imported_rows(imported: Sequence[ImportedRun], results: Path) -> tuple[list[dict], list[dict]]:
+    """Rows of imported detections, which have neither backbone nor seed."""
+    overall, per_class = [], []
+    for one in imported:
+        about = {"label": one.file.title, "framework": one.framework, "run": one.id}
+        parts = _rows_of(about, one.file.headline, read_ap(results / one.id / "ap.parquet"))
+        overall += parts[0]
+        per_class += parts[1]
     return overall, per_class
 
 

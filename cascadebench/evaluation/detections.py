@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation.json_entries import boxes, check_objects, integers, numbers, run_lengths
-from cascadebench.evaluation.parquet import WORD, read_parquet, required, write_parquet
+from cascadebench.evaluation.parquet import WORD, read_parquet, required, type_of_column, write_parquet
 from cascadebench.files import read_json
 
 _MEASURES = ("score", "x", "y", "w", "h")
@@ -24,6 +24,10 @@ DETECTIONS = pa.schema(
     ]
 )
 """Columns of ``detections.parquet``: ids of the annotation file, and boxes in pixels of the original image."""
+IMPORTED_DETECTIONS = pa.schema(
+    [pa.field(one.name, pa.float64(), nullable=False) if one.name in _MEASURES else one for one in DETECTIONS]
+)
+"""The same columns of detections from outside: rounded to float32, a box may miss an IoU that it reached exactly."""
 SEGMENTATION = pa.field("segmentation", pa.string())
 """One more column of ``detections.parquet`` where a detector gives masks: run lengths in COCO's text over the original
 image (:mod:`cascadebench.masks`); missing in test stages without masks."""
@@ -76,6 +80,11 @@ def write_detections(path: Path, columns: Mapping[str, Any]) -> None:
     _write(path, columns, DETECTIONS.append(SEGMENTATION) if SEGMENTATION.name in columns else DETECTIONS)
 
 
+def write_imported_detections(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write detections from outside: as :func:`write_detections`, with floating-point columns as float64."""
+    _write(path, columns, IMPORTED_DETECTIONS)
+
+
 def write_proposals(path: Path, columns: Mapping[str, Any]) -> None:
     """Write ``proposals.parquet``: as :func:`write_detections`, without ``test_stage`` and ``category_id``."""
     _write(path, columns, PROPOSALS)
@@ -83,7 +92,7 @@ def write_proposals(path: Path, columns: Mapping[str, Any]) -> None:
 
 def _write(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
     rows = pd.DataFrame({name: columns[name] for name in schema.names})
-    rows = rows.astype(dict.fromkeys(_MEASURES, "float32"))
+    rows = rows.astype({name: schema.field(name).type.to_pandas_dtype() for name in _MEASURES})
     problem = problem_in(rows)
     if problem:
         raise ValueError(f"{path.name}: {problem}")
@@ -96,15 +105,16 @@ def read_detections(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        image_id int64, test_stage categorical, category_id int32; score, x, y, w, h float32, finite, w and h >= 0; and
-        segmentation, text or None, if the file has masks.
+        image_id int64, test_stage categorical, category_id int32; score, x, y, w, h float32 (float64 if they were
+        imported), finite, w and h >= 0; and segmentation, text or None, if the file has masks.
 
     Raises
     ------
     InputError
         If the file is missing or no Parquet, a column is missing or has another type, or a row has a bad value.
     """
-    return _read(path, DETECTIONS, [SEGMENTATION])
+    imported = type_of_column(path, "score") == pa.float64()
+    return _read(path, IMPORTED_DETECTIONS if imported else DETECTIONS, [SEGMENTATION])
 
 
 def read_proposals(path: Path) -> pd.DataFrame:

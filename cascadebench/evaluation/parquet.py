@@ -65,6 +65,15 @@ def write_parquet(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> 
         pq.write_table(table, temporary, compression="zstd", use_dictionary=words, column_encoding=split)
 
 
+def type_of_column(path: Path, name: str) -> pa.DataType | None:
+    """Type of a column of a Parquet file; None where there is none, which reading the file says in full."""
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        return None
+    return schema.field(name).type if name in schema.names else None
+
+
 def read_parquet(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
     """Read the columns of a schema from a Parquet file.
 

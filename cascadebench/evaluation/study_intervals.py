@@ -4,7 +4,7 @@ A detector is a label in one framework with one backbone; its seeds are one valu
 seeds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -29,11 +29,12 @@ from cascadebench.evaluation.gaps import (
     values_of,
 )
 from cascadebench.evaluation.ground_truth import read_ground_truth
-from cascadebench.evaluation.ground_truth_table import ground_truth_table
+from cascadebench.evaluation.ground_truth_table import GroundTruthTable, ground_truth_table
 from cascadebench.evaluation.intervals import PERCENTILES, absolute_interval, gap_interval, quantities
 from cascadebench.evaluation.stage_matches import match_stages
 from cascadebench.evaluation.summary import AP_AT_IOU
 from cascadebench.files import write_text
+from cascadebench.imported import ImportedRun, find_imported
 from cascadebench.study import PlannedRun, Study
 
 COLUMNS = (
@@ -65,9 +66,11 @@ def write_intervals(study: Study, results: Path, resamples: int, seed: int) -> N
     """
     evaluated = [one for one in study.runs if (results / "runs" / one.run.id / "ap.parquet").exists()]
     values, draws = resampled_curves(evaluated, results, study.dataset.name, resamples, seed)
-    settings = {"bootstrap_seed": seed}
+    imported, _ = find_imported(study, results)
     rows = interval_rows(evaluated, study.file.baseline, values, draws, seed)
-    rows = [row | settings for row in rows + framework_rows(evaluated, study.file.frameworks, values, draws, seed)]
+    rows += framework_rows(evaluated, study.file.frameworks, values, draws, seed)
+    rows += _imported_rows(imported, results, study.dataset.name, resamples, seed)
+    rows = [row | {"bootstrap_seed": seed} for row in rows]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     path = results / "studies" / study.name / "intervals.csv"
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
@@ -86,12 +89,35 @@ def resampled_curves(
             table = ground_truth_table(read_ground_truth(truth))
         path = results / "runs" / planned.run.id / "detections.parquet"
         labels = [stage.label for stage in planned.run.variant.test_stages]
-        for label, matches in match_stages(table, read_detections(path), labels, source=str(path)).items():
-            # One set at a time: the resamples depend on the seed alone, and the classes' AP of all would be large.
-            drawn = bootstrap(table, {label: matches}, seed=seed, resamples=resamples)
+        for label, *both in _resampled_stages(table, path, labels, resamples, seed):
             curve = Curve(planned.run.id, label)
-            values[curve], draws[curve] = (_by_iou(part[label]) for part in (drawn.ap, drawn.draws))
+            values[curve], draws[curve] = both
     return values, draws
+
+
+def _resampled_stages(
+    table: GroundTruthTable, path: Path, labels: list[str], resamples: int, seed: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """AP by IoU of every test stage of a file of detections, and on the resamples."""
+    for label, matches in match_stages(table, read_detections(path), labels, source=str(path)).items():
+        # One set at a time: the resamples depend on the seed alone, and the classes' AP of all would be large.
+        drawn = bootstrap(table, {label: matches}, seed=seed, resamples=resamples)
+        yield label, _by_iou(drawn.ap[label]), _by_iou(drawn.draws[label])
+
+
+def _imported_rows(
+    imported: list[ImportedRun], results: Path, dataset: str, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Rows of the test stages of imported detections, which have no gap to anything."""
+    rows: list[dict[str, Any]] = []
+    table = ground_truth_table(read_ground_truth(results / "datasets" / dataset / "val.json")) if imported else None
+    for one in imported:
+        about = {"label": one.file.title, "framework": one.framework, "backbone": "", "gap": ""}
+        path, labels = results / one.id / "detections.parquet", list(one.file.test_stages)
+        for label, ap, drawn in _resampled_stages(table, path, labels, resamples, seed):
+            curve = Curve(one.id, label)
+            rows += _rows_of(about | {"test_stage": label}, [curve], {curve: ap}, {curve: drawn}, seed)
+    return rows
 
 
 def _by_iou(ap: np.ndarray) -> np.ndarray:

@@ -153,7 +153,7 @@ def _with_intervals(data: pd.DataFrame, results: StudyResults, gap_of_facet: Map
     gap_of_facet : mapping of str to str
         Name of the gap by the facet; empty: headline test stages are drawn.
     """
-    detectors = {(title, one.label): one for title, group in results.panels() for one in group}
+    detectors = {(title, one.label): one for title, group in results.panels_with_imported() for one in group}
     words = ["label", "framework", "backbone", "test_stage", "gap", "quantity"]
     known = {tuple(row[name] for name in words): row for row in results.tables["intervals"].to_dict("records")}
     data = data.astype({"low": float, "high": float}).assign(interval=False)
@@ -187,13 +187,13 @@ def ap_figure(results: StudyResults) -> Figure:
     """AP at every IoU threshold, one panel per framework."""
     rows = [
         {"panel": title, "facet": "", "label": detector.label, "iou": percent / 100, "value": 100 * value}
-        for title, detectors in results.panels()
+        for title, detectors in results.panels_with_imported()
         for detector in detectors
         for name, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True)
         for value in detector.by_seed(results.headline_rows, name).values()
     ]
     data, panels = _with_intervals(_over_seeds(rows), results, {}), []
-    encodings = Encodings(results.labels, data["label"])
+    encodings = Encodings(results.all_labels, data["label"])
     for title, part in data.groupby("panel", sort=False):
         description = f"{title}: AP times 100 at IoU thresholds from 0.50 to 0.95, one line per detector."
         chart = _curves(part, encodings, "AP × 100", _domain(data))
@@ -251,7 +251,7 @@ def _thinned(log: pd.DataFrame, value: str, every: int) -> pd.DataFrame:
 
 
 def _iterations_per_point(results: StudyResults) -> int:
-    points = max(20, min(POINTS_PER_CURVE, POINTS_PER_FIGURE // len(results.runs)))
+    points = max(20, min(POINTS_PER_CURVE, POINTS_PER_FIGURE // max(1, len(results.runs))))
     return -(-results.study.protocol.schedule.iterations // points)
 
 

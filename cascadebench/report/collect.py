@@ -15,6 +15,7 @@ from cascadebench.controls.audit_files import read_audit
 from cascadebench.errors import InputError
 from cascadebench.examples.file import ExamplesFile, read_examples
 from cascadebench.files import read_json
+from cascadebench.imported import FRAMEWORK, NOT_CONTROLLED, ImportedRun, find_imported
 from cascadebench.report.diagnostic_files import RunDiagnostics, read_diagnostics
 from cascadebench.run import Run
 from cascadebench.study import Study
@@ -81,6 +82,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
     ),
 }
+IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
 RUN_FILES = ("controls", "cost", "trained", "predicted")
 LOG_COLUMNS = ["iteration", "lr", "loss"]
 
@@ -102,13 +104,13 @@ class RunRecord:
         What else its training and its prediction left.
     """
 
-    run: Run
+    run: Run | ImportedRun
     label: str
     state: str
     detail: str
     files: dict[str, dict[str, Any]]
     log: pd.DataFrame
-    diagnostics: RunDiagnostics
+    diagnostics: RunDiagnostics | None
 
     @property
     def title(self) -> str:
@@ -190,6 +192,8 @@ class StudyResults:
         ``studies/<study>/examples.json``.
     missing : list of str
         One sentence for everything that could not be read.
+    imported : tuple of ImportedRun
+        Imported detections that the study names, in its order.
     """
 
     study: Study
@@ -199,6 +203,7 @@ class StudyResults:
     audit: Audit | None = None
     examples: Examples | None = None
     missing: list[str] = field(default_factory=list)
+    imported: tuple[ImportedRun, ...] = ()
 
     @property
     def baseline(self) -> str:
@@ -238,6 +243,19 @@ class StudyResults:
             title = f"{detector.framework_title}, {detector.backbone}" if several else detector.framework_title
             titles.setdefault(title, []).append(detector)
         yield from titles.items()
+
+    def panels_with_imported(self) -> Iterator[tuple[str, list[Detector]]]:
+        """The panels of :meth:`panels`, and one more with what was imported."""
+        yield from self.panels()
+        records = [RunRecord(one, one.file.title, "evaluated", "", {}, pd.DataFrame(), None) for one in self.imported]
+        if records:
+            detectors = [Detector(one.label, FRAMEWORK, IMPORTED_TITLE, "", (one,)) for one in records]
+            yield IMPORTED_TITLE, detectors
+
+    @property
+    def all_labels(self) -> list[str]:
+        """Labels of the variants, the baseline first, and of what was imported."""
+        return list(dict.fromkeys([*self.labels, *(one.file.title for one in self.imported)]))
 
     def titled_detectors(self) -> Iterator[tuple[str, Detector]]:
         """Every detector under a title of its own."""
@@ -377,6 +395,8 @@ def collect(study: Study, results: Path) -> StudyResults:
     lock, problem = _read_object(results / "datasets" / study.dataset.name / "lock.json")
     if problem:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
-    audit = _read_audit(folder / "audit.json", missing)
-    examples = _read_examples(folder, missing)
-    return StudyResults(study, tables, tuple(records), lock, audit, examples, missing)
+    audit = _read_audit(folder / "audit.json", missing) if study.runs else None
+    examples = _read_examples(folder, missing) if study.runs else None
+    imported, problems = find_imported(study, results)
+    missing += [f"Imported detections {name} are not shown: {problem}." for name, problem in problems.items()]
+    return StudyResults(study, tables, tuple(records), lock, audit, examples, missing, tuple(imported))

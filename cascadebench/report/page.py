@@ -58,6 +58,22 @@ SECTIONS = {
 }
 
 
+# Sections that a study of imported detections alone does not have.
+OF_RUNS = (
+    "claims",
+    "gaps",
+    "agreement",
+    "examples",
+    "training",
+    "cost",
+    "diagnostics",
+    "protocol",
+    "audit",
+    "environment",
+    "limits",
+)
+
+
 @cache
 def _vega() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, as the vl-convert package carries it."""
@@ -75,6 +91,14 @@ def _content_security_policy(*scripts: str) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
+def _sections(results: StudyResults) -> list[tuple[str, str]]:
+    """Sections of this study's page: ids and names."""
+    left_out = set() if results.runs else set(OF_RUNS)
+    if len(results.study.file.frameworks) == 1:
+        left_out.add("agreement")
+    return [(id, name) for id, name in SECTIONS.items() if id not in left_out]
+
+
 def _context(results: StudyResults) -> dict[str, Any]:
     """What the template prints."""
     parts, absent = diagnostics.parts(results)
@@ -88,6 +112,9 @@ def _context(results: StudyResults) -> dict[str, Any]:
         stage_matrix.stage_matrix_figure(results),
         cost_charts.cost_figure(results),
     )
+    figures = [charts.ap_figure(results), charts.gap_figure(results)]
+    if results.runs:
+        figures += [charts.loss_figure(results), charts.learning_rate_figure(results)]
     built = (
         tables.headline_table(results),
         tables.mask_table(results),
@@ -99,16 +126,16 @@ def _context(results: StudyResults) -> dict[str, Any]:
         tables.training_table(results),
         tables.cost_table(results),
         tables.run_table(results),
-        settings.protocol_table(results),
+        tables.imported_table(results),
+        *([settings.protocol_table(results)] if results.runs else []),
         settings.dataset_table(results),
         settings.environment_table(results),
         provenance.origin_table(results),
         provenance.command_table(results),
         provenance.checksum_table(results),
     )
-    alone = len(results.study.file.frameworks) == 1
     return {
-        "sections": [(id, name) for id, name in SECTIONS.items() if id != "agreement" or not alone],
+        "sections": _sections(results),
         "study": results.study,
         "results": results,
         "summary": summary,

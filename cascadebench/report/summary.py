@@ -9,6 +9,9 @@ from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, RunRe
 def comparison(results: StudyResults) -> str:
     """What was compared, on what, under which protocol."""
     study = results.study
+    if study.protocol is None:
+        titles = listing([one.file.title for one in results.imported]) or "nothing that could be read"
+        return f"Imported detections, not controlled, on the dataset “{study.dataset.title}”: {titles}."
     file, schedule = study.file, study.protocol.schedule
     others = [label for label in results.labels if label != results.baseline]
     detectors = f"{listing(others)} against the baseline {results.baseline}" if others else results.baseline
@@ -86,6 +89,8 @@ def interval_warning(results: StudyResults) -> str:
     seeds = len(results.study.file.seeds)
     if not len(results.tables["intervals"]):
         return "There are no intervals: intervals.csv is missing. A difference of AP without an interval is no verdict."
+    if not seeds:
+        return "Intervals are over the validation images alone: nothing is known of the trainings."
     if seeds == 1:
         return (
             "Intervals are over the validation images alone: with one seed they do not say what another training with "

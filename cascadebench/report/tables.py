@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+from cascadebench.imported import FRAMEWORK, NOT_CONTROLLED
 from cascadebench.report.cells import (
+    ABSENT,
     Cell,
     Column,
     Group,
@@ -29,6 +31,8 @@ _BY_SIZE = tuple(Column("AP", size, "by object size") for size in "SML")
 def _name(results: StudyResults, detector: Detector) -> Cell:
     """Header of a detector's row: label, what it is in the comparison, over how many seeds the values are means."""
     stage = "baseline" if detector.label == results.baseline else f"test stage {detector.headline}"
+    if detector.framework == FRAMEWORK:
+        stage += f", {NOT_CONTROLLED}"
     notes = [Line(stage, "muted")]
     evaluated = sum((record.run.id,) in results.headline_rows for record in detector.runs)
     if len(detector.runs) > 1:
@@ -64,7 +68,7 @@ _SCORE_COLUMNS = (Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
 def headline_table(results: StudyResults) -> Table:
     """AP by IoU and by size for every detector, with intervals and the difference to the framework's own baseline."""
     known, groups = known_intervals(results), []
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         rows = []
         for detector in detectors:
             reference = _reference(results, detector, detectors)
@@ -125,7 +129,7 @@ def stage_table(results: StudyResults) -> Table:
     """AP by IoU of every test stage of the detectors with several."""
     scores = results.rows("ap", "test_stage")
     groups = []
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         for detector in detectors:
             runs = {record.run.id for record in detector.runs}
             found = {stage for run, stage in scores if run in runs}
@@ -177,7 +181,7 @@ _PER_CATEGORY = ("AP", "AP50", "AP75")
 def category_tables(results: StudyResults) -> list[Table]:
     """AP, AP50 and AP75 of every category at the headline test stage, a table per framework and backbone."""
     # Each run has one headline test stage, so run and category find the row.
-    headlines = {record.run.id: record.run.variant.headline for record in results.runs}
+    headlines = {one.id: one.variant.headline for one in (*(record.run for record in results.runs), *results.imported)}
     scores = {
         (run, category): row
         for (run, stage, category), row in results.rows("ap_per_class", "test_stage", "category").items()
@@ -186,7 +190,7 @@ def category_tables(results: StudyResults) -> list[Table]:
     found = list(dict.fromkeys(category for _, category in scores))
     known = [category for category in results.study.dataset.categories if category in found]
     tables = []
-    for title, detectors in results.panels():
+    for title, detectors in results.panels_with_imported():
         columns = [Column("Category", kind="text")]
         cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *found])}
         for detector in detectors:
@@ -283,3 +287,26 @@ def run_table(results: StudyResults) -> Table:
         Column("Folder under results/runs/", kind="code"),
     )
     return Table("run-states", "State of every run of the study.", columns, tuple(groups))
+
+
+def imported_table(results: StudyResults) -> Table:
+    """Where imported detections come from."""
+    rows = []
+    for one in (run.file for run in results.imported):
+        made = ", ".join(f"{key}: {plain(value)}" for key, value in one.made_with.items())
+        files = [Line(f"{source.name} {source.sha256}", "muted") for source in one.files]
+        cells = (Cell(one.notes or ABSENT), Cell(made or ABSENT), Cell("", tuple(files)), Cell(one.time))
+        rows.append(Row(Cell(one.title, (Line(one.name, "muted"),)), (*cells, Cell(one.ground_truth_sha256))))
+    columns = (
+        Column("Detector", kind="text"),
+        Column("Notes", kind="text"),
+        Column("Run here with", kind="text"),
+        Column("Files and their SHA-256", kind="code"),
+        Column("Imported", kind="text"),
+        Column("SHA-256 of the ground truth", kind="code"),
+    )
+    caption = (
+        "Detections of models from elsewhere, on the same images by the same evaluator. No protocol, audit or seed "
+        "stands behind them, so a difference to them is no finding about a method."
+    )
+    return Table("imported", caption, columns, (Group("", tuple(rows)),))

@@ -8,7 +8,7 @@ rule prepare:
         expand(
             "results/datasets/{dataset}/{file}.json",
             dataset=STUDY.dataset.name,
-            file=["lock", "train", "val"],
+            file=["lock", *STUDY.dataset.splits],
         ),
     log:
         f"results/logs/prepare/{STUDY.dataset.name}.log",

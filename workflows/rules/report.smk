@@ -16,6 +16,8 @@ rule aggregate:
             run=STUDY.run_ids,
             file=["ap.parquet", "cost.json"],
         ),
+        imported=IMPORTED,
+        ground_truth=f"results/datasets/{STUDY.dataset.name}/val.json",
     output:
         expand(
             "results/studies/{study}/{table}.csv",
@@ -43,6 +45,7 @@ rule aggregate:
         study=STUDY_NAME,
         runs=STUDY.run_ids,
         labels=[planned.label for planned in STUDY.runs],
+        names=STUDY.file.imported,
     shell:
         "python -m cascadebench aggregate {params.study:q} > {log:q} 2>&1"
 
@@ -55,6 +58,8 @@ rule intervals:
             run=STUDY.run_ids,
             file=["ap.parquet", "detections.parquet"],
         ),
+        imported=IMPORTED,
+        ground_truth=f"results/datasets/{STUDY.dataset.name}/val.json",
     output:
         f"results/studies/{STUDY.name}/intervals.csv",
     log:
@@ -71,6 +76,7 @@ rule intervals:
         study=STUDY_NAME,
         runs=STUDY.run_ids,
         labels=[planned.label for planned in STUDY.runs],
+        names=STUDY.file.imported,
         revision=EVALUATION_REVISION,
     shell:
         "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"

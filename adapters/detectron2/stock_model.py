@@ -1,0 +1,100 @@
+"""A detector as Detectron2's own configuration file builds it, with its own test pipeline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from adapters.checkpoint_prediction import own_stages
+from adapters.contract import Detections
+from adapters.detectron2.inference import on_original
+from adapters.score_rules import StageOutputs, boxes_and_scores
+from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.errors import InputError
+from cascadebench.evaluation.import_detections import FINAL
+
+
+class Detectron2Model:
+    """Keeps :class:`adapters.checkpoint_prediction.StockModel`."""
+
+    def __init__(self, model: nn.Module, mapper: DatasetMapper) -> None:
+        self.model, self.mapper = model, mapper
+        heads = getattr(model, "roi_heads", None)
+        self.classes = heads.num_classes if heads is not None else model.num_classes
+        self.stages = heads.num_cascade_stages if _readable(heads) else 0
+
+    @torch.inference_mode()
+    def predict(self, record: ImageRecord) -> dict[str, Detections]:
+        """Detect on one image as the framework tests it; the stages of a cascade come from the same pass."""
+        known = {"file_name": str(record.path), "image_id": record.id, "width": record.width, "height": record.height}
+        heads = self.model.roi_heads if self.stages else None
+        with _noted_stages(heads) as (outputs, sizes):
+            (own,) = self.model([self.mapper(known)])
+        found = {}
+        for stage, boxes, scores in boxes_and_scores(own_stages(self.stages), outputs):
+            predictor = heads.box_predictor[stage.boxes - 1]
+            limits = (predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image)
+            (detected,), _ = fast_rcnn_inference([boxes], [scores], [sizes[0]], *limits)
+            found[stage.label] = on_original(detected, record)
+        return found | {FINAL: on_original(own["instances"], record)}
+
+
+def load(config: Path, device: torch.device) -> Detectron2Model:
+    """Build the detector of a configuration file, without weights, and its test pipeline.
+
+    Raises
+    ------
+    InputError
+        If the file is no YAML configuration of a detector.
+    """
+    if config.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{config}: a YAML configuration is expected; a lazy one in Python is not read")
+    content = get_cfg()
+    try:
+        content.merge_from_file(str(config), allow_unsafe=False)
+        content.MODEL.WEIGHTS, content.MODEL.DEVICE = "", str(device)
+        model, mapper = build_model(content).eval(), DatasetMapper(content, is_train=False)
+    except Exception as error:  # an unknown key or value may raise anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{config}: no detector could be built from it: {reason}") from error
+    return Detectron2Model(model, mapper)
+
+
+def _readable(heads: nn.Module | None) -> bool:
+    """Whether it is a cascade of the framework's own kind, whose stages each classify by softmax and regress."""
+    return isinstance(heads, CascadeROIHeads) and all(
+        type(one) is FastRCNNOutputLayers and not getattr(one, "use_sigmoid_ce", False) for one in heads.box_predictor
+    )
+
+
+@contextmanager
+def _noted_stages(heads: CascadeROIHeads | None) -> Iterator[tuple[StageOutputs, list[tuple[int, int]]]]:
+    """Note what every stage of a cascade gives while the block runs, of one image, and the image's size."""
+    outputs, sizes = StageOutputs([], [], []), []
+    if heads is None:
+        yield outputs, sizes
+        return
+    run_stage = heads._run_stage
+
+    def noted(features: list[Tensor], proposals: list[Instances], stage: int) -> Any:
+        predictions = run_stage(features, proposals, stage)
+        (boxes,) = heads.box_predictor[stage].predict_boxes(predictions, proposals)
+        outputs.boxes.append(boxes)
+        outputs.logits.append(predictions[0])
+        sizes.append(proposals[0].image_size)
+        return predictions
+
+    heads._run_stage = noted
+    try:
+        yield outputs, sizes
+    finally:
+        del heads._run_stage

@@ -1,0 +1,199 @@
+"""Exports: equal bytes for equal files, all that is there and a word on what is not, and a crate that validates."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pandas as pd
+import pytest
+from crate_validator import required_issues
+from rocrate.rocrate import ROCrate
+
+from cascadebench.errors import InputError
+from cascadebench.evaluation.aggregate import aggregate
+from cascadebench.evaluation.detections import write_detections
+from cascadebench.evaluation.run_evaluation import evaluate_run
+from cascadebench.export import export_study
+from cascadebench.report import write_report
+from cascadebench.study import load_study
+
+TRUTH = {
+    "images": [{"id": 1, "file_name": "-", "width": 20, "height": 20}],
+    "categories": [{"id": number, "name": name} for number, name in enumerate(("disc", "square", "triangle"), 1)],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}],
+}
+FINISHED = "2026-02-03T04:05:06+00:00"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with results of the embedded study: one run evaluated, one failed, six not run; and the report."""
+    folder = tmp_path_factory.mktemp("made")
+    study, results = load_study("tiny"), folder / "results"
+    data = results / "datasets" / "shapes"
+    data.mkdir(parents=True)
+    (data / "lock.json").write_text("{}")
+    (data / "val.json").write_text(json.dumps(TRUTH))
+    good, bad = (results / "runs" / planned.run.id for planned in study.runs[:2])
+    for planned, run in zip(study.runs, (good, bad), strict=False):
+        planned.run.write(run / "run.yaml")
+        (run / "cost.json").write_text(json.dumps({"parameters": 12}))
+    rows = {"image_id": [1], "test_stage": ["(1,1)"], "category_id": [1], "score": [0.5]}
+    write_detections(good / "detections.parquet", pd.DataFrame(rows | {"x": [1.0], "y": [1.0], "w": [9.0], "h": [9.0]}))
+    evaluate_run(good, data)
+    versions = {"torch": "2.0", "mmcv operators": "torchvision"}
+    trained = {"resumes": 0, "wall_seconds": 66.0, "finished": "2026-02-03T04:00:06+00:00", "versions": versions}
+    (good / "trained.json").write_text(json.dumps(trained))
+    (good / "predicted.json").write_text(json.dumps({"finished": FINISHED, "versions": versions}))
+    (good / "checkpoints").mkdir()
+    (good / "checkpoints" / "last.pt").write_bytes(b"weights")
+    failure = {"command": "train", "message": "<no> memory", "time": "2026-02-01T00:00:00+00:00", "log": []}
+    (bad / "failed.json").write_text(json.dumps(failure))
+    aggregate(study, results)
+    write_report(study, results, folder / "tiny.html")
+    return folder
+
+
+def exported(made: Path, out: Path, **said) -> Path:
+    """Export the study of a folder."""
+    return export_study("tiny", made / "results", made / "tiny.html", out, **said)[0]
+
+
+def graph(path: Path) -> dict[str, dict]:
+    """Entities of a crate by id."""
+    with ZipFile(path) as archive:
+        content = json.loads(archive.read("ro-crate-metadata.json"))
+    assert content["@context"] == "https://w3id.org/ro/crate/1.1/context"
+    return {entity["@id"]: entity for entity in content["@graph"]}
+
+
+@pytest.fixture(scope="module")
+def crate(made, tmp_path_factory) -> Path:
+    return exported(made, tmp_path_factory.mktemp("crate") / "tiny.zip")
+
+
+def test_equal_files_give_equal_bytes(made, crate, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(made, copy, copy_function=shutil.copyfile)
+    assert exported(copy, tmp_path / "again.zip").read_bytes() == crate.read_bytes()
+
+
+def test_every_file_is_described_as_it_is(crate):
+    entities = graph(crate)
+    with ZipFile(crate) as archive:
+        places = set(archive.namelist()) - {"ro-crate-metadata.json"}
+        for place in places:
+            entity = entities[place]
+            assert entity["sha256"] == hashlib.sha256(archive.read(place)).hexdigest()
+            assert entity["contentSize"] == str(archive.getinfo(place).file_size)
+            assert entity["encodingFormat"]
+    assert {part["@id"] for part in entities["./"]["hasPart"]} == places
+    run = load_study("tiny").runs[0].run.id
+    expected = {
+        "reports/tiny.html", "results/studies/tiny/ap.csv", "results/studies/tiny/status.csv",
+        "results/datasets/shapes/lock.json", "config/studies/tiny.yaml", "config/protocols/tiny.yaml",
+        "config/datasets/shapes.yaml", "adapters/variants/cascade_rcnn.yaml",
+        *(f"results/runs/{run}/{name}" for name in ("run.yaml", "cost.json", "trained.json", "predicted.json")),
+    }  # fmt: skip
+    assert expected <= places
+    assert not any("checkpoints" in place or "detections" in place for place in places)
+
+
+def test_detections_go_in_when_asked_for(made, tmp_path):
+    entities = graph(exported(made, tmp_path / "all.zip", detections=True))
+    assert f"results/runs/{load_study('tiny').runs[0].run.id}/detections.parquet" in entities
+
+
+def test_the_description_names_what_is_missing(crate):
+    said = graph(crate)["./"]["description"]
+    runs = load_study("tiny").run_ids
+    assert runs[0] not in said
+    assert f"{runs[1]}: failed (train: <no> memory)" in said
+    assert all(f"{run}: not run" in said for run in runs[2:])
+    assert "intervals.csv" in said
+    assert "ap.csv" not in said
+
+
+def test_runs_are_actions_with_times_and_software(crate):
+    entities, runs = graph(crate), load_study("tiny").run_ids
+    actions = [f"#run-{run}" for run in runs[:2]]
+    assert [one["@id"] for one in entities["./"]["mentions"]] == actions
+    good, bad = (entities[action] for action in actions)
+    assert (good["startTime"], good["endTime"]) == ("2026-02-03T03:59:00+00:00", FINISHED)
+    assert {"@id": f"results/runs/{runs[0]}/run.yaml"} in good["object"]
+    assert {"@id": f"results/runs/{runs[0]}/ap.parquet"} in good["result"]
+    software = [entities[one["@id"]] for one in good["instrument"]]
+    assert [one["name"] for one in software] == ["CascadeBench", "torch"]
+    assert software[1]["softwareVersion"] == "2.0"
+    assert bad["actionStatus"].endswith("FailedActionStatus")
+    assert bad["error"] == "<no> memory"
+    assert entities["./"]["datePublished"] == FINISHED[:10]
+    assert entities["./"]["license"] == {"@id": "https://spdx.org/licenses/Apache-2.0"}
+
+
+def test_what_the_user_says_goes_in(made, tmp_path):
+    said = {"published": "2027-01-02", "license": "CC-BY-4.0", "author": "Ada", "orcid": "https://orcid.org/0"}
+    entities = graph(exported(made, tmp_path / "said.zip", **said))
+    assert entities["./"]["datePublished"] == "2027-01-02"
+    assert entities["./"]["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
+    assert entities["https://orcid.org/0"]["name"] == "Ada"
+
+
+def test_rocrate_reads_it_back(crate):
+    found = ROCrate(crate)
+    assert found.mainEntity.id == "reports/tiny.html"
+    assert len(found.get_by_type("CreateAction")) == 2
+
+
+def test_the_report_can_be_written_again_from_it(made, crate, tmp_path):
+    with ZipFile(crate) as archive:
+        archive.extractall(tmp_path)
+    write_report(load_study("tiny"), tmp_path / "results", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "reports/tiny.html").read_bytes()
+
+
+def test_the_public_validator_finds_nothing_that_is_required(crate, tmp_path):
+    profiles = ["ro-crate-1.1", "process-run-crate-0.5"]
+    assert required_issues(crate, profiles, tmp_path) == {profile: [] for profile in profiles}
+
+
+def test_the_public_validator_can_find_something(crate, tmp_path):
+    with ZipFile(crate) as archive:
+        archive.extractall(tmp_path / "broken")
+    path = tmp_path / "broken" / "ro-crate-metadata.json"
+    content = json.loads(path.read_text())
+    for entity in content["@graph"]:
+        entity.pop("instrument", None)
+        entity.pop("license", None)
+    path.write_text(json.dumps(content))
+    found = required_issues(tmp_path / "broken", ["ro-crate-1.1", "process-run-crate-0.5"], tmp_path)
+    assert all(found.values())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"published": "yesterday"}, "--date: 'yesterday' is no date"),
+        ({"orcid": "https://orcid.org/0"}, "--orcid: needs --author"),
+    ],
+)
+def test_wrong_words_are_refused(made, tmp_path, said, message):
+    with pytest.raises(InputError, match=message):
+        exported(made, tmp_path / "no.zip", **said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_results_are_no_export(tmp_path):
+    with pytest.raises(InputError, match="holds nothing of the study tiny"):
+        export_study("tiny", tmp_path / "results", tmp_path / "no.html", tmp_path / "no.zip")
+
+
+def test_the_command_says_what_is_missing(made, tmp_path):
+    command = [sys.executable, "-m", "cascadebench", "export", "tiny", "--results", str(made / "results")]
+    done = subprocess.run([*command, "--out", str(tmp_path / "x.zip")], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "missing: reports/tiny.html (report of the study" in done.stdout
