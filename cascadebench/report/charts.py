@@ -251,13 +251,15 @@ def _thinned(log: pd.DataFrame, value: str, every: int) -> pd.DataFrame:
 
 
 def _iterations_per_point(results: StudyResults) -> int:
+    if not results.study.protocol:  # a study of imported detections alone
+        return 1
     points = max(20, min(POINTS_PER_CURVE, POINTS_PER_FIGURE // max(1, len(results.runs))))
     return -(-results.study.protocol.schedule.iterations // points)
 
 
 def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple[float, float]) -> tuple[Panel, ...]:
     """One panel per framework with a line per run, as wide as `widths` for the first and for the last variant."""
-    panels = []
+    panels: list[Panel] = []
     every, labels = _iterations_per_point(results), results.labels
     step = (widths[1] - widths[0]) / max(1, len(labels) - 1)
     width_scale = alt.Scale(

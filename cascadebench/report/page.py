@@ -112,9 +112,6 @@ def _context(results: StudyResults) -> dict[str, Any]:
         stage_matrix.stage_matrix_figure(results),
         cost_charts.cost_figure(results),
     )
-    figures = [charts.ap_figure(results), charts.gap_figure(results)]
-    if results.runs:
-        figures += [charts.loss_figure(results), charts.learning_rate_figure(results)]
     built = (
         tables.headline_table(results),
         tables.mask_table(results),
