@@ -26,6 +26,15 @@ Rows = dict[tuple[Any, ...], dict[str, Any]]
 IOU_PERCENTS = tuple(range(50, 100, 5))
 AP_BY_IOU = tuple(f"AP{percent}" for percent in IOU_PERCENTS)
 
+_VERDICT_WORDS = (
+    "claim", "words", "source", "place", "framework", "backbone", "verdict", "reading", "unadjusted_reading", "unit",
+    "direction", "threshold_reason", "sampling", "reasons", "notes",
+)  # fmt: skip
+_VERDICT_NUMBERS = (
+    "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",
+    "threshold_high", "published", "seeds", "samples",
+)  # fmt: skip
+
 # The tables of a study: their columns of text and of numbers. Other columns are left alone.
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "status": (("run", "state", "detail"), ()),
@@ -37,39 +46,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("label", "framework", "backbone", "test_stage", "gap", "quantity"),
         ("value", "low", "high", "bias", "seeds", "resamples", "bootstrap_seed"),
     ),
-    "verdicts": (
-        (
-            "claim",
-            "words",
-            "source",
-            "place",
-            "framework",
-            "backbone",
-            "verdict",
-            "reading",
-            "unadjusted_reading",
-            "unit",
-            "direction",
-            "threshold_reason",
-            "sampling",
-            "reasons",
-            "notes",
-        ),
-        (
-            "value",
-            "low",
-            "high",
-            "adjusted_low",
-            "adjusted_high",
-            "adjusted_p_value",
-            "holm_level",
-            "threshold",
-            "threshold_high",
-            "published",
-            "seeds",
-            "samples",
-        ),
-    ),
+    "verdicts": (_VERDICT_WORDS, _VERDICT_NUMBERS),
     "cost": (
         ("run", "train_device"),
         (
