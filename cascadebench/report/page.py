@@ -104,7 +104,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     )
     alone = len(results.study.file.frameworks) == 1
     return {
-        "sections": [(id, name) for id, name in SECTIONS.items() if id != "agreement" or not alone],
+        "sections": [section for section in SECTIONS.items() if section[0] != "agreement" or not alone],
         "study": results.study,
         "results": results,
         "summary": summary,
