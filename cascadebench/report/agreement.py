@@ -1,6 +1,7 @@
 """The same detector in two frameworks: by how much they differ, paired over images and seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import altair as alt
@@ -10,10 +11,35 @@ from cascadebench.evaluation.gaps import framework_gap
 from cascadebench.report.cells import Cell, Column, Group, Line, Row, Spread, Table, points, signed_points
 from cascadebench.report.charts import Figure, iou_axis, panel
 from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
-from cascadebench.report.intervals import from_to, interval_of, known_intervals
+from cascadebench.report.intervals import Ends, Key, from_to, interval_of, known_intervals
 
-Pair = tuple[str, Detector, Detector]
-"""What the detector is called, and the detector in each of two frameworks."""
+
+@dataclass(frozen=True)
+class Pair:
+    """The same detector in two frameworks."""
+
+    name: str
+    first: Detector
+    second: Detector
+
+    @property
+    def gap(self) -> str:
+        """What ``intervals.csv`` calls its difference."""
+        return framework_gap(self.first.framework, self.second.framework)
+
+    def values(self, results: StudyResults, column: str) -> tuple[dict[int, float], dict[int, float]]:
+        """Headline values in both, of the seeds that both have."""
+        first, second = (one.by_seed(results.headline_rows, column) for one in (self.first, self.second))
+        both = [seed for seed in first if seed in second]
+        return {seed: first[seed] for seed in both}, {seed: second[seed] for seed in both}
+
+    def difference(self, results: StudyResults, column: str) -> Spread:
+        """First minus second, seed by seed."""
+        return Spread.of_differences(*self.values(results, column))
+
+    def interval(self, known: Mapping[Key, Ends], column: str) -> Ends | None:
+        """Interval of the difference."""
+        return interval_of(known, self.first, column, gap=self.gap)
 
 
 def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
@@ -21,37 +47,21 @@ def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
     several = len(results.study.file.backbones) > 1
     for first, second in combinations(results.study.file.frameworks, 2):
         others = {(one.label, one.backbone): one for one in results.detectors if one.framework == second}
-        pairs = []
-        for one in results.detectors:
-            other = others.get((one.label, one.backbone)) if one.framework == first else None
-            if other is not None and _difference(results, one, other, "AP").values:
-                pairs.append((f"{one.label}, {one.backbone}" if several else one.label, one, other))
-        yield f"{framework_title(first)} minus {framework_title(second)}", pairs
-
-
-def _difference(results: StudyResults, one: Detector, other: Detector, name: str) -> Spread:
-    """Differences of the headline test stages, seed by seed."""
-    ours, theirs = (detector.by_seed(results.headline_rows, name) for detector in (one, other))
-    return Spread.of_differences(ours, theirs)
+        pairs = [
+            Pair(f"{one.label}, {one.backbone}" if several else one.label, one, others[one.label, one.backbone])
+            for one in results.detectors
+            if one.framework == first and (one.label, one.backbone) in others
+        ]
+        title = f"{framework_title(first)} minus {framework_title(second)}"
+        yield title, [pair for pair in pairs if pair.difference(results, "AP").values]
 
 
 def agreement_table(results: StudyResults) -> Table:
     """AP in both frameworks, and the difference at every IoU threshold with its interval."""
-    known, groups = known_intervals(results), []
-    for title, pairs in framework_pairs(results):
-        rows = []
-        for name, one, other in pairs:
-            gap = framework_gap(one.framework, other.framework)
-            both = [detector.by_seed(results.headline_rows, "AP") for detector in (one, other)]
-            shared = both[0].keys() & both[1].keys()
-            cells = [Cell(points(Spread(tuple(values[seed] for seed in sorted(shared))).mean)) for values in both]
-            for column in ("AP", *AP_BY_IOU):
-                spread = _difference(results, one, other, column)
-                seeds = spread.range(100, 1)
-                notes = from_to(interval_of(known, one, column, gap=gap)) + ((Line(seeds, "muted"),) if seeds else ())
-                cells.append(Cell(signed_points(spread.mean).text, notes))
-            rows.append(Row(Cell(name, (Line(_seeds(results, one, other), "muted"),)), tuple(cells)))
-        groups.append(Group(title, tuple(rows)))
+    known = known_intervals(results)
+    groups = [
+        Group(title, tuple(_row(results, pair, known) for pair in pairs)) for title, pairs in framework_pairs(results)
+    ]
     frameworks = results.study.file.frameworks
     names = [framework_title(name) for name in frameworks] if len(frameworks) == 2 else ["first", "second"]
     columns = (
@@ -64,33 +74,46 @@ def agreement_table(results: StudyResults) -> Table:
         f"Average precision × 100 of the same detector in two frameworks, at the headline test stage, and the "
         f"difference, {names[0]} minus {names[1]}, paired by seed."
     )
-    if any(interval_of(known, one, "AP", gap=framework_gap(one.framework, other.framework))
-           for _, pairs in framework_pairs(results) for _, one, other in pairs):  # fmt: skip
+    if any(pair.interval(known, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
         caption += " Under a difference its 95% interval, from resamples of the images that both share."
     if results.several_seeds:
         caption += " Two values with … between them are the lowest and the highest seed."
     return Table("agreement-values", caption, columns, tuple(groups))
 
 
-def _seeds(results: StudyResults, one: Detector, other: Detector) -> str:
-    both = len(_difference(results, one, other, "AP").values)
-    return f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == len(one.runs) else f" of {len(one.runs)}")
+def _row(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> Row:
+    cells = [Cell(points(Spread.of(values).mean)) for values in pair.values(results, "AP")]
+    for column in ("AP", *AP_BY_IOU):
+        spread = pair.difference(results, column)
+        seeds = spread.range(100, 1)
+        notes = from_to(pair.interval(known, column)) + ((Line(seeds, "muted"),) if seeds else ())
+        cells.append(Cell(signed_points(spread.mean).text or points(None), notes))
+    both, planned = len(pair.difference(results, "AP").values), len(pair.first.runs)
+    seeds = f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == planned else f" of {planned}")
+    return Row(Cell(pair.name, (Line(seeds, "muted"),)), tuple(cells))
+
+
+def _points(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> pd.DataFrame:
+    """Difference and both ends of its interval, times 100, at every IoU threshold that has one."""
+    rows = []
+    for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
+        mean = pair.difference(results, column).mean
+        if mean is not None:
+            low, high = pair.interval(known, column) or (mean, mean)
+            values = {"value": mean, "low": low, "high": high}
+            rows.append({"iou": percent / 100} | {key: round(100 * value, 3) for key, value in values.items()})
+    return pd.DataFrame(rows)
 
 
 def agreement_figure(results: StudyResults) -> Figure:
     """Difference at every IoU threshold with its interval, a panel per detector and pair of frameworks."""
-    known, drawn = known_intervals(results), []
-    for title, pairs in framework_pairs(results):
-        for name, one, other in pairs:
-            rows = []
-            for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
-                mean = _difference(results, one, other, column).mean
-                ends = interval_of(known, one, column, gap=framework_gap(one.framework, other.framework))
-                low, high = ends or (mean, mean)
-                if mean is not None:
-                    values = {"value": 100 * mean, "low": 100 * low, "high": 100 * high}
-                    rows.append({"iou": percent / 100} | {key: round(value, 3) for key, value in values.items()})
-            drawn.append((title, name, pd.DataFrame(rows)))
+    known = known_intervals(results)
+    drawn = [
+        (title, pair, data)
+        for title, pairs in framework_pairs(results)
+        for pair in pairs
+        if len(data := _points(results, pair, known))
+    ]
     if not drawn:
         return Figure("agreement-by-iou", "", "agreement-values", ())
     every = pd.concat([data for _, _, data in drawn])
@@ -99,12 +122,12 @@ def agreement_figure(results: StudyResults) -> Figure:
     panels = [
         panel(
             f"agreement-by-iou-{number}",
-            f"{name} ({title})" if several else name,
-            f"{name}, {title}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95, with its interval.",
+            f"{pair.name} ({title})" if several else pair.name,
+            f"{pair.name}, {title}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95, with its interval.",
             _chart(data, [-largest, largest]),
             height=150,
         )
-        for number, (title, name, data) in enumerate(drawn, 1)
+        for number, (title, pair, data) in enumerate(drawn, 1)
     ]
     first, second = results.study.file.frameworks[:2]
     above = f"Above the zero line {framework_title(first)} is better, below it {framework_title(second)}."
@@ -140,7 +163,7 @@ def agreement_sentence(results: StudyResults) -> str:
     """How many of the differences in AP are beyond the choice of images."""
     known = known_intervals(results)
     pairs = [pair for _, found in framework_pairs(results) for pair in found]
-    ends = [interval_of(known, one, "AP", gap=framework_gap(one.framework, other.framework)) for _, one, other in pairs]
+    ends = [pair.interval(known, "AP") for pair in pairs]
     held = [low <= 0 <= high for low, high in filter(None, ends)]
     if not held:
         return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."

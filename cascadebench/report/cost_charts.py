@@ -82,7 +82,7 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
     # A name has its room on the side of the middle.
     right = best["cost"] > (cost.min() + cost.max()) / 2
     names = [
-        base.properties(data=part).mark_text(align=align, dx=dx, fontSize=11).encode(y=y, text="name:N")
+        base.properties(data=part).mark_text(align=align, dx=dx, fontSize=11, limit=120).encode(y=y, text="name:N")
         for part, align, dx in ((best[~right], "left", 8), (best[right], "right", -8))
         if len(part)
     ]

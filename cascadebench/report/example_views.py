@@ -170,7 +170,7 @@ def holes(results: StudyResults) -> str:
     strange = shown - set(results.study.run_ids)
     if strange:
         sentences.append(
-            f"examples.json has {len(strange)} runs that this study does not have; `cascadebench examples "
-            f"{results.study.name}` writes it anew."
+            f"examples.json has {len(strange)} runs that this study does not have; “cascadebench examples "
+            f"{results.study.name}” writes it anew."
         )
     return " ".join(sentences)

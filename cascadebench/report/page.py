@@ -133,6 +133,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
     )
     return {
         "sections": _sections(results),
+        "sections": [section for section in SECTIONS.items() if section[0] != "agreement" or not alone],
         "study": results.study,
         "results": results,
         "summary": summary,

@@ -10,6 +10,7 @@ from made_diagnostics import write_diagnostics
 from test_report import AP_NAMES, Page, report_on, scores, variant_of_tiny, write_results
 
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
+from cascadebench.diagnostics.recall import RECALL
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
 from cascadebench.evaluation.parquet import read_parquet
 from cascadebench.study import Study
@@ -61,10 +62,22 @@ def test_the_page_stays_small_and_its_charts_have_places_and_tables(page: Page) 
 def test_every_chart_draws(page: Page, scheme: str) -> None:
     theme = page.data("chart-themes")[scheme]
     marks = {"quality": ("rect mark", 9), "errors": ("bar", 12)}  # cells; kinds of two detectors
+    marks |= {"stage-matrix": ("rect mark", 4 * 6), "cost-accuracy": ("point", 4)}
     for name, specification in page.data("chart-specifications").items():
         mark, count = marks.get(name.rpartition("-")[0], ("line mark", 1))
         svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
         assert svg.count(f'aria-roledescription="{mark}"') >= count, name
+
+
+def test_recall_is_drawn_as_the_file_has_it(page: Page, study: Study, complete: Path) -> None:
+    run = run_of(study, "Cascade R-CNN", "mmdet")
+    table = read_parquet(complete / "runs" / run.id / "recall.parquet", RECALL).astype({"area": "str"})
+    table = table[(table["area"] == "all") & (table["limit"] == 1000)]
+    points = next(iter(page.data("chart-specifications")["recall-2"]["datasets"].values()))
+    names = {stage: f"after stage {stage}" if stage else "proposals" for stage in range(4)}
+    expected = {(names[row.stage], row.iou): 100 * row.matched / row.total for row in table.itertuples()}
+    assert {(point["label"], point["iou"]): point["value"] for point in points} == pytest.approx(expected, rel=1e-3)
+    assert len(expected) == 4 * 10
 
 
 def test_stage_table_has_the_numbers_of_the_file(page: Page, study: Study, complete: Path) -> None:
