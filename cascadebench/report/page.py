@@ -13,11 +13,22 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.errors import InputError
 from cascadebench.files import write_text
-from cascadebench.report import charts, controls_audit, diagnostics, gap_ranges, settings, summary, tables
+from cascadebench.report import (
+    charts,
+    controls_audit,
+    diagnostics,
+    gap_ranges,
+    iou_curves,
+    settings,
+    summary,
+    tables,
+    training_charts,
+)
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = ("page.js", "tables.js", "charts.js")
 
 # Sections in their order, each a template of its id's name under sections/, with its name in the contents.
 SECTIONS = {
@@ -62,10 +73,10 @@ def _context(results: StudyResults) -> dict[str, Any]:
     parts, absent = diagnostics.parts(results)
     drawn = [block for part in parts for block in part.blocks if isinstance(block, charts.Figure)]
     figures = (
-        charts.ap_figure(results),
-        charts.gap_figure(results),
-        charts.loss_figure(results),
-        charts.learning_rate_figure(results),
+        iou_curves.ap_figure(results),
+        iou_curves.gap_figure(results),
+        training_charts.loss_figure(results),
+        training_charts.learning_rate_figure(results),
     )
     built = (
         tables.headline_table(results),
@@ -94,6 +105,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "audit_tables": controls_audit.audit_tables(results),
         "specifications": {panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels},
         "themes": charts.THEMES,
+        "all_seeds": charts.ALL_SEEDS,
         "version": __version__,
     }
 
@@ -108,13 +120,12 @@ def render(results: StudyResults) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-    vega, drawing = _vega(), (TEMPLATES / "charts.js").read_text(encoding="utf-8")
+    scripts = [_vega(), *((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     return environment.get_template("report.html.jinja").render(
         _context(results),
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        vega=Markup(vega),
-        drawing=Markup(drawing),
-        policy=_content_security_policy(vega, drawing),
+        scripts=[Markup(script) for script in scripts],
+        policy=_content_security_policy(*scripts),
     )
 
 

@@ -11,7 +11,7 @@ from cascadebench.report.cells import (
     Row,
     Spread,
     Table,
-    number,
+    number_cell,
     plain,
     points,
     score_cell,
@@ -144,8 +144,8 @@ def gap_table(results: StudyResults) -> Table:
 
 
 def _gap_cell(spread: Spread) -> Cell:
-    ends = spread.range(100, 1)
-    return Cell(signed_points(spread.mean).text or points(None), (Line(ends, "muted"),) if ends else ())
+    mean, ends = signed_points(spread.mean), spread.range_line(100, 1)
+    return Cell(mean.text or points(None), (ends,) if ends.text else (), value=mean.value)
 
 
 def category_table(results: StudyResults) -> Table:
@@ -185,8 +185,10 @@ def training_table(results: StudyResults) -> Table:
             losses, last = record.log["loss"], record.log.iloc[-1]
             share = max(1, len(losses) // 20)
             iterations = f"{last['iteration'] + 1:.0f} of {record.run.protocol.schedule.iterations}"
-            ends = [number(part.mean(), digits=3) for part in (losses.head(share), losses.tail(share))]
-            rows.append(Row(_run_name(record), tuple(Cell(text) for text in (iterations, *ends, plain(last["lr"])))))
+            ends = [number_cell(part.mean(), digits=3) for part in (losses.head(share), losses.tail(share))]
+            done = Cell(iterations, value=float(last["iteration"] + 1))
+            rate = Cell(plain(last["lr"]), value=float(last["lr"]))
+            rows.append(Row(_run_name(record), (done, *ends, rate)))
         groups.append(Group(title, tuple(rows)))
     titles = ("Iterations", "First loss", "Last loss", "Last learning rate")
     caption = "The total loss as mean over the first and over the last 5 % of the logged iterations."
@@ -229,10 +231,11 @@ def _cost_cell(
 ) -> Cell:
     ours = Spread.of(detector.by_seed(costs, name))
     theirs = Spread.of(reference.by_seed(costs, name)) if reference else Spread(())
-    notes = [Line(ours.range(scale, digits), "muted")]
+    notes = [ours.range_line(scale, digits)]
     if ours.mean and theirs.mean:
-        notes.append(Line(f"×{ours.mean / theirs.mean:.2f}", "muted"))
-    return Cell(number(ours.mean, scale, digits), tuple(line for line in notes if line.text))
+        ratio = ours.mean / theirs.mean
+        notes.append(Line(f"×{ratio:.2f}", "muted", "ratio to the baseline", ratio))
+    return number_cell(ours.mean, scale, digits, tuple(line for line in notes if line.text))
 
 
 def run_table(results: StudyResults) -> Table:
