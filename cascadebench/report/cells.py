@@ -1,6 +1,7 @@
 """Tables ready to print: their parts, and how values and differences are written."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -99,6 +100,11 @@ class Table:
     def folded(self) -> bool:
         """Whether it is too long to stand open among the others."""
         return self.row_count > LONG_TABLE
+
+    @property
+    def brief(self) -> str:
+        """What it holds in a few words: how its caption begins."""
+        return re.split(r"[,:;.](?: |$)", self.caption)[0]
 
     @property
     def filtered(self) -> bool:

@@ -74,7 +74,7 @@ class Panel:
 class Figure:
     """Charts side by side under one caption; `see` names the table with the same values, if not `whole` a summary.
 
-    With `seeds`, its charts have a parameter of the name ``seed``: one of these, or `ALL_SEEDS`.
+    With `seeds`, its charts have a parameter of the name ``seed``: one of these, each with its words.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Figure:
     see: str
     panels: tuple[Panel, ...]
     whole: bool = True
-    seeds: tuple[str, ...] = ()
+    seeds: dict[str, str] = field(default_factory=dict)
 
     @property
     def choices(self) -> dict[str, list[str]]:

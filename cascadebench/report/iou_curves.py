@@ -87,9 +87,11 @@ def _band_words(data: pd.DataFrame) -> str:
     return " Bands go from the lowest seed to the highest." if (data["seeds"] > 1).any() else ""
 
 
-def _seeds(results: StudyResults) -> tuple[str, ...]:
-    """Seeds that a reader can choose; none where there is but one."""
-    return tuple(map(str, results.study.file.seeds)) if results.several_seeds else ()
+def _seeds(results: StudyResults) -> dict[str, str]:
+    """Seeds that a reader can choose, in words; none where there is but one."""
+    if not results.several_seeds:
+        return {}
+    return {ALL_SEEDS: "mean of all"} | {str(seed): f"seed {seed} alone" for seed in results.study.file.seeds}
 
 
 def _shows(results: StudyResults) -> dict[str, dict[str, str]]:
@@ -148,15 +150,15 @@ def gap_figure(results: StudyResults) -> Figure:
         for title, detectors in results.panels()
         for d in detectors
         for record in d.runs
-        if record.run.id in gaps
-        for row in gaps[record.run.id].to_dict("records")
+        if record.id in gaps
+        for row in gaps[record.id].to_dict("records")
         if (facet := _gap_title(results, row["gap"], record.run.variant.stages))
     ]
     names = {
         _gap_title(results, row["gap"], record.run.variant.stages): row["gap"]
         for record in results.runs
-        if record.run.id in gaps
-        for row in gaps[record.run.id].to_dict("records")
+        if record.id in gaps
+        for row in gaps[record.id].to_dict("records")
     }
     data, panels, shows = _with_intervals(_over_seeds(rows), results, names), [], _shows(results)
     encodings = Encodings(results.labels, data["label"])

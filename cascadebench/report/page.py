@@ -105,7 +105,6 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "audit_tables": controls_audit.audit_tables(results),
         "specifications": {panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels},
         "themes": charts.THEMES,
-        "all_seeds": charts.ALL_SEEDS,
         "version": __version__,
     }
 

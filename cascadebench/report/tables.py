@@ -28,7 +28,7 @@ def _name(results: StudyResults, detector: Detector) -> Cell:
     """Header of a detector's row: label, what it is in the comparison, over how many seeds the values are means."""
     stage = "baseline" if detector.label == results.baseline else f"test stage {detector.headline}"
     notes = [Line(stage, "muted")]
-    evaluated = sum((record.run.id,) in results.headline_rows for record in detector.runs)
+    evaluated = sum((record.id,) in results.headline_rows for record in detector.runs)
     if len(detector.runs) > 1:
         notes.append(Line(f"mean of {evaluated} of {len(detector.runs)} seeds", "muted"))
     if detector.failed:
@@ -104,7 +104,7 @@ def stage_table(results: StudyResults) -> Table:
     groups = []
     for title, detectors in results.panels():
         for detector in detectors:
-            runs = {record.run.id for record in detector.runs}
+            runs = {record.id for record in detector.runs}
             found = {stage for run, stage in scores if run in runs}
             expected = [stage.label for stage in detector.runs[0].run.variant.test_stages]
             stages = [stage for stage in expected if stage in found] + sorted(found - set(expected))
@@ -132,7 +132,7 @@ def gap_table(results: StudyResults) -> Table:
     for title, detectors in results.panels():
         rows = []
         for detector in detectors:
-            runs = {record.run.id for record in detector.runs}
+            runs = {record.id for record in detector.runs}
             for gap in dict.fromkeys(gap for run, gap, _ in rows_of_gaps if run in runs):
                 spreads = [Spread.of(detector.by_seed(rows_of_gaps, "gap_ap", gap, p)) for p in IOU_PERCENTS]
                 head = Cell(gap.replace(" - ", " − "), (Line(detector.label, "muted"),))
@@ -151,7 +151,7 @@ def _gap_cell(spread: Spread) -> Cell:
 def category_table(results: StudyResults) -> Table:
     """AP, AP50 and AP75 of every category at the headline test stage, with the difference to the baseline."""
     # Each run has one headline test stage, so run and category find the row.
-    headlines = {record.run.id: record.run.variant.headline for record in results.runs}
+    headlines = {record.id: record.run.variant.headline for record in results.runs}
     scores = {
         (run, category): row
         for (run, stage, category), row in results.rows("ap_per_class", "test_stage", "category").items()
@@ -216,7 +216,7 @@ def cost_table(results: StudyResults) -> Table:
         for detector in detectors:
             reference = _reference(results, detector, detectors)
             cells = [_cost_cell(detector, reference, costs, name, *how) for name, _, *how in _COSTS]
-            devices = dict.fromkeys(costs.get((record.run.id,), {}).get("train_device") for record in detector.runs)
+            devices = dict.fromkeys(costs.get((record.id,), {}).get("train_device") for record in detector.runs)
             cells.append(Cell(", ".join(device for device in devices if device) or points(None)))
             rows.append(Row(Cell(detector.label), tuple(cells)))
         groups.append(Group(title, tuple(rows)))
@@ -245,7 +245,7 @@ def run_table(results: StudyResults) -> Table:
         rows = []
         for record in (record for detector in detectors for record in detector.runs):
             state = Cell(record.state, tone="bad" if record.state == "failed" else "")
-            rows.append(Row(_run_name(record), (state, Cell(record.detail), Cell(record.run.id))))
+            rows.append(Row(_run_name(record), (state, Cell(record.detail), Cell(record.id))))
         groups.append(Group(title, tuple(rows)))
     columns = (
         Column("Run", kind="text"),

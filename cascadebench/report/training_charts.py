@@ -1,6 +1,7 @@
 """Charts of the trainings: loss and learning rate of every run."""
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from cascadebench.report.charts import Encodings, Figure, Panel, panel
@@ -10,10 +11,22 @@ POINTS_PER_CURVE, POINTS_PER_FIGURE = 200, 6000
 """Longer training logs are thinned to this: a report must stay light in the browser."""
 
 
-def _thinned(log: pd.DataFrame, value: str, every: int) -> pd.DataFrame:
-    """One point for `every` iterations of a training log: the mean of the losses, the first of the learning rates."""
-    points = log.groupby(log["iteration"] // every)
-    return points.agg(iteration=("iteration", "first"), value=(value, "mean" if value == "loss" else "first"))
+def _mean_losses(log: pd.DataFrame, every: int) -> pd.DataFrame:
+    """One point for `every` iterations: the mean of their losses, at the first of them."""
+    parts = log["iteration"].to_numpy() // every
+    firsts = np.flatnonzero(np.diff(parts, prepend=-1))
+    means = np.add.reduceat(log["loss"].to_numpy(), firsts) / np.diff(firsts, append=len(parts))
+    return pd.DataFrame({"iteration": log["iteration"].to_numpy()[firsts], "value": means})
+
+
+def _turning_rates(log: pd.DataFrame, every: int) -> pd.DataFrame:
+    """The learning rate of each part of `every` iterations, without points amid equal ones: the line is the same."""
+    parts = log["iteration"].to_numpy() // every
+    points = log[["iteration", "lr"]].iloc[np.flatnonzero(np.diff(parts, prepend=-1))]
+    rates = points["lr"].to_numpy()
+    turns = np.concatenate([[True], rates[1:-1] != rates[:-2], [True]])[: len(rates)]
+    turns[:-1] |= rates[:-1] != rates[1:]
+    return points[turns].rename(columns={"lr": "value"})
 
 
 def _iterations_per_point(results: StudyResults) -> int:
@@ -23,7 +36,7 @@ def _iterations_per_point(results: StudyResults) -> int:
 
 def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple[float, float]) -> tuple[Panel, ...]:
     """One panel per framework with a line per run, as wide as `widths` for the first and for the last variant."""
-    panels = []
+    panels, thinned = [], _mean_losses if value == "loss" else _turning_rates
     every, labels = _iterations_per_point(results), results.labels
     step = (widths[1] - widths[0]) / max(1, len(labels) - 1)
     width_scale = alt.Scale(
@@ -31,7 +44,7 @@ def _training_curves(results: StudyResults, value: str, axis: str, widths: tuple
     )
     for title, detectors in results.panels():
         logs = [
-            _thinned(record.log, value, every).assign(label=detector.label, seed=record.run.seed)
+            thinned(record.log, every).assign(label=detector.label, seed=record.run.seed)
             for detector in detectors
             for record in detector.runs
             if len(record.log)

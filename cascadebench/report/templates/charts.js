@@ -71,7 +71,7 @@
     }
   }
 
-  const drawAll = () => Promise.all(places.map(draw));
+  const drawAll = () => Promise.all(places.map(draw)).then(() => undefined);
   window.drawAllCharts = drawAll; // for programs that read the page: nothing is left for later
 
   function save(name, address) {

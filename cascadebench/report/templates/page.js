@@ -20,7 +20,20 @@
     }
   }
 
-  choice.closest("label").hidden = false;
+  // A table that is wider than a sheet is printed smaller, so that no column is cut off.
+  const SHEET = 700; // CSS pixels between the margins of A4
+  const PRINTED = 2 / 3; // size of a table's text on paper, of that on the screen
+  function fitTables() {
+    const tables = [...document.querySelectorAll("table")];
+    for (const table of tables) table.style.width = "min-content";
+    const widths = tables.map((table) => table.offsetWidth * PRINTED);
+    tables.forEach((table, place) => {
+      table.style.width = "";
+      table.style.setProperty("--print-zoom", Math.min(1, SHEET / widths[place]));
+    });
+  }
+
+  for (const one of [choice.closest("label"), document.querySelector(".hint")]) one.hidden = false;
   choice.addEventListener("change", colour);
   dark.addEventListener("change", colour);
   window.addEventListener("hashchange", unfold);
@@ -29,6 +42,7 @@
   window.addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open])")];
     for (const one of opened) one.open = true;
+    fitTables();
   });
   window.addEventListener("afterprint", () => {
     for (const one of opened) one.open = false;

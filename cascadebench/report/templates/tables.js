@@ -74,11 +74,11 @@
   // The filter.
 
   function addFilter(table, tools) {
-    const label = element("label", {}, "Filter rows ");
+    const label = element("label", {}, "Filter rows");
     const input = element("input", { type: "search", autocomplete: "off", spellcheck: "false" });
     const count = element("span", { role: "status" });
     label.append(input);
-    tools.prepend(label, count);
+    tools.append(label, count);
     const rows = [...table.tBodies].flatMap(bodyRows);
     const texts = new Map();
     input.addEventListener("input", () => {
