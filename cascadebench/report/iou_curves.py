@@ -37,7 +37,8 @@ def _curves(
     line = base.mark_line().encode(y=y, strokeDash=encodings.dash)
     layers = [line, base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=encodings.shape)]
     if (data["seeds"] > 1).any() or data["interval"].any():
-        layers.insert(0, base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=value), y2="high:Q"))
+        banded = base.transform_filter("isValid(datum.low)")
+        layers.insert(0, banded.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", title=value), y2="high:Q"))
     if zero:
         layers.insert(0, alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q"))
     return alt.layer(*layers).add_params(seed)

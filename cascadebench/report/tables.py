@@ -186,9 +186,8 @@ def training_table(results: StudyResults) -> Table:
             share = max(1, len(losses) // 20)
             iterations = f"{last['iteration'] + 1:.0f} of {record.run.protocol.schedule.iterations}"
             ends = [number_cell(part.mean(), digits=3) for part in (losses.head(share), losses.tail(share))]
-            done = Cell(iterations, value=float(last["iteration"] + 1))
             rate = Cell(plain(last["lr"]), value=float(last["lr"]))
-            rows.append(Row(_run_name(record), (done, *ends, rate)))
+            rows.append(Row(_run_name(record), (Cell(iterations), *ends, rate)))
         groups.append(Group(title, tuple(rows)))
     titles = ("Iterations", "First loss", "Last loss", "Last learning rate")
     caption = "The total loss as mean over the first and over the last 5 % of the logged iterations."

@@ -54,8 +54,8 @@ def numbers(texts: list[str]) -> list[float]:
 
 def test_a_column_sorts_both_ways_within_its_groups_and_goes_back(page: Page) -> None:
     before = column(page, "headline", 1)
-    button = page.locator("#headline").get_by_role("button", name="AP", exact=True)
-    head = page.locator("#headline thead tr").first.locator("+ tr th").first
+    head = page.locator("#headline thead tr").nth(1).locator("th").first
+    button = head.get_by_role("button")
     orders = []
     for order in ("descending", "ascending", None):
         button.focus()
@@ -156,9 +156,10 @@ def test_the_curves_of_one_seed_can_be_chosen_by_keyboard(page: Page) -> None:
     figure.scroll_into_view_if_needed()
     page.locator("[data-chart='gaps-by-iou-1'] svg").wait_for()
     means = paths(page, "gaps-by-iou-1")
-    figure.get_by_label("Seed").focus()
+    seed = figure.get_by_role("combobox", name="Seed")
+    seed.focus()
     page.keyboard.press("ArrowDown")
-    assert figure.get_by_label("Seed").input_value() == "0"
+    assert seed.input_value() == "0"
     page.evaluate("drawAllCharts()")
     alone = paths(page, "gaps-by-iou-1")
     assert len(alone) == len(means) == 1
@@ -173,15 +174,15 @@ def test_frameworks_and_backbones_can_be_chosen(page: Page) -> None:
     figure = page.locator("#gaps-by-iou")
     shown = lambda: [one for one in figure.locator("[data-chart]").all() if one.is_visible()]  # noqa: E731
     assert len(shown()) == 8
-    figure.get_by_label("Detectron2").focus()
+    figure.get_by_role("checkbox", name="Detectron2", exact=True).focus()
     page.keyboard.press("Space")
     assert len(shown()) == 4
-    figure.get_by_label("resnet18_narrow").uncheck()
+    figure.get_by_role("checkbox", name="resnet18_narrow", exact=True).uncheck()
     assert len(shown()) == 2
     assert all("resnet18" in one.get_attribute("data-shows") for one in shown())
-    figure.get_by_label("MMDetection").uncheck()
+    figure.get_by_role("checkbox", name="MMDetection", exact=True).uncheck()
     assert figure.get_by_text("Nothing is chosen").is_visible()
-    figure.get_by_label("Detectron2").check()
+    figure.get_by_role("checkbox", name="Detectron2", exact=True).check()
     page.evaluate("drawAllCharts()")
     assert all(one.locator("svg").count() == 1 for one in shown())
 

@@ -32,7 +32,7 @@
   function sortKey(cell, isNumber) {
     const text = mainText(cell) || notesOf(cell).map((note) => note.textContent).join(" ");
     if (!isNumber) return text === DASH ? "" : text;
-    const value = Number(exact(cell, text, true) || NaN);
+    const value = Number.parseFloat(exact(cell, text, true));
     return Number.isNaN(value) ? null : value;
   }
 
