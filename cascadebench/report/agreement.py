@@ -9,9 +9,10 @@ import pandas as pd
 
 from cascadebench.evaluation.gaps import framework_gap
 from cascadebench.report.cells import Cell, Column, Group, Line, Row, Spread, Table, points, signed_points
-from cascadebench.report.charts import Figure, iou_axis, panel
+from cascadebench.report.charts import Figure, panel
 from cascadebench.report.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
 from cascadebench.report.intervals import Ends, Key, from_to, interval_of, known_intervals
+from cascadebench.report.iou_curves import iou_axis
 
 
 @dataclass(frozen=True)

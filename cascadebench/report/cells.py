@@ -1,6 +1,7 @@
 """Tables ready to print: their parts, and how values and differences are written."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,19 +15,30 @@ Tone = Literal["", "muted", "up", "down", "bad", "differs"]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a cell; the template gives every tone a look."""
+    """One line of a cell; the template gives every tone a look.
+
+    Attributes
+    ----------
+    name : str
+        What the line says, for a downloaded table; empty where the text says it.
+    value : float or None
+        The number that `text` rounds, in the same unit.
+    """
 
     text: str
     tone: Tone = ""
+    name: str = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its value, and smaller lines under it."""
+    """A cell: its text, smaller lines under it, and the number that the text rounds, in the same unit."""
 
     text: str
     notes: tuple[Line, ...] = ()
     tone: Tone = ""
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,10 @@ class Group:
     rows: tuple[Row, ...]
 
 
+LONG_TABLE, MANY_ROWS = 60, 30
+"""Rows from which a table is folded away until it is asked for, and from which its rows can be filtered."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table. `columns` starts with the column of the row headers."""
@@ -71,9 +87,29 @@ class Table:
         return spans if any(title for title, _ in spans) else []
 
     @property
+    def row_count(self) -> int:
+        """Number of rows in all groups."""
+        return sum(len(group.rows) for group in self.groups)
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to print."""
-        return not any(group.rows for group in self.groups)
+        return self.row_count == 0
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is too long to stand open among the others."""
+        return self.row_count > LONG_TABLE
+
+    @property
+    def brief(self) -> str:
+        """What it holds in a few words: how its caption begins."""
+        return re.split(r"[,:;.](?: |$)", self.caption)[0]
+
+    @property
+    def filtered(self) -> bool:
+        """Whether its rows can be filtered."""
+        return self.row_count > MANY_ROWS
 
 
 @dataclass(frozen=True)
@@ -103,6 +139,10 @@ class Spread:
             return ""
         return f"{number(min(self.values), scale, digits)}…{number(max(self.values), scale, digits)}"
 
+    def range_line(self, scale: float, digits: int) -> Line:
+        """The same as a line under the mean."""
+        return Line(self.range(scale, digits), "muted", "range of the seeds")
+
 
 def number(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     """Write a number with a true minus sign; an absent one is a dash."""
@@ -112,6 +152,18 @@ def number(value: float | None, scale: float = 1.0, digits: int = 1) -> str:
     return text.replace("-", MINUS) if float(f"{value * scale:.{digits}f}") else text.lstrip("-")
 
 
+def scaled(value: float | None, scale: float = 1.0) -> float | None:
+    """The number behind a printed one, without the digits that only binary arithmetic adds."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value * scale:.10g}")
+
+
+def number_cell(value: float | None, scale: float = 1.0, digits: int = 1, notes: tuple[Line, ...] = ()) -> Cell:
+    """A cell with a number, which it keeps unrounded beside its text."""
+    return Cell(number(value, scale, digits), notes, value=scaled(value, scale))
+
+
 def points(value: float | None) -> str:
     """Write an AP between 0 and 1 as the field prints it: times 100, one decimal."""
     return number(value, 100, 1)
@@ -119,10 +171,10 @@ def points(value: float | None) -> str:
 
 def signed_points(value: float | None) -> Line:
     """Write a difference of AP with its sign; the tone follows what is printed."""
-    text = points(value)
+    text, name, exact = points(value), "difference to the baseline", scaled(value, 100)
     if value is None or text in (ABSENT, "0.0"):
-        return Line("" if text == ABSENT else "±0.0", "muted")
-    return Line(text, "down") if value < 0 else Line(f"+{text}", "up")
+        return Line("" if text == ABSENT else "±0.0", "muted", name, exact)
+    return Line(text, "down", name, exact) if value < 0 else Line(f"+{text}", "up", name, exact)
 
 
 def score_cell(by_seed: Mapping[int, float], baseline: Mapping[int, float] | None = None) -> Cell:
@@ -134,10 +186,10 @@ def score_cell(by_seed: Mapping[int, float], baseline: Mapping[int, float] | Non
         The baseline's values; None for the baseline itself.
     """
     spread = Spread.of(by_seed)
-    notes = [Line(spread.range(100, 1), "muted")]
+    notes = [spread.range_line(100, 1)]
     if baseline is not None:
         notes.append(signed_points(Spread.of_differences(by_seed, baseline).mean))
-    return Cell(points(spread.mean), tuple(line for line in notes if line.text))
+    return number_cell(spread.mean, 100, 1, tuple(line for line in notes if line.text))
 
 
 def plain(value: Any) -> str:

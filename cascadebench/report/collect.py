@@ -89,6 +89,11 @@ class RunRecord:
     log: pd.DataFrame
     diagnostics: RunDiagnostics | None
 
+    @cached_property
+    def id(self) -> str:
+        """The run's id; it is a checksum, which is not to be computed for every cell of the page."""
+        return self.run.id
+
     @property
     def title(self) -> str:
         """The run in words: label, framework and seed."""
@@ -141,7 +146,7 @@ class Detector:
         key : str or float
             Values of the further keys.
         """
-        found = {record.run.seed: rows.get((record.run.id, *key), {}).get(column) for record in self.runs}
+        found = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
         return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
 
 

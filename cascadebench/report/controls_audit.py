@@ -25,7 +25,7 @@ def audit_tables(results: StudyResults) -> list[Table]:
     """A table for every kind of finding that the audit has."""
     if results.audit is None:
         return []
-    titles = {record.run.id: record.title for record in results.runs} | {"protocol": "the protocol"}
+    titles = {record.id: record.title for record in results.runs} | {"protocol": "the protocol"}
     tables = []
     for kind, name, caption, reason in TABLES:
         rows = tuple(_row(group, titles) for group in grouped(results.audit.of_kind(kind)))

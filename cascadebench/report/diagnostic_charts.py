@@ -8,8 +8,9 @@ import pandas as pd
 from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.diagnostics.stage_statistics import target_edges
 from cascadebench.report import diagnostic_values as values
-from cascadebench.report.charts import Encodings, Figure, Panel, iou_axis, panel
+from cascadebench.report.charts import Encodings, Figure, Panel, panel
 from cascadebench.report.collect import StudyResults
+from cascadebench.report.iou_curves import iou_axis
 
 STAGES = ["proposals", *(f"stage {stage}" for stage in range(1, 5))]
 """Labels of lines that stand for stages; the grey of the first is left to proposals."""

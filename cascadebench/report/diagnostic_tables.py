@@ -9,7 +9,7 @@ from cascadebench.diagnostics.recall import LIMITS
 from cascadebench.diagnostics.stage_statistics import TARGETS
 from cascadebench.evaluation.ap_table import IOUS
 from cascadebench.report import diagnostic_values as values
-from cascadebench.report.cells import Cell, Column, Group, Line, Row, Table, number, points
+from cascadebench.report.cells import Cell, Column, Group, Line, Row, Table, number, number_cell
 from cascadebench.report.collect import Detector, StudyResults
 from cascadebench.report.diagnostic_values import Of
 from cascadebench.stages import stage_settings
@@ -22,7 +22,7 @@ def _groups(found: Of, rows: Callable[[Detector, pd.DataFrame], Iterator[Row]]) 
 
 
 def _text(value: float | None, scale: float = 1.0, digits: int = 1) -> Cell:
-    return Cell(number(None if value is None else float(value), scale, digits))
+    return number_cell(None if value is None else float(value), scale, digits)
 
 
 def stage_table(results: StudyResults) -> Table:
@@ -38,7 +38,8 @@ def stage_table(results: StudyResults) -> Table:
             cells += [_text(row[f"{target}_mean"], digits=3) for target in TARGETS]
             stds = settings[min(row["stage"], len(settings)) - 1].target_stds
             for target, std in zip(TARGETS, stds, strict=True):
-                cells.append(Cell(number(row[f"{target}_std"], digits=3), (Line(f"÷ {std:.3f}", "muted"),)))
+                divisor = Line(f"÷ {std:.3f}", "muted", "divided by", std)
+                cells.append(number_cell(row[f"{target}_std"], digits=3, notes=(divisor,)))
             yield Row(Cell(f"stage {row['stage']}", (Line(f"IoU {row['iou_threshold']:g}", "muted"),)), tuple(cells))
 
     columns = [Column("Stage", kind="text"), Column("RoIs", group="per image"), Column("Positives", group="per image")]
@@ -101,7 +102,7 @@ def recall_table(results: StudyResults) -> Table:
     def rows(_: Detector, table: pd.DataFrame) -> Iterator[Row]:
         for stage, row in table.iterrows():
             head = Cell(f"after stage {stage}" if stage else "proposals")
-            yield Row(head, tuple(Cell(points(value)) for value in row))
+            yield Row(head, tuple(_text(value, 100) for value in row))
 
     columns = [Column("Boxes", kind="text"), *(Column("AR", str(limit), "boxes per image") for limit in LIMITS)]
     columns += [Column("AR", size, "by object size, 1000 boxes") for size in "SML"]
@@ -115,7 +116,7 @@ def recall_table(results: StudyResults) -> Table:
 
 def _ap_cells(row: pd.Series) -> tuple[Cell, ...]:
     by_iou = row[list(IOUS)].astype(float)
-    return tuple(Cell(points(value)) for value in (by_iou.mean(skipna=False), *by_iou))
+    return tuple(_text(value, 100) for value in (by_iou.mean(skipna=False), *by_iou))
 
 
 def quality_table(results: StudyResults) -> Table:
@@ -176,12 +177,11 @@ def error_table(results: StudyResults) -> Table:
         for label, part in table.groupby("test_stage", sort=False):
             by_kind = part.set_index("kind")
             notes = (Line("headline", "muted"),) if label == detector.headline else ()
-            cells = [Cell(points(float(part["ap50"].iloc[0])))]
+            cells = [_text(part["ap50"].iloc[0], 100)]
             for kind in KINDS:
                 row = by_kind.loc[kind]
-                cells.append(
-                    Cell(points(float(row["cost"])), (Line(f"{number(row['count'], digits=0)} times", "muted"),))
-                )
+                times = Line(f"{number(row['count'], digits=0)} times", "muted", "times", float(row["count"]))
+                cells.append(number_cell(float(row["cost"]), 100, notes=(times,)))
             yield Row(Cell(label, notes), tuple(cells))
 
     columns = [Column("Test stage", kind="text"), Column("AP", "50")]

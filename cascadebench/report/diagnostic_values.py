@@ -83,7 +83,7 @@ def _cell(label: str) -> QualityStage | None:
 
 def other_proposals(results: StudyResults) -> Of:
     """AP with its own proposals first, then with others: index name, a column for every IoU threshold."""
-    ap, records = results.rows("ap", "test_stage"), {record.run.id: record for record in results.runs}
+    ap, records = results.rows("ap", "test_stage"), {record.id: record for record in results.runs}
     for title, detector in results.titled_detectors():
         rows, groups = {}, {}
         for name, tables in names_of_proposals(detector.diagnostics):

@@ -34,7 +34,7 @@ def _curves(results: StudyResults) -> Curves:
 def _gaps(record: RunRecord, baseline: RunRecord | None) -> list[Gap]:
     first, other = (
         one and SimpleNamespace(
-            run=one.run.id,
+            run=one.id,
             stages=one.run.variant.stages,
             classifiers=one.run.variant.classifiers,
             headline=one.run.variant.headline,

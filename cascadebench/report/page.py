@@ -22,17 +22,20 @@ from cascadebench.report import (
     diagnostics,
     example_views,
     gap_ranges,
+    iou_curves,
     provenance,
     published,
     settings,
     stage_matrix,
     summary,
     tables,
+    training_charts,
 )
 from cascadebench.report.collect import StudyResults, collect
 from cascadebench.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = ("page.js", "tables.js", "charts.js")
 
 # Sections in their order, each a template of its id's name under sections/, with its name in the contents.
 SECTIONS = {
@@ -104,10 +107,10 @@ def _context(results: StudyResults) -> dict[str, Any]:
     parts, absent = diagnostics.parts(results)
     drawn = [block for part in parts for block in part.blocks if isinstance(block, charts.Figure)]
     figures = (
-        charts.ap_figure(results),
-        charts.gap_figure(results),
-        charts.loss_figure(results),
-        charts.learning_rate_figure(results),
+        iou_curves.ap_figure(results),
+        iou_curves.gap_figure(results),
+        training_charts.loss_figure(results),
+        training_charts.learning_rate_figure(results),
         agreement.agreement_figure(results),
         stage_matrix.stage_matrix_figure(results),
         cost_charts.cost_figure(results),
@@ -133,7 +136,6 @@ def _context(results: StudyResults) -> dict[str, Any]:
     )
     return {
         "sections": _sections(results),
-        "sections": [section for section in SECTIONS.items() if section[0] != "agreement" or not alone],
         "study": results.study,
         "results": results,
         "summary": summary,
@@ -166,13 +168,12 @@ def render(results: StudyResults) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
-    vega, drawing = _vega(), (TEMPLATES / "charts.js").read_text(encoding="utf-8")
+    scripts = [_vega(), *((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)]
     return environment.get_template("report.html.jinja").render(
         _context(results),
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        vega=Markup(vega),
-        drawing=Markup(drawing),
-        policy=_content_security_policy(vega, drawing),
+        scripts=[Markup(script) for script in scripts],
+        policy=_content_security_policy(*scripts),
     )
 
 

@@ -104,7 +104,7 @@ def learning_rate_check(results: StudyResults) -> str | None:
     logged = [record for record in results.runs if len(record.log)]
     if not logged:
         return None
-    wrong = [record.run.id for record in logged if not _follows_protocol(record)]
+    wrong = [record.id for record in logged if not _follows_protocol(record)]
     if wrong:
         return f"In {len(wrong)} of {len(logged)} runs a logged learning rate is not the protocol's: {listing(wrong)}."
     return f"In all {len(logged)} logged runs the learning rate equals the protocol's at every logged iteration."
@@ -121,7 +121,7 @@ def training_order_check(results: StudyResults) -> str | None:
     for record in results.runs:
         digest = record.files["trained"].get("training_order_sha256")
         if digest:
-            orders.setdefault(record.run.seed, {}).setdefault(str(digest), []).append(record.run.id)
+            orders.setdefault(record.run.seed, {}).setdefault(str(digest), []).append(record.id)
     if not any(sum(map(len, digests.values())) > 1 for digests in orders.values()):
         return None
     if all(len(digests) == 1 for digests in orders.values()):

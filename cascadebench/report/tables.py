@@ -14,7 +14,7 @@ from cascadebench.report.cells import (
     Row,
     Spread,
     Table,
-    number,
+    number_cell,
     plain,
     points,
     score_cell,
@@ -34,7 +34,7 @@ def _name(results: StudyResults, detector: Detector) -> Cell:
     if detector.framework == FRAMEWORK:
         stage += f", {NOT_CONTROLLED}"
     notes = [Line(stage, "muted")]
-    evaluated = sum((record.run.id,) in results.headline_rows for record in detector.runs)
+    evaluated = sum((record.id,) in results.headline_rows for record in detector.runs)
     if len(detector.runs) > 1:
         notes.append(Line(f"mean of {evaluated} of {len(detector.runs)} seeds", "muted"))
     if detector.failed:
@@ -131,7 +131,7 @@ def stage_table(results: StudyResults) -> Table:
     groups = []
     for title, detectors in results.panels_with_imported():
         for detector in detectors:
-            runs = {record.run.id for record in detector.runs}
+            runs = {record.id for record in detector.runs}
             found = {stage for run, stage in scores if run in runs}
             expected = [stage.label for stage in detector.runs[0].run.variant.test_stages]
             stages = [stage for stage in expected if stage in found] + sorted(found - set(expected))
@@ -159,7 +159,7 @@ def gap_table(results: StudyResults) -> Table:
     for title, detectors in results.panels():
         rows = []
         for detector in detectors:
-            runs = {record.run.id for record in detector.runs}
+            runs = {record.id for record in detector.runs}
             for gap in dict.fromkeys(gap for run, gap, _ in rows_of_gaps if run in runs):
                 spreads = [Spread.of(detector.by_seed(rows_of_gaps, "gap_ap", gap, p)) for p in IOU_PERCENTS]
                 head = Cell(gap.replace(" - ", " − "), (Line(detector.label, "muted"),))
@@ -171,8 +171,8 @@ def gap_table(results: StudyResults) -> Table:
 
 
 def _gap_cell(spread: Spread) -> Cell:
-    ends = spread.range(100, 1)
-    return Cell(signed_points(spread.mean).text or points(None), (Line(ends, "muted"),) if ends else ())
+    mean, ends = signed_points(spread.mean), spread.range_line(100, 1)
+    return Cell(mean.text or points(None), (ends,) if ends.text else (), value=mean.value)
 
 
 _PER_CATEGORY = ("AP", "AP50", "AP75")
@@ -221,8 +221,9 @@ def training_table(results: StudyResults) -> Table:
             losses, last = record.log["loss"], record.log.iloc[-1]
             share = max(1, len(losses) // 20)
             iterations = f"{last['iteration'] + 1:.0f} of {record.run.protocol.schedule.iterations}"
-            ends = [number(part.mean(), digits=3) for part in (losses.head(share), losses.tail(share))]
-            rows.append(Row(_run_name(record), tuple(Cell(text) for text in (iterations, *ends, plain(last["lr"])))))
+            ends = [number_cell(part.mean(), digits=3) for part in (losses.head(share), losses.tail(share))]
+            rate = Cell(plain(last["lr"]), value=float(last["lr"]))
+            rows.append(Row(_run_name(record), (Cell(iterations), *ends, rate)))
         groups.append(Group(title, tuple(rows)))
     titles = ("Iterations", "First loss", "Last loss", "Last learning rate")
     caption = "The total loss as mean over the first and over the last 5 % of the logged iterations."
@@ -250,7 +251,7 @@ def cost_table(results: StudyResults) -> Table:
         for detector in detectors:
             reference = _reference(results, detector, detectors)
             cells = [_cost_cell(detector, reference, costs, name, *how) for name, _, *how in _COSTS]
-            devices = dict.fromkeys(costs.get((record.run.id,), {}).get("train_device") for record in detector.runs)
+            devices = dict.fromkeys(costs.get((record.id,), {}).get("train_device") for record in detector.runs)
             cells.append(Cell(", ".join(device for device in devices if device) or points(None)))
             rows.append(Row(Cell(detector.label), tuple(cells)))
         groups.append(Group(title, tuple(rows)))
@@ -265,10 +266,11 @@ def _cost_cell(
 ) -> Cell:
     ours = Spread.of(detector.by_seed(costs, name))
     theirs = Spread.of(reference.by_seed(costs, name)) if reference else Spread(())
-    notes = [Line(ours.range(scale, digits), "muted")]
+    notes = [ours.range_line(scale, digits)]
     if ours.mean and theirs.mean:
-        notes.append(Line(f"×{ours.mean / theirs.mean:.2f}", "muted"))
-    return Cell(number(ours.mean, scale, digits), tuple(line for line in notes if line.text))
+        ratio = ours.mean / theirs.mean
+        notes.append(Line(f"×{ratio:.2f}", "muted", "ratio to the baseline", ratio))
+    return number_cell(ours.mean, scale, digits, tuple(line for line in notes if line.text))
 
 
 def run_table(results: StudyResults) -> Table:
@@ -278,7 +280,7 @@ def run_table(results: StudyResults) -> Table:
         rows = []
         for record in (record for detector in detectors for record in detector.runs):
             state = Cell(record.state, tone="bad" if record.state == "failed" else "")
-            rows.append(Row(_run_name(record), (state, Cell(record.detail), Cell(record.run.id))))
+            rows.append(Row(_run_name(record), (state, Cell(record.detail), Cell(record.id))))
         groups.append(Group(title, tuple(rows)))
     columns = (
         Column("Run", kind="text"),

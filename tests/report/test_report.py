@@ -11,6 +11,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import vl_convert
 import yaml
@@ -21,6 +22,7 @@ from cascadebench.controls.audit import Audit, Finding
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
+from cascadebench.report.page import SCRIPTS
 from cascadebench.study import Study, load_study
 
 AP_NAMES = [f"AP{percent}" for percent in range(50, 100, 5)]
@@ -447,7 +449,7 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     variants = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn", "label": HOSTILE}]
     study = variant_of_tiny(tmp_path, title=HOSTILE, description="<img src=x onerror=alert(1)>", variants=variants)
     page = report_on(study, write_results(tmp_path, study, failed=(study.run_ids[-1],)), tmp_path)
-    assert len(page.executed) == 2
+    assert len(page.executed) == 1 + len(SCRIPTS)
     assert "alert(1)" not in "".join(page.executed)
     assert not {tag for tag, _ in page.tags} & {"img", "b"}
     assert page.row("headline", HOSTILE)[0].startswith(HOSTILE)
@@ -504,7 +506,10 @@ def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
     assert "mean of 2 of 3 seeds" in row[0]
     assert row[2] == f"{sum(values) / 2:.1f}|{min(values):.1f}…{max(values):.1f}|{difference:+.1f}".replace("-", "−")
     points = next(iter(page.data("chart-specifications")["ap-by-iou-1"]["datasets"].values()))
-    assert {(p["label"], p["seeds"]) for p in points} == {("Faster R-CNN FPN", 3), ("Cascade R-CNN", 2)}
+    means = {(p["label"], p["seeds"]) for p in points if p["seed"] == "all"}
+    assert means == {("Faster R-CNN FPN", 3), ("Cascade R-CNN", 2)}
+    alone = {p["seed"]: p["value"] for p in points if p["label"] == "Cascade R-CNN" and p["iou"] == 0.5}
+    assert {"0": round(values[0], 3), "1": round(values[1], 3)} == {s: v for s, v in alone.items() if s != "all"}
 
 
 def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, complete: Path, tmp_path: Path) -> None:
@@ -555,7 +560,33 @@ def test_long_logs_are_thinned(tmp_path: Path) -> None:
     page = report_on(study, write_results(tmp_path, study), tmp_path)
     for name in ("training-loss-1", "training-lr-1"):
         points = next(iter(page.data("chart-specifications")[name]["datasets"].values()))
-        assert len(points) == 2 * 200
+        assert len(points) == 2 * 200 if name == "training-loss-1" else len(points) < 2 * 50
+
+
+def test_thinned_learning_rates_draw_the_same_line(tmp_path: Path) -> None:
+    study = variant_of_tiny(tmp_path, protocol_override={"schedule": {"iterations": 150, "steps": [90, 120]}})
+    page = report_on(study, write_results(tmp_path, study), tmp_path)
+    points = next(iter(page.data("chart-specifications")["training-lr-1"]["datasets"].values()))
+    drawn = [(point["iteration"], point["value"]) for point in points if point["label"] == "Cascade R-CNN"]
+    assert len(drawn) < 100
+    run = study.runs[0].run
+    expected = [run.learning_rate(iteration) for iteration in range(150)]
+    assert np.interp(range(150), *zip(*drawn, strict=True)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_numbers_are_kept_unrounded(page: Page, complete: Path) -> None:
+    with (complete / "studies" / "tiny" / "ap.csv").open(encoding="utf-8") as stream:
+        row = next(row for row in csv.DictReader(stream) if row["headline"] == "True")
+    kept = [attributes["data-value"] for tag, attributes in page.tags if tag == "td" and "data-value" in attributes]
+    assert float(kept[0]) == pytest.approx(100 * float(row["AP"]), abs=1e-9)
+
+
+def test_long_tables_are_folded_away(page: Page, tmp_path: Path) -> None:
+    assert "State of every run of the study" in page.text
+    assert "rows: State of every run of the study" not in page.text
+    study = variant_of_tiny(tmp_path, seeds=list(range(16)))
+    long = report_on(study, write_results(tmp_path, study), tmp_path)
+    assert "Table of 64 rows: State of every run of the study" in long.text
 
 
 def test_equal_results_give_equal_bytes(study: Study, complete: Path, page: Page, tmp_path: Path) -> None:

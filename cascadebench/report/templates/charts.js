@@ -1,39 +1,139 @@
-// Draws every chart from its specification, in the colour scheme of the reader's system.
+// Draws a chart when it comes near the screen, in the page's colours, and saves it; changes what a figure shows.
 (() => {
   "use strict";
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const specifications = read("chart-specifications");
   const themes = read("chart-themes");
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const drawn = new Map();
+  const places = [...document.querySelectorAll("[data-chart]")];
+  const drawn = new Map(); // place -> promise of what is drawn there, as Vega-Embed returns it
+  let printing = false;
 
-  async function draw(place) {
-    const scheme = dark.matches ? "dark" : "light";
-    drawn.get(place)?.finalize();
-    const result = await vegaEmbed(place, specifications[place.dataset.chart], {
-      config: themes[scheme],
-      renderer: "svg",
-      ast: true, // an interpreter instead of new Function(): the page's policy allows no evaluated code
-      actions: { export: true, source: false, compiled: false, editor: false },
-      downloadFileName: place.dataset.chart,
-    });
-    place.dataset.scheme = scheme;
-    const menu = place.querySelector("summary");
-    menu?.setAttribute("aria-label", "Save this chart as SVG or PNG");
-    menu?.setAttribute("title", "Save this chart as SVG or PNG");
-    drawn.set(place, result);
+  // Paper is white whatever the screen is.
+  const scheme = () => (printing ? "light" : document.documentElement.dataset.scheme);
+  const seedOf = (place) => place.closest("figure").querySelector("select[name=seed]")?.value;
+
+  // A specification under the seed that is chosen: its parameter "seed" gets another value.
+  function specificationOf(place) {
+    const specification = specifications[place.dataset.chart];
+    const seed = seedOf(place);
+    if (seed === undefined) return specification;
+    const params = specification.params.map((one) => (one.name === "seed" ? { ...one, value: seed } : one));
+    return { ...specification, params };
   }
 
-  async function drawAll() {
-    for (const place of document.querySelectorAll("[data-chart]")) {
-      try {
-        await draw(place);
-      } catch (error) {
-        place.textContent = `This chart could not be drawn (${error.message}). The tables hold the same values.`;
-      }
+  async function embed(place, earlier) {
+    const drawing = place.querySelector(".drawing");
+    try {
+      (await earlier)?.finalize();
+      const target = drawing.firstElementChild ?? drawing.appendChild(document.createElement("div"));
+      const result = await vegaEmbed(target, specificationOf(place), {
+        config: themes[scheme()],
+        renderer: "svg",
+        ast: true, // an interpreter instead of new Function(): the page's policy allows no evaluated code
+        actions: false,
+        tooltip: { theme: scheme() },
+      });
+      drawing.style.minHeight = "";
+      place.dataset.drawn = scheme();
+      return result;
+    } catch (error) {
+      drawing.textContent = `This chart could not be drawn (${error.message}). The tables hold the same values.`;
+      return undefined;
     }
   }
 
-  dark.addEventListener("change", drawAll);
-  drawAll();
+  // Draws what is not yet drawn as it should be; a chart that is not shown has no width to be drawn in.
+  function draw(place) {
+    const state = JSON.stringify([scheme(), seedOf(place)]);
+    if (place.dataset.state !== state && place.clientWidth) {
+      place.dataset.state = state;
+      drawn.set(place, embed(place, drawn.get(place)));
+    }
+    return drawn.get(place);
+  }
+
+  // One after the other, so that the page answers between two charts.
+  let queue = Promise.resolve();
+  function enqueue(place) {
+    queue = queue.then(() => new Promise((resolve) => setTimeout(resolve))).then(() => draw(place));
+  }
+
+  const observer = new IntersectionObserver(
+    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => enqueue(entry.target)),
+    { rootMargin: "600px" },
+  );
+
+  // Observing anew reports every chart that is near, and so draws those that look different now.
+  function refresh(some) {
+    for (const place of some) {
+      observer.unobserve(place);
+      observer.observe(place);
+    }
+  }
+
+  const drawAll = () => Promise.all(places.map(draw)).then(() => undefined);
+  window.drawAllCharts = drawAll; // for programs that read the page: nothing is left for later
+
+  function save(name, address) {
+    const link = document.createElement("a");
+    link.href = address;
+    link.download = name;
+    link.click();
+  }
+
+  function table(place) {
+    const sets = Object.values(specifications[place.dataset.chart].datasets);
+    const rows = sets.reduce((most, rows) => (rows.length > most.length ? rows : most), []);
+    const names = [...new Set(rows.flatMap(Object.keys))];
+    return window.csv([names, ...rows.map((row) => names.map((name) => row[name] ?? ""))]);
+  }
+
+  const formats = {
+    SVG: async (view) => URL.createObjectURL(new Blob([await view.toSVG()], { type: "image/svg+xml" })),
+    PNG: async (view) => view.toImageURL("png", 2),
+    CSV: async (_, place) => URL.createObjectURL(new Blob([table(place)], { type: "text/csv" })),
+  };
+
+  for (const place of places) {
+    const tools = document.createElement("div");
+    tools.className = "tools";
+    for (const [format, address] of Object.entries(formats)) {
+      const button = tools.appendChild(document.createElement("button"));
+      button.type = "button";
+      button.textContent = format;
+      button.setAttribute("aria-label", `${format} of the chart ${specifications[place.dataset.chart].title}`);
+      button.addEventListener("click", async () => {
+        const { view } = await draw(place);
+        save(`${place.dataset.chart}.${format.toLowerCase()}`, await address(view, place));
+      });
+    }
+    place.append(tools);
+  }
+
+  // A panel is shown while everything that it shows is chosen.
+  for (const choices of document.querySelectorAll("figure .choices")) {
+    const figure = choices.closest("figure");
+    const panels = [...figure.querySelectorAll("[data-chart]")];
+    choices.hidden = false;
+    choices.addEventListener("change", () => {
+      const off = [...choices.querySelectorAll("input:not(:checked)")];
+      for (const place of panels) {
+        const shows = JSON.parse(place.dataset.shows);
+        place.hidden = off.some((input) => shows[input.name] === input.value);
+      }
+      figure.querySelector(".nothing").hidden = panels.some((place) => !place.hidden);
+      refresh(panels);
+    });
+  }
+
+  document.addEventListener("colours", () => refresh(places));
+  window.addEventListener("beforeprint", () => {
+    printing = true;
+    drawAll();
+  });
+  window.addEventListener("afterprint", () => {
+    printing = false;
+    refresh(places);
+  });
+  refresh(places);
 })();
