@@ -192,8 +192,8 @@ def ap_figure(results: StudyResults) -> Figure:
         for value in detector.by_seed(results.headline_rows, name).values()
     ]
     data, panels = _with_intervals(_over_seeds(rows), results, {}), []
-    encodings = Encodings(results.all_labels, data["label"])
     for title, part in data.groupby("panel", sort=False):
+        encodings = Encodings(results.all_labels, part["label"])
         description = f"{title}: AP times 100 at IoU thresholds from 0.50 to 0.95, one line per detector."
         chart = _curves(part, encodings, "AP × 100", _domain(data))
         panels.append(panel(f"ap-by-iou-{len(panels) + 1}", title, description, chart))

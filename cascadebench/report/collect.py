@@ -247,7 +247,7 @@ def _read_table(path: Path, name: str, missing: list[str]) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
         missing.append(f"{path.name} cannot be read: {error}.")
         table = pd.DataFrame()
-    absent = [column for column in ("run", *text, *numbers) if column not in table]
+    absent = [column for column in (*text, *numbers) if column not in table]
     if absent and len(table):
         missing.append(f"{path.name} has no column {', '.join(absent)}.")
     table = table.reindex(columns=[*text, *numbers])
