@@ -117,7 +117,7 @@ def compare(
     if as_json:
         print(json.dumps(comparison, indent=2, allow_nan=False))
     else:
-        print_comparison(comparison, Console())
+        print_comparison(comparison, detections, Console())
 
 
 @app.command("import")

@@ -9,6 +9,7 @@ from cascadebench.evidence.claims import ClaimsFile
 from cascadebench.evidence.published import PublishedFile
 from cascadebench.evidence.schedules import SchedulesFile
 from cascadebench.files import write_json
+from cascadebench.imported import ImportedFile
 from cascadebench.protocol import Protocol
 from cascadebench.run import Run
 from cascadebench.study import StudyFile
@@ -26,6 +27,7 @@ MODELS: dict[str, type[Configuration]] = {
     "published": PublishedFile,
     "claims": ClaimsFile,
     "schedules": SchedulesFile,
+    "imported": ImportedFile,
 }
 
 

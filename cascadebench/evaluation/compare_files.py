@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cascadebench.errors import InputError
@@ -40,9 +41,9 @@ def compare_files(
     Returns
     -------
     dict
-        ``resamples``, ``seed``, ``images``; ``AP`` over all thresholds and ``per_iou`` (with ``iou``) at each: ``a``,
-        ``b``, ``delta`` = b - a, ``low`` and ``high`` (95%, percentiles of the paired differences), ``p_greater``
-        (share of the resamples in which B is better, ties counted half).
+        ``resamples``, ``seed``, ``images``; ``AP`` over all thresholds and ``per_iou`` (with ``iou``) at each:
+        ``a``, ``b``, ``delta`` = b - a, ``low`` and ``high`` (95%, percentiles of the paired
+        differences), ``p_greater`` (share of the resamples in which B is better, ties counted half).
 
     Raises
     ------
@@ -98,10 +99,11 @@ def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def print_comparison(comparison: dict[str, Any], console: Console) -> None:
-    """Print what :func:`compare_files` found; fractions with three decimals."""
+def print_comparison(comparison: dict[str, Any], files: Sequence[Path], console: Console) -> None:
+    """Print what :func:`compare_files` found in two files; fractions with three decimals."""
     caption = (
-        f"95% intervals of B - A from {comparison['resamples']} paired resamples of {comparison['images']} images, "
+        f"A: {escape(str(files[0]))}, B: {escape(str(files[1]))}. 95% intervals of B - A from "
+        f"{comparison['resamples']} paired resamples of {comparison['images']} images, "
         f"seed {comparison['seed']}; p: share of the resamples in which B is better"
     )
     table = Table("IoU", box=SIMPLE, caption=caption)

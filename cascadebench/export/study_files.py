@@ -77,7 +77,8 @@ def study_files(study: Study, name: str, results: Path, report: Path, detections
     files += [ExportedFile(path, f"results/studies/{study.name}/{path.name}", f"Table of the study: {path.stem}")
               for path in found]  # fmt: skip
     expected = [name for name in TABLES if study.masks or name != "ap_masks"]
-    absent = [f"{name}.csv" for name in expected if not (tables / f"{name}.csv").is_file()]
+    expected = [*(f"{name}.csv" for name in expected), *["audit.json"] * bool(study.runs)]
+    absent = [name for name in expected if not (tables / name).is_file()]
     missing += [f"tables {', '.join(absent)}"] * bool(absent)
     for path, place, words in (
         (results / "datasets" / study.dataset.name / "lock.json", f"results/datasets/{study.dataset.name}/lock.json",

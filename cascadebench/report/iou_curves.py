@@ -123,8 +123,8 @@ def ap_figure(results: StudyResults) -> Figure:
         for seed, value in detector.by_seed(results.headline_rows, name).items()
     ]
     data, panels, shows = _with_intervals(_over_seeds(rows), results, {}), [], _shows(results)
-    encodings = Encodings(results.all_labels, data["label"])
     for title, part in data.groupby("panel", sort=False):
+        encodings = Encodings(results.all_labels, part["label"])
         description = f"{title}: AP times 100 at IoU thresholds from 0.50 to 0.95, one line per detector."
         chart = _curves(part, encodings, "AP × 100", [0, _domain(data)[1]])
         panels.append(panel(f"ap-by-iou-{len(panels) + 1}", title, description, chart, shows=shows[title]))

@@ -129,4 +129,5 @@ def test_the_command_prints_json_and_a_table(files, monkeypatch):
     assert json.loads(done.stdout) == compare(files)
     done = CliRunner().invoke(app, [*arguments, "--resamples", "50"])
     assert "50 paired resamples of 40 images, seed 0" in " ".join(done.stdout.split())
+    assert "A: a.json, B: b.json" in " ".join(done.stdout.split())
     assert "0.50:0.95" in done.stdout

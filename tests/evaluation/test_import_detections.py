@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.controls.audit import audit
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
@@ -109,9 +110,7 @@ def test_a_study_of_imports_alone_has_a_report(folder):
 def test_it_stands_beside_runs_and_is_no_part_of_their_audit(folder):
     bring([found(1)], about=About(title="Faster R-CNN FPN"))
     bring([found(1)], name="other")
-    content = yaml.safe_load(
-        (Path(load_study.__code__.co_filename).parents[1] / "config/studies/tiny.yaml").read_text()
-    )
+    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
     data = {"root": [str(folder)], "train": {"annotations": "truth.json", "images": "."}}
     card = yaml.safe_load(Path("three.yaml").read_text()) | {"data": data | {"val": data["train"]}}
     Path("three.yaml").write_text(yaml.safe_dump(card))
