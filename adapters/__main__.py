@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from adapters.arithmetic import arithmetic, set_arithmetic
 from adapters.contract import Adapter
 from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
@@ -183,8 +184,10 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
     """Device, hardware, peak memory and versions: what is recorded beside a result and is no part of it."""
+    hardware: dict[str, Any] = {"machine": platform.machine(), "system": platform.system()}
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
+        hardware |= arithmetic()
     else:
         name, peak = (
             f"CPU, {torch.get_num_threads()} thread(s)",
@@ -194,7 +197,7 @@ def circumstances(adapter: Adapter, device: torch.device) -> dict[str, Any]:
     return {
         "device": name,
         "peak_memory_mb": round(peak),
-        "hardware": {"machine": platform.machine(), "system": platform.system()},
+        "hardware": hardware,
         "versions": versions | adapter.versions(),
     }
 
@@ -229,12 +232,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def prepare_torch(arguments: argparse.Namespace) -> None:
-    """Threads, determinism, and the device of this process as ``arguments.device``."""
+    """Threads, arithmetic, and the device of this process as ``arguments.device``."""
     torch.set_num_threads(arguments.threads)
-    torch.backends.cudnn.benchmark = False
-    # On a GPU some operators have no deterministic form, or one that is many times slower (RoIAlign): the same run
-    # gives the same bytes on the CPU only.
-    torch.use_deterministic_algorithms(not arguments.gpus, warn_only=True)
+    set_arithmetic(deterministic=not arguments.gpus)
     if arguments.gpus > torch.cuda.device_count():
         raise InputError(
             f"--gpus {arguments.gpus}: torch sees {torch.cuda.device_count()}; `cascadebench doctor` says more"
