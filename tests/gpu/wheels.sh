@@ -5,12 +5,12 @@
 #   tests/gpu/wheels.sh [--out FOLDER] [--present FILE] [--limit MIB]
 #
 # --present FILE  `pip list` of the GPU machine: what it has stays out, whatever its version (summary.json names it)
-# --limit MIB     greatest size of a part, to carry the wheels in several goes (default 60)
+# --limit MIB     greatest size of a part, to carry the wheels in several goes (default 50)
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 python=${PYTHON:-python3.12}
 out=$project/build/gpu/wheels
-limit=60
+limit=50
 present=()
 while [ $# -gt 0 ]; do
     case $1 in

@@ -92,9 +92,7 @@ class MMDetectionSide:
         stages = all_test_stages(model.roi_head.regressors, model.roi_head.classifiers)
         entering = given or [found.bboxes for found in proposals]
         outputs = [
-            model.roi_head.run_stages(
-                tuple(level[i : i + 1] for level in features), boxes, images[i].shape[:2], stages
-            )
+            model.roi_head.run_stages(tuple(level[i : i + 1] for level in features), boxes, images[i].shape[:2], stages)
             for i, boxes in enumerate(entering)
         ]
         return Inference(
