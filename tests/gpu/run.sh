@@ -114,7 +114,8 @@ step_install() {
     # Its wheel is tagged for another Python (see detectron2.lock), so it is unpacked as it is.
     [ -z "$detectron2" ] || "$venv/bin/python" -m zipfile -e "$detectron2" "$site"
     echo "installed ${#found[@]} wheels${detectron2:+ and Detectron2}"
-    # With the first of several parts something is missing yet: the doctor says what, and the next call brings it.
+    # With the first of several parts something is missing yet, and the next call brings it.
+    "$venv/bin/python" "$project/tests/gpu/choose_wheels.py" missing "$project/requirements.lock"
     "$venv/bin/python" -m cascadebench doctor
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from choose_wheels import chosen, names_in, split
+from choose_wheels import chosen, missing, names_in, split
 from device_parity import proposals_compared
 from kill_and_resume import killed
 from study_for_gpu import scaled, write_study
@@ -57,6 +57,13 @@ def test_wheels_are_those_that_the_machine_lacks(tmp_path):
     assert not {"ruff", "playwright", "uv"} & names
     assert [pin for pin in everything if pin.startswith("numpy==")] == ["numpy==2.5.5"]  # the pin for Python 3.12
     assert set(everything) - set(lacking) == {"scipy==1.18.1", "pyyaml==6.0.3"}  # setuptools comes along all the same
+
+
+def test_what_is_not_installed_is_named(tmp_path):
+    (tmp_path / "lock").write_text(
+        "numpy==1.0\nNo.Such_thing==2.0\nruff==1\npyreadline3==3.5 ; sys_platform == 'win32'\n"
+    )
+    assert missing(tmp_path / "lock") == ["no-such-thing"]
 
 
 def test_wheels_are_divided_by_size(tmp_path):
