@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -76,12 +77,13 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
 
 def examine(run: Run, work: Path, data: Path, gpus: int, interval: int) -> dict[str, Any]:
     """Train a run three times, one of them in two pieces."""
-    folders = {name: work / "resume" / run.framework / name for name in ("through", "again", "killed")}
+    above = work / "resume" / run.framework
+    shutil.rmtree(above, ignore_errors=True)  # of a call that was stopped: what is left of it ran through no more
+    folders = {name: above / name for name in ("through", "again", "killed")}
     options = ("--gpus", str(gpus), "--checkpoint-interval", str(interval), "--log-interval", "1", "--workers", "1")
     commands = {name: training_command(run, folder, data, *options) for name, folder in folders.items()}
     found: dict[str, Any] = {"run": run.id, "iterations": run.protocol.schedule.iterations, "checkpoints": interval}
-    if not (folders["killed"] / "trained.json").exists():
-        found["killed_after"] = killed(commands["killed"], interval + max(interval // 2, 1))
+    found["killed_after"] = killed(commands["killed"], interval + max(interval // 2, 1))
     for command in commands.values():
         subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
     trained, lines = read_json(folders["killed"] / "trained.json"), outcome(folders["killed"])[0]

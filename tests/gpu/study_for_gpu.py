@@ -1,12 +1,14 @@
 """Writes the study that run.sh runs: one of the project's, with other iterations, seeds, images or device."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cascadebench.configuration import CONFIG, read_yaml
+from cascadebench.errors import InputError
 from cascadebench.protocol import Schedule
 from cascadebench.run import Run
 from cascadebench.study import load_study
@@ -53,7 +55,7 @@ def write_study(
 
 
 def main() -> None:
-    """Write the study, and print where its prepared dataset will lie in a folder of results."""
+    """Write the study; wrong values end in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--base", required=True)
@@ -63,7 +65,11 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, required=True)
     arguments = parser.parse_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")] if arguments.seeds else None
-    write_study(arguments.path, arguments.base, arguments.iterations, seeds, arguments.dataset, arguments.gpus)
+    try:
+        write_study(arguments.path, arguments.base, arguments.iterations, seeds, arguments.dataset, arguments.gpus)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

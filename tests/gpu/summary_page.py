@@ -52,7 +52,11 @@ def cost_lines(found: dict[str, Any]) -> list[str]:
         for one in found["cost"] or []
     ]  # fmt: skip
     names = ["detector in the study", "framework", "seed", "s/iteration", "peak memory, MB", "prediction, s/image"]
-    return ["## Cost", *markdown_table(heads, alone), *markdown_table(names, together)]
+    keys = ("use_mean", "power_mean", "clock_mean", "memory_max", "samples")
+    steps = [[step, *(one[key] for key in keys)] for step, one in found["gpu"].items() if one]
+    whole = ["whole step", "GPU use, %", "power, W", "clock, MHz", "memory, MiB", "samples"]
+    tables = ((heads, alone), (names, together), (whole, steps))
+    return ["## Cost", *(line for one in tables for line in markdown_table(*one))]
 
 
 def parity_lines(found: dict[str, Any]) -> list[str]:
@@ -76,7 +80,7 @@ def resume_lines(found: dict[str, Any]) -> list[str]:
         for name in ("killed_to_through", "again_to_through"):
             apart = one[name]
             lines.append(
-                [framework, name.replace("_", " "), one.get("killed_after"), one["final_iteration"],
+                [framework, name.replace("_", " "), one["killed_after"], one["final_iteration"],
                  str(one["every_iteration_once"]), str(apart["same_images"]), apart["loss_greatest_relative"],
                  apart["mean_loss_of_last_quarter_relative"], apart["weights_greatest"]]
             )  # fmt: skip
