@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from adapters import checkpoint_prediction
+from adapters.arithmetic import arithmetic, set_arithmetic
 from adapters.contract import Adapter
 from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
@@ -185,9 +186,10 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, Any]:
     """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
-    device = arguments.device
+    device, described = arguments.device, hardware()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
+        described |= arithmetic()
     else:
         name, peak = (
             f"CPU, {torch.get_num_threads()} thread(s)",
@@ -197,7 +199,7 @@ def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, 
     return {
         "device": name,
         "peak_memory_mb": round(peak),
-        "hardware": hardware(),
+        "hardware": described,
         "versions": versions | adapter.versions(),
         **arguments.begun,
         "finished": now(),
@@ -244,12 +246,9 @@ def begun(words: list[str]) -> dict[str, Any]:
 
 
 def prepare_torch(arguments: argparse.Namespace) -> None:
-    """Threads, determinism, and the device of this process as ``arguments.device``."""
+    """Threads, arithmetic, and the device of this process as ``arguments.device``."""
     torch.set_num_threads(arguments.threads)
-    torch.backends.cudnn.benchmark = False
-    # On a GPU some operators have no deterministic form, or one that is many times slower (RoIAlign): the same run
-    # gives the same bytes on the CPU only.
-    torch.use_deterministic_algorithms(not arguments.gpus, warn_only=True)
+    set_arithmetic(deterministic=not arguments.gpus)
     if arguments.gpus > torch.cuda.device_count():
         raise InputError(
             f"--gpus {arguments.gpus}: torch sees {torch.cuda.device_count()}; `cascadebench doctor` says more"

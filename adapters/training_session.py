@@ -99,6 +99,7 @@ class TrainingSession:
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         if self.rank == 0:
             self._open_logs()
+        self._step_ended = time.perf_counter()
 
     def _open_logs(self) -> None:
         """Keep the lines of a resumed training up to its checkpoint, drop the rest: they are trained again."""
@@ -135,7 +136,6 @@ class TrainingSession:
         self._recording = None
         if self.rank == 0 and iteration % RECORDED_EVERY == 0:
             self._recording = StageRecording(self.run.variant.stages, iou_thresholds(self.run)[0])
-        self._iteration_start = time.perf_counter()
         return self._recording
 
     def after_iteration(
@@ -165,7 +165,11 @@ class TrainingSession:
         loss = sum(values.values())
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is not finite at iteration {iteration}: {values}; try a lower base_lr")
-        self.seconds.append(time.perf_counter() - self._iteration_start)
+        # From the end of one step to the end of the next: one engine reads the batch before its step begins, the other
+        # within it. On a GPU the losses' values above waited for the whole step.
+        ended = time.perf_counter()
+        self.seconds.append(ended - self._step_ended)
+        self._step_ended = ended
         # A chain: equal hashes mean that everything up to here was equal.
         step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
         self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()

@@ -15,7 +15,7 @@ RGB = {"channel_order": "rgb", "pixel_mean": [123.675, 116.28, 103.53], "pixel_s
 BGR = {"channel_order": "bgr", "pixel_mean": [103.53, 116.28, 123.675], "pixel_std": [1.0, 1.0, 1.0]}
 NAMES = [
     "resnet101", "resnet101_caffe", "resnet101_gn", "resnet18", "resnet18_narrow", "resnet50", "resnet50_caffe",
-    "resnet50_gn", "resnext101_32x4d", "resnext101_64x4d",
+    "resnet50_gn", "resnet50_random", "resnext101_32x4d", "resnext101_64x4d",
 ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def test_a_backbone_has_the_input_of_its_weights(name):
         assert getattr(backbone, key) == (value if isinstance(value, str) else tuple(value)), key
     assert backbone.stride_in_1x1 == name.endswith("_caffe")
     assert backbone.norm == ("group" if name.endswith("_gn") else "batch")
-    assert (backbone.weights is None) == (name == "resnet18_narrow")
+    assert (backbone.weights is None) == (name in ("resnet18_narrow", "resnet50_random"))
     if backbone.weights:
         assert backbone.weights.format == ("caffe" if caffe else "torchvision")
 

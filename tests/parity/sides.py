@@ -83,18 +83,17 @@ class MMDetectionSide:
         return model.data_preprocessor({"inputs": inputs, "data_samples": samples}, training=bool(truth))
 
     @torch.no_grad()
-    def infer(self, model: nn.Module, images: list[np.ndarray]) -> Inference:
-        """Run in test mode."""
+    def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
+        """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
         model.eval()
         batch = self._batch(model, images)
         features = model.extract_feat(batch["inputs"])
         proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)
         stages = all_test_stages(model.roi_head.regressors, model.roi_head.classifiers)
+        entering = given or [found.bboxes for found in proposals]
         outputs = [
-            model.roi_head.run_stages(
-                tuple(level[i : i + 1] for level in features), found.bboxes, images[i].shape[:2], stages
-            )
-            for i, found in enumerate(proposals)
+            model.roi_head.run_stages(tuple(level[i : i + 1] for level in features), boxes, images[i].shape[:2], stages)
+            for i, boxes in enumerate(entering)
         ]
         return Inference(
             list(features),
@@ -151,17 +150,24 @@ class Detectron2Side:
         return batch
 
     @torch.no_grad()
-    def infer(self, model: nn.Module, images: list[np.ndarray]) -> Inference:
-        """Run in test mode."""
+    def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
+        """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
         model.eval()
+        from detectron2.structures import Boxes, Instances
+
         tensor = model.preprocess_image(self._batch(images))
         features = model.backbone(tensor.tensor)
         proposals, _ = model.proposal_generator(tensor, features, None)
         heads = model.roi_heads
         test_stages = all_test_stages(heads.regressors, heads.classifiers)
+        entering = [found.proposal_boxes for found in proposals] if given is None else [Boxes(boxes) for boxes in given]
         outputs = [
-            heads.run_stages({name: level[i : i + 1] for name, level in features.items()}, found, test_stages)
-            for i, found in enumerate(proposals)
+            heads.run_stages(
+                {name: level[i : i + 1] for name, level in features.items()},
+                Instances(images[i].shape[:2], proposal_boxes=boxes),
+                test_stages,
+            )
+            for i, boxes in enumerate(entering)
         ]
         return Inference(
             list(features.values()),

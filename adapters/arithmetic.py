@@ -1,0 +1,31 @@
+"""What torch computes with, said once for every process: nothing here is left to a build's or a driver's defaults."""
+
+import torch
+
+
+def set_arithmetic(deterministic: bool) -> None:
+    """Use whole float32 everywhere, and choose kernels without trying them out.
+
+    Parameters
+    ----------
+    deterministic : bool
+        Whether operators must give the same bytes every time. On a GPU some have no such form, or one that is many
+        times slower (RoIAlign), so there it is False: the same run gives the same bytes on the CPU only.
+    """
+    # TensorFloat-32 keeps 10 bits of a factor's mantissa; torch leaves it on for convolutions, and off for products.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def arithmetic() -> dict[str, bool | str | int | None]:
+    """Read back what torch computes with on a GPU, and the libraries that do it."""
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

@@ -1,0 +1,120 @@
+"""A training that is killed in the middle and resumed, beside two that are not: does it end where they end?
+
+On a GPU two equal trainings differ in the last bits, and then drift apart, so the difference of the killed one is
+stated beside the difference between the two that ran through.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from study_for_gpu import shortened
+from throughput import training_command
+
+from cascadebench.configuration import PROJECT
+from cascadebench.files import read_json, write_json
+from cascadebench.run import Run
+from cascadebench.study import load_study
+
+VARIANT = "cascade_rcnn"
+
+
+def killed(command: list[str], at: int) -> int:
+    """Start a training, kill it and its loaders (SIGKILL) after an iteration; return the last one that it told of.
+
+    Raises
+    ------
+    RuntimeError
+        If it ended by itself before.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True)
+    reached = 0
+    for line in process.stdout:
+        found = re.match(r"iteration (\d+)/", line)
+        reached = int(found[1]) if found else reached
+        if reached >= at:
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    if process.wait() != -signal.SIGKILL:
+        raise RuntimeError(f"the training ended by itself with exit code {process.returncode} at iteration {reached}")
+    return reached
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """The log and the weights of a training."""
+    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    state = torch.load(folder / "checkpoints" / "last.pt", map_location="cpu", weights_only=True)
+    return lines, state["model"]
+
+
+def difference(first: Path, second: Path) -> dict[str, Any]:
+    """How far two trainings of one run are apart."""
+    (lines, weights), (other_lines, other_weights) = outcome(first), outcome(second)
+    losses = np.array([[line["loss"] for line in log] for log in (lines, other_lines)])
+    relative = np.abs(losses[0] - losses[1]) / losses[0]
+    last = losses[:, -len(lines) // 4 :].mean(axis=1)
+    return {
+        "same_images": [line["consumed_sha256"] for line in lines] == [one["consumed_sha256"] for one in other_lines],
+        "same_learning_rates": [line["lr"] for line in lines] == [line["lr"] for line in other_lines],
+        "loss_first_iteration_relative": float(relative[0]),
+        "loss_greatest_relative": float(relative.max()),
+        "mean_loss_of_last_quarter_relative": float(abs(last[0] - last[1]) / last[0]),
+        "weights_greatest": max(
+            float((tensor.float() - other_weights[name].float()).abs().max()) for name, tensor in weights.items()
+        ),
+    }
+
+
+def examine(run: Run, work: Path, data: Path, gpus: int, interval: int) -> dict[str, Any]:
+    """Train a run three times, one of them in two pieces."""
+    above = work / "resume" / run.framework
+    shutil.rmtree(above, ignore_errors=True)  # of a call that was stopped: what is left of it ran through no more
+    folders = {name: above / name for name in ("through", "again", "killed")}
+    options = ("--gpus", str(gpus), "--checkpoint-interval", str(interval), "--log-interval", "1", "--workers", "1")
+    commands = {name: training_command(run, folder, data, *options) for name, folder in folders.items()}
+    found: dict[str, Any] = {"run": run.id, "iterations": run.protocol.schedule.iterations, "checkpoints": interval}
+    found["killed_after"] = killed(commands["killed"], interval + max(interval // 2, 1))
+    for command in commands.values():
+        subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
+    trained, lines = read_json(folders["killed"] / "trained.json"), outcome(folders["killed"])[0]
+    return found | {
+        "resumes": trained["resumes"],
+        "final_iteration": lines[-1]["iteration"] + 1,
+        "every_iteration_once": [line["iteration"] for line in lines] == list(range(found["iterations"])),
+        "killed_to_through": difference(folders["killed"], folders["through"]),
+        "again_to_through": difference(folders["again"], folders["through"]),
+    }
+
+
+def main() -> None:
+    """Examine one variant in both frameworks, both at a time."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--gpus", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True)
+    arguments = parser.parse_args()
+    study = load_study(arguments.study)
+    data, interval = arguments.work / "results" / "datasets" / study.dataset.name, arguments.iterations // 3
+    runs = {
+        planned.run.framework: shortened(planned.run, arguments.iterations)
+        for planned in study.runs
+        if planned.run.variant.name == VARIANT and planned.run.seed == study.file.seeds[0]
+    }
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda run: examine(run, arguments.work, data, arguments.gpus, interval), runs.values())
+        write_json(arguments.work / "steps" / "resume.json", dict(zip(runs, found, strict=True)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Trains every detector of a study alone for a few iterations: seconds per iteration, images per second, memory.
+
+Written after each detector, so that a call that is stopped goes on with the next one.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from study_for_gpu import shortened
+
+from cascadebench.configuration import PROJECT
+from cascadebench.files import read_json, write_json
+from cascadebench.run import Run
+from cascadebench.study import load_study
+
+WARM_UP = 0.25
+"""Share of the iterations that do not count: kernels are loaded and memory is taken in the first ones."""
+
+
+def training_command(run: Run, folder: Path, data: Path, *options: str) -> list[str]:
+    """``python -m adapters FRAMEWORK train`` of a run that is written into `folder`."""
+    run.write(folder / "run.yaml")
+    paths = ["--run", str(folder / "run.yaml"), "--out", str(folder), "--data", str(data)]
+    return [sys.executable, "-m", "adapters", run.framework, "train", *paths, *options]
+
+
+def measured(run: Run, folder: Path, data: Path, gpus: int) -> dict:
+    """Train and read the times of the log; the folder's name says nothing, so it may be left over."""
+    begun = datetime.now()
+    command = training_command(run, folder, data, "--gpus", str(gpus), "--workers", "1")
+    subprocess.run(command, check=True, cwd=PROJECT)
+    trained = read_json(folder / "trained.json")
+    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    seconds = [line["seconds"] for line in lines][round(WARM_UP * len(lines)) :]
+    middle = statistics.median(seconds)
+    return {
+        "iterations": len(seconds),
+        "batch_size": run.protocol.schedule.batch_size,
+        "seconds_per_iteration": middle,
+        "images_per_second": round(run.protocol.schedule.batch_size / middle, 2),
+        "peak_memory_mb": trained["peak_memory_mb"],
+        "device": trained["device"],
+        "begun": begun.isoformat(timespec="milliseconds"),
+        "ended": datetime.now().isoformat(timespec="milliseconds"),
+        # What ran in the loop, without the start of the process; the last seconds of the call.
+        "loop_seconds": round(sum(line["seconds"] for line in lines), 3),
+    }
+
+
+def main() -> None:
+    """Measure the first seed of every detector."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--gpus", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True)
+    arguments = parser.parse_args()
+    study, path = load_study(arguments.study), arguments.work / "steps" / "throughput.json"
+    found = read_json(path) if path.exists() else {}
+    data = arguments.work / "results" / "datasets" / study.dataset.name
+    for planned in study.runs:
+        run = shortened(planned.run, arguments.iterations)
+        name = f"{planned.label}, {run.framework}"
+        if run.seed != study.file.seeds[0] or found.get(name, {}).get("run") == run.id:
+            continue
+        folder = arguments.work / "throughput" / run.id
+        found[name] = {"run": run.id} | measured(run, folder, data, arguments.gpus)
+        write_json(path, found)
+        print(name, found[name]["seconds_per_iteration"], "s/iteration", flush=True)
+
+
+if __name__ == "__main__":
+    main()
