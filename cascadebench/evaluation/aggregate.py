@@ -12,6 +12,7 @@ from cascadebench.evaluation.gaps import gap_curves
 from cascadebench.evaluation.ground_truth import ALL
 from cascadebench.evaluation.summary import METRICS, metrics
 from cascadebench.files import read_json, write_text
+from cascadebench.lease import killed_holder
 from cascadebench.study import PlannedRun, Study
 
 _RUN = ["label", "framework", "backbone", "seed", "run"]
@@ -88,6 +89,9 @@ def run_state(folder: Path) -> tuple[str, str]:
     """
     if (folder / "ap.parquet").exists():
         return "evaluated", ""
+    killed = killed_holder(folder)
+    if killed:
+        return "failed", killed
     if (folder / "failed.json").exists():
         try:
             failure = _object(folder / "failed.json")

@@ -1,0 +1,127 @@
+"""Runs that somebody else has trained and predicted: a folder of results that is read and never written.
+
+What a run there holds is taken when all of it is what its manifests say and what this study asks for; it is copied, so
+that nothing that happens there later changes it here.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from cascadebench.errors import InputError
+from cascadebench.files import read_json, sha256_of, write_json, written_beside
+from cascadebench.run import Run, read_run
+
+TRAINING_FILES = ("checkpoints/last.pt", "train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet")
+"""What a training leaves beside its manifest."""
+PREDICTION_FILES = (
+    "detections.parquet", "proposals.parquet", "localization.parquet", "recall.parquet", "nms_survivors.parquet",
+    "quality_detections.parquet",
+)  # fmt: skip
+"""What a prediction leaves beside its manifest, some of them only with diagnostics or several stages."""
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those of the files that exist, by name."""
+    return {name: sha256_of(folder / name) for name in names if (folder / name).exists()}
+
+
+def take_training(shared: Path, run: Run, out: Path, expected: dict[str, Any]) -> None:
+    """Copy a finished training into a run's folder, ``trained.json`` last.
+
+    Parameters
+    ----------
+    shared : Path
+        A folder ``results`` of somebody else.
+    expected : dict
+        What ``trained.json`` there must say, such as the checksum of the training images.
+
+    Raises
+    ------
+    InputError
+        With the first thing for which it cannot be taken.
+    """
+    there = shared / "runs" / run.id
+    manifest = _manifest(there, run, "trained.json", expected)
+    _check_controls(there, out)
+    files = manifest.get("files") or {}
+    if files.get("checkpoints/last.pt") != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(files):
+        raise InputError(f"{there / 'trained.json'}: files: the checksums of a training are not all there")
+    _copy(there, out, {name: files[name] for name in TRAINING_FILES})
+    write_json(out / "trained.json", manifest | {"taken_from": str(there)})
+
+
+def take_prediction(shared: Path, run: Run, out: Path, expected: dict[str, Any], names: Iterable[str]) -> None:
+    """Copy a finished prediction into a run's folder, ``predicted.json`` last.
+
+    Parameters
+    ----------
+    expected : dict
+        What ``predicted.json`` there must say, such as the checksum of the checkpoint that is used here.
+    names : iterable of str
+        Files that must be among those of the prediction.
+
+    Raises
+    ------
+    InputError
+        With the first thing for which it cannot be taken.
+    """
+    there = shared / "runs" / run.id
+    manifest = _manifest(there, run, "predicted.json", expected)
+    files = {name: digest for name, digest in (manifest.get("files") or {}).items() if name in PREDICTION_FILES}
+    for name in names:
+        if name not in files:
+            raise InputError(f"{there / 'predicted.json'}: files: {name} is not among them")
+    _copy(there, out, files)
+    write_json(out / "predicted.json", manifest | {"taken_from": str(there)})
+
+
+def shared_folder(path: str, own: Path) -> Path:
+    """Check that a folder can be the source of runs; raises InputError if it has none or is our own."""
+    folder = Path(path)
+    if not (folder / "runs").is_dir():
+        raise InputError(f"shared_results: {path}: no folder runs/ in it; a project's folder results is expected")
+    if own.exists() and folder.samefile(own):
+        raise InputError(f"shared_results: {path}: it is this project's own folder of results")
+    return folder.resolve()
+
+
+def _manifest(there: Path, run: Run, name: str, expected: dict[str, Any]) -> dict[str, Any]:
+    """Read a manifest and compare it with what is expected."""
+    if not (there / name).is_file():
+        raise InputError(f"{there / name}: no such file")
+    found = read_run(there / "run.yaml").id
+    if found != run.id:
+        raise InputError(f"{there / 'run.yaml'}: it is the run {found}")
+    manifest = read_json(there / name)
+    if not isinstance(manifest, dict):
+        raise InputError(f"{there / name}: an object is expected")
+    for key, value in ({"run": run.id} | expected).items():
+        if manifest.get(key) != value:
+            raise InputError(f"{there / name}: {key}: is {manifest.get(key)!r}; {value!r} is expected")
+    return manifest
+
+
+def _check_controls(there: Path, out: Path) -> None:
+    """The effective values that were read back there are those that were read back here."""
+    lists = (read_json(folder / "controls.json")["controls"] for folder in (out, there))
+    own, other = ({one["name"]: one["value"] for one in controls} for controls in lists)
+    for name in own.keys() | other.keys():
+        if name not in own or name not in other or own[name] != other[name]:
+            raise InputError(
+                f"{there / 'controls.json'}: {name}: is {other.get(name, 'missing')!r}; here it is "
+                f"{own.get(name, 'missing')!r}"
+            )
+
+
+def _copy(there: Path, out: Path, files: dict[str, str]) -> None:
+    """Copy files, and compare what has arrived with its checksum before it gets its name."""
+    for name, digest in files.items():
+        try:
+            with written_beside(out / name) as temporary:
+                shutil.copyfile(there / name, temporary)
+                if sha256_of(temporary) != digest:
+                    raise InputError(f"{there / name}: its checksum is not that of the manifest")
+        except FileNotFoundError as error:
+            raise InputError(f"{there / name}: no such file") from error
