@@ -3,14 +3,15 @@
     python tests/faults/campaign.py --kills 60 --seed 0 --out build/faults.json
 
 Each command runs in a process of its own that a server forks: the frameworks are imported once, and what is killed is
-the command's own code. A command is started again until it ends well, as Snakemake does with ``--retries``. Rounds go on
-until the number of kills is reached; each fills a folder of its own and is compared with a study that nobody disturbed.
+the command's own code. A command is started again until it ends well, as Snakemake does with ``--retries``. Rounds go
+on until the number of kills is reached; each fills a folder of its own and is compared with an undisturbed study.
 
 Fields of time, memory and attempts are left out of the comparison (:data:`CIRCUMSTANCES`); before the tables are made,
 they are set to those of the undisturbed study, so that tables and report are compared whole.
 """
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -43,7 +44,7 @@ NOT_DECLARED = ("tensorboard", "mmengine", "attempts.jsonl", "previous.pt", ".le
 STAGES = ("train", "predict", "evaluate-run", "diagnose-run", "aggregate", "intervals", "report")
 WEIGHTS = (20, 9, 4, 4, 3, 3, 3)
 """Of the stages, when the moments of the kills are drawn."""
-MOST_KILLS_OF_A_STEP = 4
+MOST_KILLS_OF_A_STEP, MOST_KILLS_OF_A_ROUND = 6, 40
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,9 @@ def disturb(step: Step, folder: Path, delay: float, number: signal.Signals) -> i
     child = start(step, folder)
     until = time.monotonic() + delay
     while time.monotonic() < until:
+        time.sleep(0.01)
         if os.waitpid(child, os.WNOHANG)[0]:
             return None
-        time.sleep(0.01)
     os.kill(child, number)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
@@ -235,8 +236,10 @@ class Campaign:
         self.first, self.each, self.last = steps_of(self.study, folder / "small.yaml")
         self.whole = folder / "whole"
         self.whole.mkdir()
-        for step in self.first:
-            finish(step, self.whole)
+        os.chdir(self.whole)
+        for step in self.first:  # in this process: all that the commands import is then there before the forks
+            if call(step.argv):
+                raise RuntimeError(f"{' '.join(step.argv)} failed")
         self.seconds = {}
         shutil.copytree(self.whole, folder / "prepared")
         for step in [*self.each, *self.last]:
@@ -332,7 +335,7 @@ def main() -> int:
     import_frameworks()
     campaign = Campaign(folder, arguments.variants, arguments.iterations, arguments.seed)
     while campaign.outcome.number < arguments.kills and not campaign.outcome.differences:
-        campaign.round(min(arguments.kills - campaign.outcome.number, 20))
+        campaign.round(min(2 * (arguments.kills - campaign.outcome.number), MOST_KILLS_OF_A_ROUND))
     result = summary(campaign.outcome, time.monotonic() - began)
     out = arguments.out or folder / "summary.json"
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -343,13 +346,17 @@ def main() -> int:
 
 def import_frameworks() -> None:
     """Import once what every command needs; the processes that are killed are forks of this one."""
-    import torch
-
-    import cascadebench.diagnostics.run_diagnostics
-    import cascadebench.evaluation.study_intervals
-    import cascadebench.report.page  # noqa: F401
-
-    torch.set_num_threads(1)  # a process with threads must not be forked
+    for name in (
+        "adapters.__main__",
+        "adapters.detectron2.adapter",
+        "adapters.mmdet.adapter",
+        "cascadebench.cli",
+        "cascadebench.diagnostics.run_diagnostics",
+        "cascadebench.evaluation.run_evaluation",
+        "cascadebench.evaluation.study_intervals",
+        "cascadebench.report.page",
+    ):
+        importlib.import_module(name)
 
 
 if __name__ == "__main__":
