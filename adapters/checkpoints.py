@@ -138,7 +138,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (OSError, MemoryError) as error:
         raise Fault(f"{path}: cannot be read: {error}") from error
     except Exception as error:  # a damaged archive makes torch fail in many ways
-        raise InputError(f"{path}: damaged: {str(error).splitlines()[0][:200]}") from error
+        said = str(error).splitlines() or [type(error).__name__]
+        raise InputError(f"{path}: damaged: {said[0][:200]}") from error
     if not isinstance(state, dict) or "digest" not in state or not state.keys() >= FIELDS:
         raise InputError(f"{path}: damaged: it is no checkpoint with a digest")
     found = state.pop("digest")

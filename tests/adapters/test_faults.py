@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+from contextlib import redirect_stdout
 
 import pytest
 import torch
@@ -99,7 +100,6 @@ def test_damaged_checkpoints_are_passed_over_with_a_note(framework, small_run, p
     whole, out = tmp_path / "whole", tmp_path / "damaged"
     assert command(run, "train", whole, prepared) == 0
     with monkeypatch.context() as patched:
-        at_iteration(patched, 5, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
         at_iteration(patched, 4, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
         assert command(run, "train", out, prepared) == 143
     checkpoints = out / "checkpoints"
@@ -275,9 +275,8 @@ def test_two_processes_that_want_the_same_run_train_it_once(small_run, prepared,
         if not child:
             code = 70
             try:
-                with (tmp_path / f"{number}.txt").open("wb") as log:
-                    os.dup2(log.fileno(), 1)
-                code = command(run, "train", tmp_path / "run", prepared)
+                with (tmp_path / f"{number}.txt").open("w") as log, redirect_stdout(log):
+                    code = command(run, "train", tmp_path / "run", prepared)
             finally:
                 os._exit(code)
         children.append(child)
