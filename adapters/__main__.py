@@ -25,13 +25,13 @@ from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.distributed import launch_processes, start_process_group, stop_process_group
 from adapters.exclusive import execute, taken
-from adapters.faults import forget_failure, note_failure
 from adapters.prediction_columns import detection_columns, proposal_columns
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.detections import write_detections, write_proposals
+from cascadebench.failures import forget_failure, note_failure
 from cascadebench.files import read_json, sha256_of, write_json
 from cascadebench.interruption import Interruption, Stopped
 from cascadebench.proposal_swaps import ProposalSource
@@ -290,7 +290,7 @@ def run_command(arguments: argparse.Namespace) -> None:
         arguments.out = above / run.id if arguments.each else above
         arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
         execute(partial(COMMANDS[arguments.command], adapter, run, arguments), arguments)
-        forget_failure(arguments.out / "failed.json", arguments.command, list(COMMANDS))
+        forget_failure(arguments.out, arguments.command)
 
 
 def main(argv: list[str] | None = None) -> int:

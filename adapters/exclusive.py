@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from adapters.distributed import any_process
-from adapters.faults import refuse_again
 from cascadebench.errors import InputError
+from cascadebench.failures import refuse_again
 from cascadebench.files import read_json, remove_unfinished
 from cascadebench.lease import leased
 from cascadebench.run import Run

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from cascadebench.errors import InputError
+from cascadebench.errors import Fault, InputError
 from cascadebench.files import read_json, sha256_of, write_json, written_beside
 from cascadebench.run import Run, read_run
 
@@ -85,6 +85,24 @@ def shared_folder(path: str, own: Path) -> Path:
     if own.exists() and folder.samefile(own):
         raise InputError(f"shared_results: {path}: it is this project's own folder of results")
     return folder.resolve()
+
+
+def check_prediction(folder: Path) -> None:
+    """Compare a run's predictions with their manifest, and that with the training; a run without one passes.
+
+    Raises
+    ------
+    Fault
+        If the detections are not those that were written, or of other weights than those that are there.
+    """
+    path, trained = folder / "predicted.json", folder / "trained.json"
+    predicted = read_json(path) if path.exists() else {}
+    for name, digest in predicted.get("files", {}).items():
+        if digests(folder, [name]).get(name) != digest:
+            raise Fault(f"{folder / name}: missing, or its checksum is not that of {path.name}; predict again")
+    weights = read_json(trained).get("checkpoint_sha256") if trained.exists() else None
+    if weights and predicted.get("checkpoint_sha256", weights) != weights:
+        raise Fault(f"{path}: its checkpoint is not that of {trained.name}: the run was trained again; predict again")
 
 
 def _manifest(there: Path, run: Run, name: str, expected: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from cascadebench.errors import InputError
+from cascadebench.errors import Fault, InputError
 from cascadebench.files import sha256_of, write_json
 from cascadebench.shared_runs import (
     TRAINING_FILES,
+    check_prediction,
     digests,
     shared_folder,
     take_prediction,
@@ -97,6 +98,18 @@ def test_a_prediction_of_other_weights_or_without_a_file_is_refused(shared):
     with pytest.raises(InputError, match=r"files: recall.parquet is not among them"):
         take_prediction(shared, RUN, own, PREDICTED, ["recall.parquet"])
     assert not (own / "predicted.json").exists()
+
+
+def test_detections_that_are_not_those_of_the_manifest_are_not_evaluated(shared):
+    there = shared / "runs" / RUN.id
+    weights = json.loads((there / "trained.json").read_text())["checkpoint_sha256"]
+    with pytest.raises(Fault, match="the run was trained again"):
+        check_prediction(there)
+    change("predicted.json", checkpoint_sha256=weights)(there)
+    check_prediction(there)
+    (there / "detections.parquet").write_text("others")
+    with pytest.raises(Fault, match=r"detections.parquet: missing, or its checksum is not that"):
+        check_prediction(there)
 
 
 def test_the_folder_must_be_anothers_results(shared, tmp_path):

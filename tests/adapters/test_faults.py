@@ -12,12 +12,12 @@ import torch
 
 from adapters.__main__ import main
 from adapters.checkpoints import Checkpoints, read_checkpoint
-from adapters.faults import as_fault
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
 from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.aggregate import run_state
+from cascadebench.failures import as_fault
 from cascadebench.study import Execution
 
 FRAMEWORKS = ["mmdet", "detectron2"]

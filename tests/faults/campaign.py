@@ -81,7 +81,7 @@ def write_study(folder: Path, variants: list[str], iterations: int) -> Study:
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
     study["variants"] = [{"variant": name} for name in variants]
-    schedule = {"iterations": iterations, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
+    schedule = {"iterations": iterations, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [4]}
     study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
     (folder / "small.yaml").write_text(yaml.safe_dump(study))
     return load_study(str(folder / "small.yaml"))
@@ -97,7 +97,7 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
         first.append(Step("freeze", ("cascadebench", "freeze", name, "--run", run.id, "--out", f"{folder}/run.yaml")))
         common = ("--run", f"{folder}/run.yaml", "--out", folder, "--data", data)
         first.append(Step("inspect", ("adapters", run.framework, "inspect", *common)))
-        every = ("--checkpoint-interval", "3", "--log-interval", "1")
+        every = ("--checkpoint-interval", "2", "--log-interval", "1")
         each.append(Step("train", ("adapters", run.framework, "train", *common, *every), run.id))
         each.append(Step("predict", ("adapters", run.framework, "predict", *common), run.id))
         each.append(Step("evaluate-run", ("cascadebench", "evaluate-run", folder, "--data", data), run.id))
@@ -283,7 +283,7 @@ class Campaign:
             ended = "ended well all the same" if code == 0 else f"exit {code}" if code > 0 else "killed"
             self.outcome.kills[step.stage, number.name, ended] += 1
             checkpoint = folder / "results" / "runs" / step.run / "checkpoints" / "last.pt"
-            if step.stage == "train" and number == signal.SIGKILL and self.chance.random() < 0.3:
+            if step.stage == "train" and number == signal.SIGKILL and self.chance.random() < 0.6:
                 self.outcome.torn += tear(checkpoint, self.chance)
         self.outcome.attempts += 1
         finish(step, folder)

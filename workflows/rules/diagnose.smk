@@ -11,8 +11,8 @@ rule diagnose:
         ],
         ground_truth=f"results/datasets/{STUDY.dataset.name}/val.json",
     output:
-        update("results/runs/{run}/error_kinds.parquet"),
-        update("results/runs/{run}/score_quality.parquet"),
+        "results/runs/{run}/error_kinds.parquet",
+        "results/runs/{run}/score_quality.parquet",
     log:
         "results/logs/diagnose/{run}.log",
     benchmark:

@@ -7,7 +7,7 @@ rule evaluate:
         detections="results/runs/{run}/detections.parquet",
         ground_truth=f"results/datasets/{STUDY.dataset.name}/val.json",
     output:
-        update("results/runs/{run}/ap.parquet"),
+        "results/runs/{run}/ap.parquet",
     log:
         "results/logs/evaluate/{run}.log",
     benchmark:

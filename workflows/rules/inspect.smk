@@ -13,8 +13,8 @@ for framework in STUDY.file.frameworks:
         input:
             expand("results/runs/{run}/run.yaml", run=runs_of_framework),
         output:
-            update(expand("results/runs/{run}/controls.json", run=runs_of_framework)),
-            update(expand("results/runs/{run}/cost.json", run=runs_of_framework)),
+            expand("results/runs/{run}/controls.json", run=runs_of_framework),
+            expand("results/runs/{run}/cost.json", run=runs_of_framework),
         log:
             f"results/logs/inspect/{STUDY.name}-{framework}.log",
         benchmark:

@@ -46,7 +46,7 @@ rule predict_with:
             file=["run.yaml", "trained.json"],
         ),
     output:
-        update("results/runs/{run}/proposals_of/{proposals}/detections.parquet"),
+        "results/runs/{run}/proposals_of/{proposals}/detections.parquet",
     log:
         "results/logs/predict_with/{run}/{proposals}.log",
     benchmark:

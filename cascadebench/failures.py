@@ -3,15 +3,16 @@
 import errno
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
-from cascadebench.errors import Fault
+from cascadebench.errors import Fault, InputError
 from cascadebench.files import read_json, write_json
 
+STEPS = ("inspect", "train", "predict", "predict-with", "evaluate-run", "diagnose-run")
+"""Commands that work on a run's folder, in their order."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -20,7 +21,7 @@ def as_fault(error: BaseException) -> Fault | None:
     for one in _causes(error):
         if isinstance(one, Fault):
             return one
-        if isinstance(one, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(one):
+        if isinstance(one, MemoryError) or _is_want_of_memory(one):
             said = str(one).splitlines()[0] if str(one) else "no more could be had"
             return Fault(f"out of memory: {said}; smaller batches or images, or more memory, may help")
         if "is killed by signal" in str(one) or "exited unexpectedly" in str(one):
@@ -30,6 +31,11 @@ def as_fault(error: BaseException) -> Fault | None:
         if isinstance(one, OSError) and one.filename and one.strerror:
             return Fault(f"{one.filename}: {one.strerror}")
     return None
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Whether torch says so, of a GPU or of the CPU."""
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -42,7 +48,10 @@ def note_failure(folder: Path, command: str, error: BaseException) -> None:
     """Print the fault as one line, or a traceback if it is none, and write ``failed.json``."""
     fault = as_fault(error)
     if fault:
+        print(f"error: {fault}", file=sys.stderr)
         message, lines = str(fault), [f"error: {fault}"]
+    elif isinstance(error, InputError):
+        message, lines = str(error), [f"error: {error}"]
     else:
         message, lines = f"{type(error).__name__}: {error}", traceback.format_exc().splitlines()[-12:]
         traceback.print_exc()
@@ -51,15 +60,33 @@ def note_failure(folder: Path, command: str, error: BaseException) -> None:
     try:
         write_json(folder / "failed.json", failure)
     except OSError as also:
-        print(f"error: {folder / 'failed.json'}: cannot be written either: {also.strerror}", file=sys.stderr)
-    if fault:
-        print(f"error: {fault}", file=sys.stderr)
+        print(f"error: {folder / 'failed.json'}: cannot be written: {also.strerror}", file=sys.stderr)
 
 
-def forget_failure(path: Path, command: str, order: Sequence[str]) -> None:
+def forget_failure(folder: Path, command: str) -> None:
     """Remove the note of a failure of this command or of one before it; a later command's failure stands."""
-    if path.exists() and order.index(read_json(path)["command"]) <= order.index(command):
+    path = folder / "failed.json"
+    if path.exists() and STEPS.index(read_json(path)["command"]) <= STEPS.index(command):
         path.unlink()
+
+
+@contextmanager
+def noted(folder: Path, command: str) -> Iterator[None]:
+    """Note a failure of the block in a run's folder, or forget an earlier one when it succeeds.
+
+    Raises
+    ------
+    SystemExit
+        With code 1, after a fault or an error in a program has been printed; what else is wrong input stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        note_failure(folder, command, error)
+        if isinstance(error, InputError) and not isinstance(error, Fault):
+            raise
+        raise SystemExit(1) from error
+    forget_failure(folder, command)
 
 
 def refuse_again(folder: Path, command: str, attempt: int) -> None:
