@@ -47,7 +47,7 @@ def _is_complete(manifest: Path) -> bool:
 
 def taken(arguments: argparse.Namespace, run: Run, take: Callable[[Path], None]) -> bool:
     """Take what another has made if ``--shared-results`` names it and all of it is right; else say why it is not."""
-    begun = arguments.command == "train" and (arguments.out / "checkpoints").exists()
+    begun = arguments.command == "train" and any((arguments.out / "checkpoints").glob("*.pt"))
     if arguments.shared_results is None or begun or "WORLD_SIZE" in os.environ:
         return False
     try:

@@ -4,17 +4,19 @@ What a run there holds is taken when all of it is what its manifests say and wha
 that nothing that happens there later changes it here.
 """
 
+import json
 import shutil
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cascadebench.errors import Fault, InputError
-from cascadebench.files import read_json, sha256_of, write_json, written_beside
+from cascadebench.files import read_json, sha256_of, write_json, write_text, written_beside
 from cascadebench.run import Run, read_run
 
-TRAINING_FILES = ("checkpoints/last.pt", "train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet")
-"""What a training leaves beside its manifest."""
+TRAINING_FILES = ("train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet", "checkpoints/last.pt")
+"""What a training leaves beside its manifest; the checkpoint, from which another would go on, is copied last."""
 PREDICTION_FILES = (
     "detections.parquet", "proposals.parquet", "localization.parquet", "recall.parquet", "nms_survivors.parquet",
     "quality_detections.parquet",
@@ -48,7 +50,15 @@ def take_training(shared: Path, run: Run, out: Path, expected: dict[str, Any]) -
     files = manifest.get("files") or {}
     if files.get("checkpoints/last.pt") != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(files):
         raise InputError(f"{there / 'trained.json'}: files: the checksums of a training are not all there")
-    _copy(there, out, {name: files[name] for name in TRAINING_FILES})
+    # Whoever goes on after a kill between the checkpoint and the manifest still says where it comes from.
+    note = {"start": 0, "time": datetime.now(UTC).isoformat(timespec="seconds"), "note": f"taken from {there}"}
+    attempts = out / "checkpoints" / "attempts.jsonl"
+    write_text(attempts, json.dumps(note) + "\n")
+    try:
+        _copy(there, out, {name: files[name] for name in TRAINING_FILES})
+    except InputError:
+        attempts.unlink()
+        raise
     write_json(out / "trained.json", manifest | {"taken_from": str(there)})
 
 
@@ -135,11 +145,16 @@ def _check_controls(there: Path, out: Path) -> None:
 
 def _copy(there: Path, out: Path, files: dict[str, str]) -> None:
     """Copy files, and compare what has arrived with its checksum before it gets its name."""
+    copied = []
     for name, digest in files.items():
         try:
             with written_beside(out / name) as temporary:
                 shutil.copyfile(there / name, temporary)
                 if sha256_of(temporary) != digest:
                     raise InputError(f"{there / name}: its checksum is not that of the manifest")
-        except FileNotFoundError as error:
-            raise InputError(f"{there / name}: no such file") from error
+            copied.append(out / name)
+        except (InputError, FileNotFoundError) as error:
+            for path in copied:
+                path.unlink()
+            words = str(error) if isinstance(error, InputError) else f"{there / name}: no such file"
+            raise InputError(words) from error

@@ -88,7 +88,8 @@ def test_anything_wrong_is_refused_and_nothing_is_left_as_finished(shared, what)
     damage(shared / "runs" / RUN.id)
     with pytest.raises(InputError, match=words.replace("(", r"\(")):
         take(shared)
-    assert not (shared.parent / "own" / "trained.json").exists()
+    left = [path for path in (shared.parent / "own").rglob("*") if path.is_file()]
+    assert left == [shared.parent / "own" / "controls.json"]
 
 
 def test_a_prediction_of_other_weights_or_without_a_file_is_refused(shared):
