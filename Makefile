@@ -1,4 +1,4 @@
-# make demo | test | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
+# make demo | test | test-faults | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
@@ -7,12 +7,13 @@ CORES ?= 2
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint schemas docs lock clean
+.PHONY: help setup demo test test-faults lint schemas docs lock clean
 
 help:
 	@echo "make setup    environment in $(VENV), from requirements.lock"
 	@echo "make demo     the embedded study, from nothing to reports/tiny.html"
 	@echo "make test     the tests, with a small study through both frameworks"
+	@echo "make test-faults  kills and restarts a small study, some sixty times"
 	@echo "make lint     ruff, snakefmt, snakemake --lint"
 	@echo "make docs     the generated pages under docs/ and the schemas under workflows/schemas/"
 
@@ -38,6 +39,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests
+
+# Minutes: kills every step of a small study again and again, and compares every byte at the end.
+test-faults: $(READY)
+	rm -rf build/faults
+	$(BIN)/python tests/faults/campaign.py --kills 60 --folder build/faults
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 # CascadeBench: prepare -> inspect -> audit -> train -> predict -> evaluate, diagnose -> aggregate -> report.
 #   snakemake --cores 2                                   the embedded study into reports/tiny.html
 #   snakemake --cores 2 --config study=blood_cells        another study of config/studies/, or a path to a file
+#   snakemake --cores 2 --config study=tiny shared_results=/path/of/a/colleague/results
 #   snakemake --profile profiles/slurm --config study=coco_1x
 import os
 import shlex
@@ -14,11 +15,17 @@ min_version("9.0")
 from cascadebench.errors import InputError
 from cascadebench.evaluation import EVALUATION_REVISION
 from cascadebench.proposal_swaps import ProposalSource
+from cascadebench.shared_runs import shared_folder
 from cascadebench.study import load_study
 
 STUDY_NAME = str(config.get("study", "tiny"))
 try:
     STUDY = load_study(STUDY_NAME)
+    # A folder of results of somebody else, whose finished runs are taken; not part of the study.
+    SHARED_RESULTS = ""
+    if "shared_results" in config:
+        shared = shared_folder(str(config["shared_results"]), Path("results"))
+        SHARED_RESULTS = f"--shared-results {shlex.quote(str(shared))}"
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)

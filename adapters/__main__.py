@@ -11,8 +11,8 @@ import resource
 import shlex
 import sys
 import time
-import traceback
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,25 @@ from torch import nn
 
 from adapters import checkpoint_prediction
 from adapters.arithmetic import arithmetic, set_arithmetic
+from adapters.checkpoints import read_checkpoint
 from adapters.contract import Adapter
 from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.distributed import launch_processes, start_process_group, stop_process_group
+from adapters.exclusive import execute, taken
 from adapters.prediction_columns import detection_columns, proposal_columns
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
-from cascadebench.errors import InputError
+from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.detections import write_detections, write_proposals
+from cascadebench.failures import forget_failure, note_failure
 from cascadebench.files import read_json, sha256_of, write_json
+from cascadebench.interruption import Interruption, Stopped
 from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.provenance import hardware, now, project_state
 from cascadebench.run import Run, read_run
+from cascadebench.shared_runs import PREDICTION_FILES, TRAINING_FILES, digests, take_prediction, take_training
 from cascadebench.study import Execution
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
@@ -81,26 +86,31 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         cpu_threads=arguments.threads,
         loader_workers=arguments.workers,
         checkpoint_interval=arguments.checkpoint_interval,
+        checkpoint_minutes=arguments.checkpoint_minutes,
         log_interval=arguments.log_interval,
     )
-    session = TrainingSession(run, arguments.out, arguments.device, execution)
+    records = trainable(load_split(arguments.data, "train", segmentations=run.variant.masks))
+    order = training_order(records, run.protocol, run.seed)
+    identity = {
+        "iterations": run.protocol.schedule.iterations,
+        "training_order_sha256": order.digest(),
+        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
+    }
+    if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
+        return
+    session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
     if run.protocol.schedule.batch_size % session.world_size:
         batch_size = run.protocol.schedule.batch_size
         raise InputError(f"batch_size {batch_size} cannot be divided among {session.world_size} processes")
-    records = trainable(load_split(arguments.data, "train", segmentations=run.variant.masks))
-    order = training_order(records, run.protocol, run.seed)
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
         model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
-        adapter.train(run, model, records, order, session)
+        with arguments.interruption.watched(None):
+            adapter.train(run, model, records, order, session)
     if session.rank == 0:
-        summary = session.finish() | {
-            "run": run.id,
-            "checkpoint_sha256": sha256_of(session.checkpoint),
-            "training_order_sha256": order.digest(),
-            "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
-        }
+        summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
+        summary["files"] = digests(arguments.out, TRAINING_FILES)
         write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments))
 
 
@@ -115,7 +125,10 @@ def trained_model(adapter: Adapter, run: Run, out: Path, device: torch.device) -
     checkpoint = weights_folder(run, out) / "checkpoints" / "last.pt"
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such file; the run must be trained first")
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    manifest = checkpoint.parents[1] / "trained.json"
+    if manifest.exists() and read_json(manifest)["checkpoint_sha256"] != sha256_of(checkpoint):
+        raise Fault(f"{checkpoint}: damaged: its checksum is not that of trained.json; delete both to train again")
+    state = read_checkpoint(checkpoint)
     if state["iteration"] != run.protocol.schedule.iterations:
         raise InputError(
             f"{checkpoint}: trained for {state['iteration']} of {run.protocol.schedule.iterations} iterations"
@@ -128,6 +141,16 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     """Detect on the validation images; write detections, proposals, diagnostics, and ``predicted.json`` last."""
     split = load_split(arguments.data, "val")
     model = trained_model(adapter, run, arguments.out, arguments.device)
+    identity = {
+        "checkpoint_sha256": sha256_of(weights_folder(run, arguments.out) / "checkpoints" / "last.pt"),
+        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["val"]["prepared_sha256"],
+        "images": len(split.records),
+    }
+    names = PREDICTION_FILES[: 5 if arguments.diagnostics else 2]
+    if taken(arguments, run, lambda shared: take_prediction(shared, run, arguments.out, identity, names)):
+        return
+    for name in PREDICTION_FILES:
+        (arguments.out / name).unlink(missing_ok=True)  # none of an earlier prediction may stand beside this one's
     diagnosed = DiagnosedPrediction(run, arguments.data / "val.json") if arguments.diagnostics else None
     predictions, seconds = [], 0.0
     passes = adapter.predict(run, model, split.records)
@@ -146,7 +169,9 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         diagnosed.write(arguments.out, category_ids)
     write_json(
         arguments.out / "predicted.json",
-        {"run": run.id, "images": len(predictions), "seconds_per_image": round(seconds / len(predictions), 4)}
+        {"run": run.id, "seconds_per_image": round(seconds / len(predictions), 4)}
+        | identity
+        | {"files": digests(arguments.out, PREDICTION_FILES)}
         | circumstances(adapter, arguments),
     )
 
@@ -221,6 +246,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 gives the same bytes on every run")
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
     parser.add_argument("--checkpoint-interval", type=int, default=1000)
+    parser.add_argument("--checkpoint-minutes", type=float, default=15.0)
+    parser.add_argument("--attempt", type=int, default=1, help="above 1: what no further attempt can mend is refused")
+    parser.add_argument("--shared-results", type=Path, help="folder `results` whose finished runs are taken")
     parser.add_argument("--log-interval", type=int, default=20)
     parser.add_argument(
         "--diagnostics", type=int, choices=[0, 1], default=1, help="1: predict writes the diagnostics of its pass"
@@ -267,11 +295,17 @@ def read_own_run(path: Path, framework: str) -> Run:
 COMMANDS = {"inspect": inspect, "train": train, "predict": predict, "predict-with": predict_with}
 
 
-def forget_failure(path: Path, command: str) -> None:
-    """Remove the note of a failure of this command or of one before it; a later command's failure stands."""
-    order = list(COMMANDS)
-    if path.exists() and order.index(read_json(path)["command"]) <= order.index(command):
-        path.unlink()
+def run_command(arguments: argparse.Namespace) -> None:
+    """Run the command on every run that the command line names."""
+    runs = [read_own_run(path, arguments.framework) for path in arguments.run]
+    prepare_torch(arguments)
+    adapter = load_adapter(arguments.framework)
+    above = arguments.out
+    for run in runs:
+        arguments.out = above / run.id if arguments.each else above
+        arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
+        execute(partial(COMMANDS[arguments.command], adapter, run, arguments), arguments)
+        forget_failure(arguments.out, arguments.command)
 
 
 def predict_checkpoint(words: list[str]) -> int:
@@ -301,25 +335,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     if arguments.command == "train" and arguments.gpus > 1 and "WORLD_SIZE" not in os.environ:
         launch_processes(arguments.gpus, sys.argv[1:] if argv is None else argv)
+    arguments.interruption = Interruption()
     try:
-        runs = [read_own_run(path, arguments.framework) for path in arguments.run]
-        prepare_torch(arguments)
-        adapter = load_adapter(arguments.framework)
-        above = arguments.out
-        for run in runs:
-            arguments.out = above / run.id if arguments.each else above
-            arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
-            COMMANDS[arguments.command](adapter, run, arguments)
-            forget_failure(arguments.out / "failed.json", arguments.command)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        with arguments.interruption.watched("; the next attempt goes on from the last finished step"):
+            run_command(arguments)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_code
     except Exception as error:
-        traceback.print_exc()
-        lines = traceback.format_exc().splitlines()[-12:]
-        message = f"{type(error).__name__}: {error}"
-        failure = arguments.out / "failed.json"
-        write_json(failure, {"command": arguments.command, "message": message, "time": now(), "log": lines})
+        if isinstance(error, InputError) and not isinstance(error, Fault):
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        note_failure(arguments.out, arguments.command, error)
         return 1
     finally:
         stop_process_group()

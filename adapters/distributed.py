@@ -27,6 +27,15 @@ def start_process_group(device: str) -> torch.device:
     return torch.device(device, local_rank) if device == "cuda" else torch.device("cpu")
 
 
+def any_process(said: bool, device: torch.device) -> bool:
+    """Whether any process of the group says so; all of them must ask in the same step."""
+    if not torch.distributed.is_initialized():
+        return said
+    answer = torch.tensor(int(said), device=device)
+    torch.distributed.all_reduce(answer, torch.distributed.ReduceOp.MAX)
+    return bool(answer)
+
+
 def stop_process_group() -> None:
     """Leave the group, if there is one."""
     if torch.distributed.is_initialized():

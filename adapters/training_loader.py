@@ -1,11 +1,14 @@
 """Which images of a training one process reads, in which order, and the loader that reads them."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adapters.training_session import TrainingSession
+from cascadebench.errors import Fault
 from cascadebench.training_order import TrainingOrder
 
 
@@ -26,6 +29,21 @@ class StepPositions(Sampler[int]):
             yield from (iteration * batch_size + column for column in columns)
 
 
+def _collated(collate_fn: Callable, items: list[Any]) -> Any:
+    """Make a batch of items, or give back the first fault among them."""
+    return next((item for item in items if isinstance(item, Fault)), None) or collate_fn(items)
+
+
+class FaultTellingLoader(DataLoader):
+    """A loader that raises the faults of its items in the process that trains."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in super().__iter__():
+            if isinstance(batch, Fault):
+                raise batch
+            yield batch
+
+
 def training_loader(
     dataset: Dataset, order: TrainingOrder, session: TrainingSession, collate_fn: Callable
 ) -> DataLoader:
@@ -38,12 +56,12 @@ def training_loader(
     collate_fn : callable
         The framework's way from a list of items to a batch.
     """
-    return DataLoader(
+    return FaultTellingLoader(
         dataset,
         batch_size=order.images.shape[1] // session.world_size,
         sampler=StepPositions(order, session),
         num_workers=session.execution.loader_workers,
-        collate_fn=collate_fn,
+        collate_fn=partial(_collated, collate_fn),
         # A loader draws a seed for its workers when its first batch is asked for, inside the first step of a session.
         # From torch's own generator, that would shift the step's random numbers, and only in a resumed training.
         generator=torch.Generator(),

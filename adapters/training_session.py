@@ -9,9 +9,11 @@ import json
 import math
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,20 +23,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from adapters.checkpoints import Checkpoints
+from adapters.distributed import any_process
 from adapters.stage_recording import StageRecording
 from cascadebench.diagnostics.observations import iou_thresholds
 from cascadebench.diagnostics.stage_statistics import STAGE_LOG, StageStatisticsLog, write_stage_statistics
-from cascadebench.files import written_beside
+from cascadebench.errors import Fault
+from cascadebench.files import remove_unfinished, whole_lines, write_text
+from cascadebench.interruption import Interruption, Stopped
 from cascadebench.run import Run
 from cascadebench.study import Execution
 from cascadebench.training_order import step_seed
 
+TRAIN_LOG = "train_log.jsonl"
 RECORDED_EVERY = 20
 """Iterations from one whose stages are recorded to the next."""
-
-
-class DivergedError(RuntimeError):
-    """The loss became infinite or NaN."""
 
 
 def seed_everything(seed: int) -> None:
@@ -58,6 +61,8 @@ class TrainingSession:
         Where the model trains.
     execution : Execution
         Intervals of log and checkpoints, threads, loader processes.
+    interruption : Interruption or None
+        Whether a signal asks the training to stop after the step in progress.
 
     Attributes
     ----------
@@ -67,19 +72,27 @@ class TrainingSession:
         This process and their number; each trains ``batch_size / world_size`` images a step.
     """
 
-    def __init__(self, run: Run, out: Path, device: torch.device, execution: Execution) -> None:
+    def __init__(
+        self,
+        run: Run,
+        out: Path,
+        device: torch.device,
+        execution: Execution,
+        interruption: Interruption | None = None,
+    ) -> None:
         self.run, self.out, self.device, self.execution = run, out, device, execution
         self.iterations = run.protocol.schedule.iterations
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
-        self.checkpoint = out / "checkpoints" / "last.pt"
-        self.start, self.resumes, self._consumed = 0, 0, ""
-        self._state: dict[str, Any] | None = None
-        if self.checkpoint.exists():
-            self._state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            self.start, self.resumes = self._state["iteration"], self._state["resumes"] + 1
-            self._consumed = self._state["consumed_sha256"]
+        self.interruption = interruption or Interruption()
+        self.checkpoints = Checkpoints(out / "checkpoints")
+        self.checkpoint = self.checkpoints.last
+        self._resumed = self.checkpoints.load()
+        self.start, self._consumed = 0, ""
+        if self._resumed.state:
+            self.start, self._consumed = (self._resumed.state[key] for key in ("iteration", "consumed_sha256"))
         self.seconds: list[float] = []
+        self._saved_at = time.monotonic()
         self._recording: StageRecording | None = None
         self._log: TextIO | None = None
         self._wall_start = time.perf_counter()
@@ -91,27 +104,32 @@ class TrainingSession:
 
     def restore(self, model: nn.Module, optimizer: Any, scheduler: Any) -> None:
         """Fill model, optimizer and scheduler from the checkpoint if there is one; open the log either way."""
-        if self._state:
-            model.load_state_dict(self._state["model"])
-            optimizer.load_state_dict(self._state["optimizer"])
-            scheduler.load_state_dict(self._state["scheduler"])
-            self._state = None
+        state = self._resumed.state
+        if state:
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            scheduler.load_state_dict(state["scheduler"])
         self._model, self._optimizer, self._scheduler = model, optimizer, scheduler
         if self.rank == 0:
+            if self._resumed.note:
+                print(f"note: {self._resumed.note}", flush=True)
+            self.checkpoints.begin(self._resumed)
             self._open_logs()
+        self._resumed = replace(self._resumed, state=None)  # it is as large as the model
         self._step_ended = time.perf_counter()
 
     def _open_logs(self) -> None:
         """Keep the lines of a resumed training up to its checkpoint, drop the rest: they are trained again."""
-        log = self.out / "train_log.jsonl"
-        kept = []
-        if self.start and log.exists():
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] < self.start]
-        with written_beside(log) as temporary:
-            temporary.write_text("".join(kept), encoding="utf-8")
+        log = self.out / TRAIN_LOG
+        stage_log = self.out / STAGE_LOG
+        kept = [line for line in whole_lines(log) if json.loads(line)["iteration"] < self.start]
+        self._check_log(log, len(kept), self.start)
+        for path in (log, stage_log):
+            remove_unfinished(path)
+        write_text(log, "".join(kept))
         self._log = log.open("a", encoding="utf-8")
         self._stage_log = StageStatisticsLog(self.out, iou_thresholds(self.run), self.start)
+        self._check_log(stage_log, self._stage_log.kept, math.ceil(self.start / RECORDED_EVERY))
         self._tensorboard = SummaryWriter(self.out / "tensorboard", purge_step=self.start if self.start else None)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -123,6 +141,14 @@ class TrainingSession:
         )
         self._progress.start()
         self._bar = self._progress.add_task(self.run.variant.name, total=self.iterations, completed=self.start)
+
+    def _check_log(self, log: Path, lines: int, expected: int) -> None:
+        """Refuse to go on after a log that somebody has deleted or cut: its end would be wrong without a word."""
+        if lines != expected:
+            raise Fault(
+                f"{log}: it has {lines} of the {expected} lines before iteration {self.start}, which the checkpoint "
+                f"goes on from; put it back, or delete {self.checkpoint.parent} to train anew"
+            )
 
     def before_iteration(self, iteration: int) -> StageRecording | None:
         """Seed the random sampling of one step: a resumed training draws what an uninterrupted one would.
@@ -158,13 +184,17 @@ class TrainingSession:
 
         Raises
         ------
-        DivergedError
+        Fault
             If the loss is not finite.
+        Stopped
+            If a signal has asked for it; a checkpoint of this step is written.
         """
         values = {name: float(value.detach()) for name, value in losses.items()}
         loss = sum(values.values())
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss is not finite at iteration {iteration}: {values}; try a lower base_lr")
+            wrong = ", ".join(f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
+            what = f"the loss is not finite at iteration {iteration}: {wrong or f'the sum of {values}'}"
+            raise Fault(f"{what}; try a lower base_lr", final=True)
         # From the end of one step to the end of the next: one engine reads the batch before its step begins, the other
         # within it. On a GPU the losses' values above waited for the whole step.
         ended = time.perf_counter()
@@ -177,9 +207,18 @@ class TrainingSession:
             self._record(iteration, values, loss, learning_rate)
             if self._recording is not None:
                 self._stage_log.add(iteration, len(consumed), self._recording.stages())
-            done = iteration + 1
-            if done % self.execution.checkpoint_interval == 0 or done == self.iterations:
-                self._save(done)
+        done = iteration + 1
+        stopping = done < self.iterations and any_process(bool(self.interruption.number), self.device)
+        if self.rank == 0 and (stopping or self._due(done)):
+            self._save(done)
+        if stopping:
+            raise Stopped(self.interruption.number or signal.SIGTERM, f" at iteration {done}; the next attempt resumes")
+
+    def _due(self, done: int) -> bool:
+        """Whether a checkpoint is due, by iterations or by the clock."""
+        minutes = (time.monotonic() - self._saved_at) / 60
+        by_count = done % self.execution.checkpoint_interval == 0 or done == self.iterations
+        return by_count or minutes >= self.execution.checkpoint_minutes
 
     def _record(self, iteration: int, values: dict[str, float], loss: float, learning_rate: float) -> None:
         line = {"iteration": iteration, "lr": learning_rate, "loss": loss, "losses": values}
@@ -205,17 +244,16 @@ class TrainingSession:
     def _save(self, done: int) -> None:
         self._log.flush()
         self._stage_log.flush()
+        os.fsync(self._log.fileno())
         state = {
             "iteration": done,
-            "resumes": self.resumes,
             "consumed_sha256": self._consumed,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
         }
-        # Through an open file: a path's name would enter the archive, and the same training give other bytes.
-        with written_beside(self.checkpoint) as temporary, temporary.open("wb") as stream:
-            torch.save(state, stream)
+        self.checkpoints.save(state)
+        self._saved_at = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
         """Close the logs and write the stage statistics; return what ``trained.json`` says of time and iterations."""
@@ -227,10 +265,14 @@ class TrainingSession:
         # A process that found the training at its end has opened no log, and the one before may have left none.
         if self.rank == 0 and (self.out / STAGE_LOG).exists():
             write_stage_statistics(self.out)
+        attempts = self.checkpoints.attempts()
+        # Of all processes that trained, which a process that found the training at its end knows from the log alone.
+        seconds = [json.loads(line)["seconds"] for line in whole_lines(self.out / TRAIN_LOG)]
         return {
             "iterations": self.iterations,
-            "resumes": self.resumes,
-            "seconds_per_iteration": round(float(np.median(self.seconds)), 4) if self.seconds else None,
+            "resumes": sum(attempt["start"] > 0 for attempt in attempts),
+            "notes": [attempt["note"] for attempt in attempts if attempt["note"]],
+            "seconds_per_iteration": round(float(np.median(seconds)), 4) if seconds else None,
             "wall_seconds": round(time.perf_counter() - self._wall_start, 1),
             "processes": self.world_size,
         }

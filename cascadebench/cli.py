@@ -11,7 +11,8 @@ from rich.table import Table
 
 from cascadebench.configuration import PROJECT
 from cascadebench.datasets.card import load_dataset_card
-from cascadebench.errors import InputError
+from cascadebench.errors import Fault, InputError
+from cascadebench.failures import as_fault, noted
 from cascadebench.study import load_study
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -146,9 +147,14 @@ def import_detections(
 @app.command("evaluate-run")
 def evaluate_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared dataset")]) -> None:
     """Evaluate a run's detections.parquet into its ap.parquet."""
+    from cascadebench.datasets.prepared import check_unchanged
     from cascadebench.evaluation.run_evaluation import evaluate_run as evaluate_folder
+    from cascadebench.shared_runs import check_prediction
 
-    evaluate_folder(folder, data)
+    with noted(folder, "evaluate-run"):
+        check_unchanged(data, "val")
+        check_prediction(folder)
+        evaluate_folder(folder, data)
 
 
 @app.command("diagnose-run")
@@ -156,7 +162,8 @@ def diagnose_run(folder: Path, data: Annotated[Path, typer.Option(help="Prepared
     """Write kinds of errors, scores of loose boxes, and AP on other RoIs and proposals of a run's detections."""
     from cascadebench.diagnostics.run_diagnostics import diagnose_run as diagnose_folder
 
-    diagnose_folder(folder, data)
+    with noted(folder, "diagnose-run"):
+        diagnose_folder(folder, data)
 
 
 @app.command()
@@ -281,4 +288,10 @@ def main() -> None:
         app()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if isinstance(error, Fault) else 2)
+    except OSError as error:
+        fault = as_fault(error)
+        if fault is None:
+            raise
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(1)

@@ -1,8 +1,10 @@
 """Reading and writing files so that nothing is ever half-written."""
 
+import glob
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +22,14 @@ def written_beside(path: Path) -> Iterator[Path]:
     ----------
     path : Path
         The final file; its folder is created. On an exception the temporary file is removed and `path` is untouched.
+        What is renamed lies on the disk: a machine that fails leaves the old file or the new one, whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    ours = f".{path.name}.{socket.gethostname()}-"
+    for leftover in path.parent.glob(f"{glob.escape(ours)}*"):
+        if not Path(f"/proc/{leftover.name.removeprefix(ours).partition('-')[0]}").exists():
+            leftover.unlink(missing_ok=True)  # of a process that was killed
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{ours}{os.getpid()}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,9 +38,21 @@ def written_beside(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes of any machine left of `path`; only for one that alone may write the file."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,6 +82,21 @@ def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Lines of a log of JSON objects, up to the first that was cut short or damaged; none if there is no such file."""
+    kept: list[str] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            try:
+                json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith("\n"):
+                break
+            kept.append(line)
+    return kept
 
 
 def canonical_json(value: Any) -> str:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from cascadebench.backbone import check_pyramid, load_backbone
 from cascadebench.configuration import CONFIG, Configuration, merged, named_file, read_named, read_yaml, validated
@@ -65,6 +65,8 @@ class Execution(Configuration):
     """Time limit of one training on a cluster."""
     checkpoint_interval: Annotated[int, Ge(1)] = 1000
     """Iterations between checkpoints; an interrupted training resumes from the last."""
+    checkpoint_minutes: Annotated[float, Gt(0)] = 15.0
+    """Minutes after which a checkpoint is written all the same."""
     log_interval: Annotated[int, Ge(1)] = 20
     """Iterations between lines of the log."""
     diagnostics: bool = True

@@ -12,8 +12,8 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from adapters.masks import record_bitmaps
+from adapters.pictures import check_size, fault_as_item, reading
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
@@ -54,20 +54,12 @@ class ImageReader:
 
         Raises
         ------
-        InputError
+        Fault
             If the file is no readable picture, or of another size than the annotations say.
         """
-        try:
-            with Image.open(record.path) as picture:
-                pixels = self.pixels(picture)
-        except OSError as error:
-            raise InputError(f"{record.path}: cannot be read as a picture: {error}") from error
-        height, width = pixels.shape[:2]
-        if (width, height) != (record.width, record.height):
-            raise InputError(
-                f"{record.path}: the picture has {width} x {height} pixels, its annotations say "
-                f"{record.width} x {record.height}"
-            )
+        with reading(record.path), Image.open(record.path) as picture:
+            pixels = self.pixels(picture)
+        check_size(record, *pixels.shape[:2])
         return pixels
 
     def test_image(self, record: ImageRecord) -> dict[str, Any]:
@@ -111,6 +103,7 @@ class TrainingDataset(Dataset):
     def __len__(self) -> int:
         return self.order.images.size
 
+    @fault_as_item
     def __getitem__(self, position: int) -> dict[str, Any]:
         index, short_side, flip = self._drawn(position)
         return self.reader.training_image(self.records[index], short_side, flip)

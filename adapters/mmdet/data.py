@@ -10,9 +10,22 @@ from torch.utils.data import Dataset
 
 from adapters.masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
+from adapters.pictures import check_size, fault_as_item, reading
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
+
+
+class CheckedLoad(LoadImageFromFile):
+    """Load a picture, and say in every framework's words what is wrong with one that cannot be read."""
+
+    def transform(self, results: dict) -> dict:
+        """Read ``results['record']``."""
+        record = results["record"]
+        with reading(record.path):
+            results = super().transform(results)
+        check_size(record, *results["img"].shape[:2])
+        return results
 
 
 class PlannedResize(Resize):
@@ -52,7 +65,7 @@ class PlannedMasks(BaseTransform):
 
 def load_image(run: Run) -> LoadImageFromFile:
     """Read pixels as they are stored (annotations know nothing of EXIF orientation), by Pillow as Detectron2 does."""
-    return LoadImageFromFile(color_type="color_ignore_orientation", imdecode_backend=image_backend(run))
+    return CheckedLoad(color_type="color_ignore_orientation", imdecode_backend=image_backend(run))
 
 
 def training_transforms(run: Run) -> Compose:
@@ -77,7 +90,8 @@ def test_transforms(run: Run) -> Compose:
 
 def image_fields(record: ImageRecord) -> dict[str, Any]:
     """What MMDetection's transforms expect to know of an image."""
-    return {"img_id": record.id, "img_path": str(record.path), "height": record.height, "width": record.width}
+    fields = {"img_id": record.id, "img_path": str(record.path), "height": record.height, "width": record.width}
+    return fields | {"record": record}
 
 
 class TrainingDataset(Dataset):
@@ -96,6 +110,7 @@ class TrainingDataset(Dataset):
         record = self.records[self.order.images.flat[position]]
         return record.id, bool(self.order.flips.flat[position]), int(self.order.short_sides.flat[position])
 
+    @fault_as_item
     def __getitem__(self, position: int) -> dict[str, Any]:
         _, flip, short_side = self.planned(position)
         return self.transformed(self.records[self.order.images.flat[position]], flip, short_side)
@@ -106,5 +121,5 @@ class TrainingDataset(Dataset):
             {"bbox": box.tolist(), "bbox_label": int(label), "ignore_flag": 0}
             for box, label in zip(record.boxes, record.labels, strict=True)
         ]
-        planned = {"planned_flip": flip, "short_side": short_side, "record": record}
+        planned = {"planned_flip": flip, "short_side": short_side}
         return self.transforms(image_fields(record) | {"instances": instances} | planned)

@@ -3,6 +3,7 @@
 Boxes are kept, and segmentations if the card says that there are any; keypoints and captions are left behind.
 """
 
+import filecmp
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from cascadebench.datasets.synthetic import draw
 from cascadebench.datasets.voc import read_voc
 from cascadebench.errors import InputError
 from cascadebench.files import inside, sha256_of, write_json
+from cascadebench.lease import one_at_a_time
 
 BORDER_TOLERANCE = 1.0
 """Pixels by which a box may leave its image, as rounding in real annotation files does; such boxes are clipped."""
@@ -103,6 +105,21 @@ def prepare(card: DatasetCard, folder: Path) -> None:
 def _publish(work: Path, folder: Path, splits: list[str]) -> None:
     """Move what is complete to its place; until the lock is there again, the folder is not a prepared dataset."""
     folder.mkdir(exist_ok=True)
+    with one_at_a_time(folder):
+        # Where another study has prepared the same, its trainings may be reading it now.
+        if not _is_published(work, folder, splits):
+            _replace(work, folder, splits)
+
+
+def _is_published(work: Path, folder: Path, splits: list[str]) -> bool:
+    """Whether all of what was prepared is there already, byte for byte."""
+    pairs = [(work / name, folder / name) for name in ("lock.json", *(f"{split}.json" for split in splits))]
+    drawn = work / "drawn" / "images"
+    pairs += [(path, folder / "images" / path.relative_to(drawn)) for path in sorted(drawn.rglob("*.png"))]
+    return all(there.is_file() and filecmp.cmp(made, there, shallow=False) for made, there in pairs)
+
+
+def _replace(work: Path, folder: Path, splits: list[str]) -> None:
     (folder / "lock.json").unlink(missing_ok=True)
     if (work / "drawn").exists():
         if (folder / "images").exists():

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cascadebench.errors import InputError
-from cascadebench.files import inside, read_json
+from cascadebench.errors import Fault, InputError
+from cascadebench.files import inside, read_json, sha256_of
 from cascadebench.masks import Segmentation
 
 
@@ -73,9 +73,9 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
     Raises
     ------
     InputError
-        If a file is missing or malformed, or masks are asked for and an object has none.
+        If a file is missing, malformed or changed since it was prepared, or masks are asked for and an object has none.
     """
-    lock = read_json(folder / "lock.json")
+    lock = check_unchanged(folder, split)
     content = read_json(folder / f"{split}.json", each=_compact if segmentations else _without_segmentation)
     root = Path(lock["splits"][split]["image_root"])
     root = root if root.is_absolute() else folder / root
@@ -97,6 +97,27 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
             ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels, masks)
         )
     return PreparedSplit(tuple(records), category_ids)
+
+
+def check_unchanged(folder: Path, split: str) -> dict[str, Any]:
+    """Compare ``folder/<split>.json`` with its checksum in ``lock.json``, which is returned.
+
+    Raises
+    ------
+    Fault
+        If it was changed since it was prepared.
+    InputError
+        If a file is missing.
+    """
+    lock, path = read_json(folder / "lock.json"), folder / f"{split}.json"
+    if not path.exists():
+        raise Fault(f"{path}: no such file; it was there when the dataset was prepared")
+    if sha256_of(path) != lock["splits"][split]["prepared_sha256"]:
+        raise Fault(
+            f"{path}: it was changed since the dataset was prepared: its checksum is not that of lock.json; delete "
+            f"{folder} to prepare it again"
+        )
+    return lock
 
 
 def _without_segmentation(entry: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ step to ``stage_statistics.jsonl``; a resumed one drops the lines that it trains
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from cascadebench.diagnostics.boxes import IOU_BINS, iou_bin
 from cascadebench.diagnostics.observations import StageTraining
 from cascadebench.errors import InputError
 from cascadebench.evaluation.parquet import read_parquet, required, write_parquet
-from cascadebench.files import write_text
+from cascadebench.files import whole_lines, write_text
 
 STAGE_LOG = "stage_statistics.jsonl"
 """The log's name in a run's folder."""
@@ -102,15 +103,18 @@ class StageStatisticsLog:
     start : int
         First iteration that this process trains; above 0 when it resumes a checkpoint. Lines from there on are dropped,
         as is one that was cut short.
+
+    Attributes
+    ----------
+    kept : int
+        Lines before `start`.
     """
 
     def __init__(self, folder: Path, iou_thresholds: Sequence[float], start: int) -> None:
         self._thresholds = tuple(iou_thresholds)
         path = folder / STAGE_LOG
-        kept = []
-        if start and path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["iteration"] < start]
+        kept = [line for line in whole_lines(path) if json.loads(line)["iteration"] < start]
+        self.kept = len(kept)
         write_text(path, "".join(kept))
         self._stream = path.open("a", encoding="utf-8")
 
@@ -125,8 +129,9 @@ class StageStatisticsLog:
         self._stream.write(json.dumps({"iteration": iteration, "images": images, "stages": rows}) + "\n")
 
     def flush(self) -> None:
-        """Hand what was written to the system; to be called before a checkpoint is saved."""
+        """Bring what was written to the disk; to be called before a checkpoint is saved."""
         self._stream.flush()
+        os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Close the log."""

@@ -13,6 +13,7 @@ from cascadebench.evaluation.ground_truth import ALL
 from cascadebench.evaluation.summary import METRICS, metrics
 from cascadebench.files import read_json, write_text
 from cascadebench.imported import ImportedRun, find_imported
+from cascadebench.lease import killed_holder
 from cascadebench.study import PlannedRun, Study
 
 _RUN = ["label", "framework", "backbone", "seed", "run"]
@@ -89,18 +90,28 @@ def run_state(folder: Path) -> tuple[str, str]:
     state : str
         ``evaluated``, ``failed``, ``predicted``, ``trained``, ``started``, ``inspected`` or ``not run``.
     detail : str
-        The failure of a failed run; empty, or what to do, for others.
+        The failure of a failed run; empty, or what to do, for others. With ``evaluated`` a failure means that what
+        is there stands beside a later step, or an attempt to make it anew, that failed.
     """
+    failure = _failure_of(folder)
     if (folder / "ap.parquet").exists():
-        return "evaluated", ""
-    if (folder / "failed.json").exists():
-        try:
-            failure = _object(folder / "failed.json")
-        except InputError as error:
-            return "failed", str(error)
-        words = [str(failure[key]) for key in ("command", "message") if key in failure]
-        return "failed", " ".join(": ".join(words).split())
+        return "evaluated", failure
+    if failure:
+        return "failed", failure
     return next((state for name, state in _STATES.items() if (folder / name).exists()), ("not run", ""))
+
+
+def _failure_of(folder: Path) -> str:
+    """Say in one line what went wrong last with a run; empty: nothing did, or it was mended."""
+    killed = killed_holder(folder)
+    if killed or not (folder / "failed.json").exists():
+        return killed or ""
+    try:
+        failure = _object(folder / "failed.json")
+    except InputError as error:
+        return str(error)
+    words = [str(failure[key]) for key in ("command", "message") if key in failure]
+    return " ".join(": ".join(words).split())
 
 
 def _object(path: Path) -> dict[str, Any]:

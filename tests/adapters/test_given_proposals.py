@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from saved_model import save_model
 
 from adapters.__main__ import initial_model, load_adapter, main, proposals_of
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals, swapped
@@ -99,9 +100,7 @@ def test_the_command_writes_the_headline_under_the_name_of_the_source(framework,
     run, other = small_run(framework, "faster_rcnn"), small_run(framework, "cascade_rcnn")
     for one in (run, other):
         one.write(tmp_path / one.id / "run.yaml")
-        state = {"iteration": one.protocol.schedule.iterations, "model": still_model(one).state_dict()}
-        (tmp_path / one.id / "checkpoints").mkdir()
-        torch.save(state, tmp_path / one.id / "checkpoints" / "last.pt")
+        save_model(tmp_path / one.id / "checkpoints", one.protocol.schedule.iterations, still_model(one))
 
     def command(*arguments):
         folder = tmp_path / run.id

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from saved_model import save_model
 from torchvision.ops import batched_nms
 
 from adapters.__main__ import initial_model, load_adapter, main
@@ -174,9 +175,7 @@ def dataset(tmp_path_factory):
 def written_run(run, folder):
     """A folder with a run and a checkpoint at the end of its schedule."""
     run.write(folder / "run.yaml")
-    (folder / "checkpoints").mkdir()
-    state = {"iteration": run.protocol.schedule.iterations, "model": moving_model(run).state_dict()}
-    torch.save(state, folder / "checkpoints" / "last.pt")
+    save_model(folder / "checkpoints", run.protocol.schedule.iterations, moving_model(run))
     return folder
 
 

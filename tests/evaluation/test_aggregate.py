@@ -133,6 +133,10 @@ def test_states_in_the_order_of_a_run(tmp_path):
     (tmp_path / "failed.json").write_text("{")
     assert run_state(tmp_path)[0] == "failed"
     (tmp_path / "ap.parquet").touch()
+    state, detail = run_state(tmp_path)  # what is there stands, and what failed beside it is told
+    assert state == "evaluated"
+    assert "failed.json" in detail
+    (tmp_path / "failed.json").unlink()
     assert run_state(tmp_path) == ("evaluated", "")
 
 

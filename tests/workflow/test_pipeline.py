@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,13 +52,13 @@ def write_study(folder: Path, **changes) -> Study:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> tuple[Path, Study]:
-    """Run the study with one broken checkpoint, look at what is left, mend it and run again."""
+    """Run the study with a file where a run's checkpoints belong, look at what is left, mend it and run again."""
     folder = tmp_path_factory.mktemp("study")
     study = write_study(folder)
     broken = study.runs[-1].run.id
-    checkpoint = folder / "results" / "runs" / broken / "checkpoints" / "last.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
+    checkpoints = folder / "results" / "runs" / broken / "checkpoints"
+    checkpoints.parent.mkdir(parents=True)
+    checkpoints.write_bytes(b"no folder")
     snakemake(folder, expected=1)
 
     status = pd.read_csv(folder / "results/studies/small/status.csv").set_index("run")["state"]
@@ -71,7 +70,7 @@ def finished(tmp_path_factory) -> tuple[Path, Study]:
     assert failure["command"] == "train"
     assert failure["message"]
 
-    shutil.rmtree(checkpoint.parent)
+    checkpoints.unlink()
     text = snakemake(folder)
     assert text.count("rule train:") == 1
     return folder, study

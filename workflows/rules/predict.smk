@@ -11,10 +11,10 @@ rule predict:
         trained="results/runs/{run}/trained.json",
         lock=f"results/datasets/{STUDY.dataset.name}/lock.json",
     output:
-        "results/runs/{run}/detections.parquet",
-        "results/runs/{run}/proposals.parquet",
-        "results/runs/{run}/predicted.json",
-        expand("results/runs/{{run}}/{file}.parquet", file=DIAGNOSTICS),
+        update("results/runs/{run}/detections.parquet"),
+        update("results/runs/{run}/proposals.parquet"),
+        update("results/runs/{run}/predicted.json"),
+        update(expand("results/runs/{{run}}/{file}.parquet", file=DIAGNOSTICS)),
     log:
         "results/logs/predict/{run}.log",
     benchmark:
@@ -31,7 +31,8 @@ rule predict:
         framework=lambda wildcards: STUDY.run(wildcards.run).framework,
     shell:
         "python -m adapters {params.framework:q} predict --run {input.run:q} --out results/runs/{wildcards.run:q}"
-        " --gpus {resources.gpu} --threads {threads} --diagnostics {resources.diagnostics} > {log:q} 2>&1"
+        " --gpus {resources.gpu} --threads {threads} --diagnostics {resources.diagnostics} {SHARED_RESULTS}"
+        " > {log:q} 2>&1"
 
 
 # The same weights on other proposals, where the study asks for it.

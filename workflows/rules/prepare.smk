@@ -5,10 +5,12 @@ rule prepare:
     input:
         STUDY.dataset.annotation_files(),
     output:
-        expand(
-            "results/datasets/{dataset}/{file}.json",
-            dataset=STUDY.dataset.name,
-            file=["lock", *STUDY.dataset.splits],
+        update(
+            expand(
+                "results/datasets/{dataset}/{file}.json",
+                dataset=STUDY.dataset.name,
+                file=["lock", *STUDY.dataset.splits],
+            )
         ),
     log:
         f"results/logs/prepare/{STUDY.dataset.name}.log",
@@ -32,7 +34,7 @@ rule prepare:
 # Written by Snakemake itself: the same run in another study is the same file, so nothing about the study may enter.
 rule freeze:
     output:
-        "results/runs/{run}/run.yaml",
+        update("results/runs/{run}/run.yaml"),
     log:
         "results/logs/freeze/{run}.log",
     benchmark:

@@ -19,7 +19,8 @@ rule train:
             run=filter(None, [STUDY.run(wildcards.run).variant.weights_from]),
         ),
     output:
-        "results/runs/{run}/trained.json",
+        # Another process that shares this folder may have made it, and read it now: it is replaced, never removed.
+        update("results/runs/{run}/trained.json"),
     log:
         "results/logs/train/{run}.log",
     benchmark:
@@ -34,11 +35,14 @@ rule train:
         runtime=EXECUTION.train_minutes,
         loader_workers=EXECUTION.loader_workers,
         checkpoint_interval=EXECUTION.checkpoint_interval,
+        checkpoint_minutes=EXECUTION.checkpoint_minutes,
+        attempt=lambda wildcards, attempt: attempt,
         log_interval=EXECUTION.log_interval,
     params:
         framework=lambda wildcards: STUDY.run(wildcards.run).framework,
     shell:
         "python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
         " --gpus {resources.gpu} --threads {threads} --workers {resources.loader_workers}"
-        " --checkpoint-interval {resources.checkpoint_interval} --log-interval {resources.log_interval}"
+        " --checkpoint-interval {resources.checkpoint_interval} --checkpoint-minutes {resources.checkpoint_minutes}"
+        " --log-interval {resources.log_interval} --attempt {resources.attempt} {SHARED_RESULTS}"
         " > {log:q} 2>&1"

@@ -1,0 +1,287 @@
+"""What stops a training or a prediction on its way, and what is left of it; in both frameworks."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+from contextlib import redirect_stdout
+
+import pytest
+import torch
+
+from adapters.__main__ import main
+from adapters.checkpoints import Checkpoints, read_checkpoint
+from adapters.training_session import TrainingSession
+from cascadebench.datasets.card import load_dataset_card
+from cascadebench.datasets.prepare import prepare
+from cascadebench.errors import Fault, InputError
+from cascadebench.evaluation.aggregate import run_state
+from cascadebench.failures import as_fault
+from cascadebench.study import Execution
+
+FRAMEWORKS = ["mmdet", "detectron2"]
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def framework(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Eight drawn training images."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    card = load_dataset_card("shapes", "test")
+    data = card.data.model_copy(update={"train_images": 8, "val_images": 2})
+    prepare(card.model_copy(update={"data": data}), folder)
+    return folder
+
+
+@pytest.fixture
+def data(prepared, tmp_path):
+    """A copy of the dataset that may be damaged."""
+    return shutil.copytree(prepared, tmp_path / "data")
+
+
+def command(run, name, out, data, *arguments) -> int:
+    """Run a command of the adapters on a run in a folder."""
+    run.write(out / "run.yaml")
+    return main([run.framework, name, "--run", str(out / "run.yaml"), "--out", str(out), "--data", str(data),
+                 "--checkpoint-interval", "2", *arguments])  # fmt: skip
+
+
+def at_iteration(monkeypatch, wanted, act):
+    """Do something once, when a step of the training has ended."""
+    after = TrainingSession.after_iteration
+
+    def patched(self, iteration, losses, *arguments):
+        if iteration == wanted:
+            act(losses)
+        after(self, iteration, losses, *arguments)
+
+    monkeypatch.setattr(TrainingSession, "after_iteration", patched)
+
+
+def left(out):
+    """What a training leaves, without the seconds of its log."""
+    log = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
+    files = [(out / name).read_bytes() for name in ("checkpoints/last.pt", "stage_statistics.parquet")]
+    return [{key: one for key, one in line.items() if key != "seconds"} for line in log], files
+
+
+def trained(out):
+    return json.loads((out / "trained.json").read_text())
+
+
+def test_a_training_that_signals_stop_ends_as_one_that_never_stopped(
+    framework, small_run, prepared, tmp_path, monkeypatch, capsys
+):
+    run = small_run(framework, "cascade_rcnn")
+    assert command(run, "train", tmp_path / "whole", prepared) == 0
+    stopped = tmp_path / "stopped"
+    for iteration, number in ((0, signal.SIGUSR1), (2, signal.SIGTERM), (3, signal.SIGINT)):
+        with monkeypatch.context() as patched:
+            at_iteration(patched, iteration, lambda losses, number=number: os.kill(os.getpid(), number))
+            assert command(run, "train", stopped, prepared) == 128 + number
+        line = f"stopped by {number.name} at iteration {iteration + 1}; the next attempt resumes"
+        assert capsys.readouterr().err.splitlines()[-1] == line
+        assert read_checkpoint(stopped / "checkpoints" / "last.pt")["iteration"] == iteration + 1
+        assert run_state(stopped)[0] == "started"
+    assert command(run, "train", stopped, prepared) == 0
+    assert left(stopped) == left(tmp_path / "whole")
+    assert trained(stopped)["resumes"] == 3
+    assert trained(stopped)["checkpoint_sha256"] == trained(tmp_path / "whole")["checkpoint_sha256"]
+    assert trained(stopped)["notes"] == []
+
+
+def test_damaged_checkpoints_are_passed_over_with_a_note(framework, small_run, prepared, tmp_path, monkeypatch):
+    run = small_run(framework, "faster_rcnn")
+    whole, out = tmp_path / "whole", tmp_path / "damaged"
+    assert command(run, "train", whole, prepared) == 0
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 4, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
+        assert command(run, "train", out, prepared) == 143
+    checkpoints = out / "checkpoints"
+    content = bytearray((checkpoints / "last.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (checkpoints / "last.pt").write_bytes(content)
+    shutil.copytree(out, tmp_path / "both")
+    assert command(run, "train", out, prepared) == 0
+    assert left(out) == left(whole)
+    (note,) = trained(out)["notes"]
+    assert "last.pt: damaged" in note
+    assert note.endswith("resumed from previous.pt at iteration 4")
+
+    both = tmp_path / "both"
+    (both / "checkpoints" / "previous.pt").write_bytes(b"")
+    assert command(run, "train", both, prepared) == 0
+    assert left(both) == left(whole)
+    (note,) = trained(both)["notes"]
+    assert note.endswith("no whole checkpoint is left: started anew")
+    assert trained(both)["resumes"] == 0
+
+
+def test_every_byte_of_a_checkpoint_is_guarded(tmp_path):
+    """A changed byte is found, or lies where it says nothing about the content."""
+    checkpoints = Checkpoints(tmp_path)
+    state = {
+        "iteration": 3,
+        "consumed_sha256": "x",
+        "model": {"w": torch.arange(4.0)},
+        "optimizer": {},
+        "scheduler": {},
+    }
+    checkpoints.save(state)
+    whole = checkpoints.last.read_bytes()
+    wrong = 0
+    for place in range(0, len(whole), 7):
+        checkpoints.last.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            found = read_checkpoint(checkpoints.last)
+        except InputError:
+            wrong += 1
+        else:
+            assert torch.equal(found.pop("model")["w"], state["model"]["w"])
+            assert found == {key: value for key, value in state.items() if key != "model"}
+    assert wrong > 10
+    for size in range(0, len(whole), 50):
+        checkpoints.last.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="damaged"):
+            read_checkpoint(checkpoints.last)
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    state = {"iteration": 8, "consumed_sha256": "", "model": {"w": torch.tensor([float("nan")])}}
+    with pytest.raises(Fault, match="the weights w are not finite after iteration 7"):
+        checkpoints.save(state)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cut_log_is_not_gone_on_with(small_run, prepared, tmp_path, monkeypatch, capsys):
+    run = small_run("detectron2", "faster_rcnn")
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 3, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
+        command(run, "train", tmp_path, prepared)
+    log = tmp_path / "train_log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+    assert command(run, "train", tmp_path, prepared) == 1
+    assert "it has 2 of the 4 lines before iteration 4" in capsys.readouterr().err
+    assert run_state(tmp_path)[0] == "failed"
+
+
+def test_the_clock_saves_too(small_run, records, tmp_path, monkeypatch):
+    run = small_run("mmdet", "faster_rcnn")
+    session = TrainingSession(run, tmp_path, torch.device("cpu"), Execution(checkpoint_minutes=0.5))
+    assert not session._due(1)
+    session._saved_at -= 31
+    assert session._due(1)
+
+
+def test_a_full_disk(framework, small_run, prepared, tmp_path, capsys):
+    """The system refuses files above a size, as it refuses all on a full disk."""
+    run = small_run(framework, "faster_rcnn")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        assert command(run, "train", tmp_path, prepared) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
+    assert line.endswith("last.pt: cannot be written: File too large; the disk or a quota is full")
+    assert run_state(tmp_path) == ("failed", f"train: {line.removeprefix('error: ')}")
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == []
+    assert list((tmp_path / "checkpoints").glob(".last*")) == []
+    assert command(run, "train", tmp_path, prepared) == 0
+    assert run_state(tmp_path)[0] == "trained"
+
+
+def test_a_loss_that_is_not_finite(framework, small_run, prepared, tmp_path, monkeypatch, capsys):
+    run = small_run(framework, "faster_rcnn")
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 3, lambda losses: losses.update(rpn_regression=torch.tensor(float("nan"))))
+        assert command(run, "train", tmp_path, prepared) == 1
+    message = "the loss is not finite at iteration 3: rpn_regression is nan; try a lower base_lr"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
+    assert run_state(tmp_path) == ("failed", f"train: {message}")
+    assert command(run, "train", tmp_path, prepared, "--attempt", "2") == 1  # what a cluster tries again by itself
+    assert f"{message} (not tried again by itself)" in capsys.readouterr().err
+    assert command(run, "train", tmp_path, prepared) == 0
+
+
+def damaged(data, kind, name):
+    """Damage a picture of the training split; returns what must be said of it."""
+    path = next(iter(sorted((data / "images" / "train").iterdir()))).with_name(name)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-60])
+        return f"{path}: cannot be read as a picture: "
+    if kind == "no picture":
+        path.write_bytes(b"nothing")
+        return f"{path}: cannot be read as a picture: it is none, or its beginning is damaged"
+    if kind == "missing":
+        path.unlink()
+        return f"{path}: no such file; it was there when the dataset was prepared"
+    shutil.rmtree(path.parent)
+    return f"{path.parent}: no such folder; are the pictures of the dataset still mounted?"
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("no picture", 1), ("missing", 0), ("mount", 0)])
+def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers, small_run, data, tmp_path, capsys):
+    said = set()
+    expected = damaged(data, kind, sorted(path.name for path in (data / "images" / "train").iterdir())[3])
+    for framework in FRAMEWORKS:
+        out = tmp_path / framework
+        assert command(small_run(framework, "faster_rcnn"), "train", out, data, "--workers", str(workers)) == 1
+        lines = capsys.readouterr().err.splitlines()
+        said.add(lines[-1])
+        assert not [line for line in lines if "Traceback" in line]
+        assert run_state(out) == ("failed", f"train: {lines[-1].removeprefix('error: ')}")
+    (line,) = said
+    assert line.startswith(f"error: {expected}")
+
+
+def test_a_dataset_that_has_changed_since_it_was_prepared(small_run, data, tmp_path, capsys):
+    (data / "train.json").write_text((data / "train.json").read_text() + "\n")
+    assert command(small_run("mmdet", "faster_rcnn"), "train", tmp_path / "run", data) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {data / 'train.json'}: it was changed since the dataset was prepared")
+    assert run_state(tmp_path / "run")[0] == "failed"
+
+
+def test_a_checkpoint_that_has_changed_since_the_training_predicts_nothing(small_run, prepared, tmp_path, capsys):
+    run = small_run("detectron2", "faster_rcnn")
+    assert command(run, "train", tmp_path, prepared) == 0
+    path = tmp_path / "checkpoints" / "last.pt"
+    path.write_bytes((tmp_path / "checkpoints" / "previous.pt").read_bytes())
+    assert command(run, "predict", tmp_path, prepared) == 1
+    assert "its checksum is not that of trained.json" in capsys.readouterr().err
+    assert not (tmp_path / "detections.parquet").exists()
+
+
+def test_want_of_memory_is_told_in_one_line():
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes")):
+        assert str(as_fault(error)).startswith("out of memory: ")
+    killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "probably for want of memory" in str(as_fault(killed))
+    assert as_fault(KeyError("a mistake")) is None
+
+
+def test_two_processes_that_want_the_same_run_train_it_once(small_run, prepared, tmp_path):
+    run = small_run("mmdet", "faster_rcnn")
+    children = []
+    for number in range(2):
+        child = os.fork()
+        if not child:
+            code = 70
+            try:
+                with (tmp_path / f"{number}.txt").open("w") as log, redirect_stdout(log):
+                    code = command(run, "train", tmp_path / "run", prepared)
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    said = sorted((tmp_path / f"{number}.txt").read_text().count("made meanwhile") for number in range(2))
+    assert said == [0, 1]
+    attempts = (tmp_path / "run" / "checkpoints" / "attempts.jsonl").read_text().splitlines()
+    assert len(attempts) == 1
