@@ -30,6 +30,10 @@ rule train:
     # How a run is executed changes no number, so it is no parameter: another setting trains nothing again.
     resources:
         gpu=EXECUTION.gpus,
+        # All GPUs of a training on one node, with the threads and loaders of every process.
+        nodes=1,
+        cpus_per_task=max(EXECUTION.gpus, 1)
+        * (EXECUTION.cpu_threads + EXECUTION.loader_workers),
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.train_minutes,
         loader_workers=EXECUTION.loader_workers,
@@ -37,8 +41,9 @@ rule train:
         log_interval=EXECUTION.log_interval,
     params:
         framework=lambda wildcards: STUDY.run(wildcards.run).framework,
+    # exec: no shell stands between a cluster's SIGTERM and the training that answers it with a checkpoint.
     shell:
-        "python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
+        "exec python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
         " --gpus {resources.gpu} --threads {threads} --workers {resources.loader_workers}"
         " --checkpoint-interval {resources.checkpoint_interval} --log-interval {resources.log_interval}"
         " > {log:q} 2>&1"
