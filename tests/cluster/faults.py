@@ -19,12 +19,13 @@ import yaml
 from local_slurm import LocalSlurm, missing, wait_until
 
 from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.files import read_json
 from cascadebench.study import Study, load_study
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {missing()}")
 
 MEMORY_MB = 2500
-ITERATIONS = 120
+ITERATIONS = 60
 HOOK = Path(__file__).parent / "fault_hook"
 PROFILE = PROJECT / "workflows" / "profiles" / "slurm"
 
@@ -35,14 +36,14 @@ def write_study(folder: Path, name: str, **changes) -> Study:
     card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
     card["data"] |= {"train_images": 12, "val_images": 6}
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    schedule = {"iterations": ITERATIONS, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [100]}
+    schedule = {"iterations": ITERATIONS, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [50]}
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {
         "name": name,
         "dataset": str(folder / "few_shapes.yaml"),
         "variants": [{"variant": "faster_rcnn"}],
         "seeds": [0, 1],
         "protocol_override": {"schedule": schedule, "inference": {"score_threshold": 0.001}},
-        "execution": {"checkpoint_interval": 20, "memory_mb": MEMORY_MB, "train_minutes": 20, "diagnostics": False},
+        "execution": {"checkpoint_interval": 10, "memory_mb": MEMORY_MB, "train_minutes": 20, "diagnostics": False},
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
     return load_study(str(folder / f"{name}.yaml"))
@@ -93,7 +94,7 @@ class Faults:
         mine = [self.preempt, self.stop_the_node, self.exceed_time, self.exceed_memory]
         # Seeds of a framework run side by side; frameworks alternate among the faults.
         self.waiting: dict[str, Callable[[str, int], None]] = dict(zip(study.run_ids, mine, strict=True))
-        self.injected: dict[str, str] = {}
+        self.injected: dict[str, str] = {}  # by run
 
     def inject(self) -> None:
         """Let a waiting fault happen to each training that has left a checkpoint and runs."""
@@ -103,33 +104,32 @@ class Faults:
             if job["state"] == "RUNNING" and run in self.waiting and checkpoint.exists():
                 trainings = self.slurm.processes(job["id"], "adapters", "train")
                 if trainings:
-                    self.waiting.pop(run)(job["id"], trainings[0])
+                    fault = self.waiting.pop(run)
+                    self.injected[run] = f"{fault.__doc__.splitlines()[0]} Job {job['id']}"
+                    fault(job["id"], trainings[0])
 
-    def note(self, fault: str, job: str) -> None:
-        """Remember which fault met which job."""
-        self.injected[fault] = job
+    def outcome(self, run: str) -> str:
+        """What Slurm says became of a run's trainings."""
+        mine = [job for job in self.slurm.jobs() if job["comment"] == f"rule_train_wildcards_{run}"]
+        return ", ".join(f"job {job['id']} {job['state']}, requeued {job['restarts']} times" for job in mine)
 
     def preempt(self, job: str, training: int) -> None:
-        """Take the node away and put the job back into the queue."""
-        self.note("preempted by scontrol requeue", job)
+        """Preempted: put back into the queue in mid-training."""
         self.slurm.control("requeue", job)
 
     def stop_the_node(self, job: str, training: int) -> None:
-        """Kill slurmd and all of its jobs; bring the node back when Slurm has noticed."""
-        self.note("node lost: slurmd and its jobs killed", job)
+        """Node lost: slurmd and all of its jobs killed, the node back when Slurm has noticed."""
         self.slurm.kill_node()
         wait_until(lambda: self.slurm.node_state().startswith("DOWN"), 120, "the loss of the node")
         self.slurm.start_node()
 
     def exceed_time(self, job: str, training: int) -> None:
-        """Let the training stand still until its time is over."""
-        self.note("over its time limit", job)
+        """Over its time limit: the training stands still until its time is over."""
         os.kill(training, signal.SIGSTOP)
         self.slurm.control("update", f"JobId={job}", "TimeLimit=1")
 
     def exceed_memory(self, job: str, training: int) -> None:
-        """Let the training take more memory than its job has."""
-        self.note("out of memory", job)
+        """Out of memory: the training takes more than its job has."""
         os.kill(training, signal.SIGUSR2)
 
 
@@ -161,8 +161,15 @@ def disturbed(slurm, tmp_path_factory) -> tuple[Path, Path, Study, Faults]:
     return alone, folder, study, faults
 
 
-def test_every_fault_happened_and_every_run_is_done(disturbed):
+def resumes(folder: Path, run: str) -> int:
+    """How often a finished training went on from a checkpoint."""
+    return read_json(folder / "results" / "runs" / run / "trained.json")["resumes"]
+
+
+def test_every_fault_happened_and_every_run_is_done(disturbed, outcomes):
     _, folder, study, faults = disturbed
+    for run, fault in faults.injected.items():
+        outcomes += [fault, f"  {run}: {faults.outcome(run)}; training resumed {resumes(folder, run)} times"]
     assert not faults.waiting
     assert len(faults.injected) == 4
     status = status_of(folder, study)
@@ -173,12 +180,30 @@ def test_every_fault_happened_and_every_run_is_done(disturbed):
 def test_every_training_resumed(disturbed):
     _, folder, study, _ = disturbed
     for run in study.run_ids:
-        trained = yaml.safe_load((folder / "results" / "runs" / run / "trained.json").read_text())
-        assert trained["resumes"] >= 1, run
+        assert resumes(folder, run) >= 1, run
 
 
 @pytest.mark.parametrize("name", ["detections.parquet", "proposals.parquet", "ap.parquet"])
-def test_results_are_those_of_the_undisturbed_study(disturbed, name):
+def test_results_are_those_of_the_undisturbed_study(disturbed, name, outcomes):
     alone, folder, study, _ = disturbed
     for run in study.run_ids:
         assert digest(folder, run, name) == digest(alone, run, name), run
+    outcomes.append(f"  {name}: the bytes of the undisturbed study, all {len(study.run_ids)} runs")
+
+
+def test_an_error_of_its_own_is_not_retried_forever(slurm, tmp_path, outcomes):
+    schedule = {"iterations": 4, "batch_size": 2, "base_lr": 1e30, "warmup_iterations": 0, "steps": []}
+    override = {"schedule": schedule, "optimizer": {"gradient_clip_norm": None}}
+    study = write_study(tmp_path, "diverging", frameworks=["mmdet"], seeds=[0], protocol_override=override)
+    done = subprocess.run(
+        on_slurm(tmp_path, "diverging"), cwd=tmp_path, env=dict(slurm.environment), capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    (run,) = study.run_ids
+    attempts = [job["state"] for job in slurm.jobs() if job["comment"] == f"rule_train_wildcards_{run}"]
+    assert attempts == ["FAILED"] * (1 + read_yaml(PROFILE / "config.yaml")["retries"])
+    row = status_of(tmp_path, study).loc[run]
+    assert row["state"] == "failed"
+    assert row["detail"].startswith("train: DivergedError")
+    outcomes.append("A training that diverges.")
+    outcomes.append(f"  {run}: {len(attempts)} attempts, then given up; status.csv: {row['state']}, {row['detail'][:60]}")

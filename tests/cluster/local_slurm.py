@@ -48,6 +48,13 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def _name(folder: Path) -> str:
+    """Name of a process by its folder under /proc; empty: it has ended."""
+    with suppress(OSError):
+        return (folder / "comm").read_text().strip()
+    return ""
+
+
 class LocalSlurm:
     """One node with two CPUs, memory limits that are watched, and no accounting.
 
@@ -63,14 +70,20 @@ class LocalSlurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().split(".")[0]
-        self.environment: Mapping[str, str] = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+        # Snakemake's job steps call srun without the variables of Slurm, so without SLURM_CONF: one of our own has it.
+        path = os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])
+        configuration = str(folder / "slurm.conf")
+        self.environment: Mapping[str, str] = os.environ | {"SLURM_CONF": configuration, "PATH": path}
         self._processes: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
         """Write the configuration, start the daemons and wait for the node."""
         self.folder.chmod(0o755)
-        for name in ("state", "spool"):
+        for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir()
+        caller = self.folder / "bin" / "srun"
+        caller.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+        caller.chmod(0o755)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -130,21 +143,19 @@ class LocalSlurm:
 
     def kill_node(self) -> None:
         """Kill slurmd and everything that its jobs run, as when a machine loses its power."""
-        stepds = [int(pid) for pid in self._stepds()]
-        victims = [pid for one in (self._processes["slurmd"].pid, *stepds) for pid in descendants(one)]
-        for pid in victims:
+        node = self._processes["slurmd"].pid
+        stepds = [int(one.name) for one in self._own_processes() if _name(one) == "slurmstepd"]
+        for pid in [pid for one in (node, *stepds) for pid in descendants(one)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._processes.pop("slurmd").wait()
 
-    def _stepds(self) -> list[str]:
-        """Processes that watch over one step of a job of this node each."""
+    def _own_processes(self) -> list[Path]:
+        """Folders under /proc of all processes that this Slurm has started."""
         found = []
-        for folder in Path("/proc").iterdir():
+        for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                own = f"SLURM_CONF={self.folder}/".encode() in (folder / "environ").read_bytes()
-                if folder.name.isdigit() and own and (folder / "comm").read_text().strip() == "slurmstepd":
-                    found.append(folder.name)
+                found += [folder] * (f"{self.folder}/".encode() in (folder / "environ").read_bytes())
         return found
 
     def control(self, *arguments: str) -> str:
@@ -175,10 +186,11 @@ class LocalSlurm:
     def processes(self, job: str, *words: str) -> list[int]:
         """Processes of a job whose command line has all these words, the oldest first."""
         found = []
-        for pid in re.findall(r"^(\d+)", self.control("listpids", job), flags=re.MULTILINE):
+        for folder in self._own_processes():
             with suppress(OSError):
-                line = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-                found += [int(pid)] * all(word in line for word in words)
+                mine = f"SLURM_JOB_ID={job}".encode() in (folder / "environ").read_bytes().split(b"\0")
+                line = (folder / "cmdline").read_bytes().decode().split("\0")
+                found += [int(folder.name)] * (mine and all(word in line for word in words))
         return sorted(found)
 
     def stop(self) -> None:
