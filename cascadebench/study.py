@@ -57,6 +57,8 @@ class Execution(Configuration):
     """GPUs per training; 0: the CPU. The batch is divided among them."""
     cpu_threads: Annotated[int, Ge(1)] = 1
     """Threads per process. One thread gives the same bytes on every run."""
+    accumulation: Annotated[int, Ge(1)] = 1
+    """Passes of every process that make up one step: as many times fewer images are on a GPU at a time."""
     loader_workers: Annotated[int, Ge(0)] = 0
     """Processes that read images, per training process."""
     memory_mb: Annotated[int, Ge(500)] = 4000
