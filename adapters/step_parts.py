@@ -18,6 +18,7 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
 from cascadebench.run import Run
+from cascadebench.study import check_batch_division
 from cascadebench.training_order import TrainingOrder, sampling_seed
 
 RPN, REGRESSION, FIRST_STAGE = 0, 1, 2
@@ -99,14 +100,9 @@ def check_division(run: Run, model: nn.Module, world_size: int, accumulation: in
     InputError
         If the batch cannot be divided, or if the passes of a step would change its numbers.
     """
-    batch_size, pieces = run.protocol.schedule.batch_size, world_size * accumulation
-    if batch_size % pieces:
-        by = f"{world_size} process(es) with {accumulation} pass(es) each"
-        raise InputError(f"protocol: schedule.batch_size: {batch_size} images cannot be divided among {by}")
-    if accumulation == 1:
-        return
-    why = f"execution.accumulation: {accumulation}: a pass sees a part of the batch, from which batch norm must not learn"
-    if run.protocol.backbone.batch_norm == "trained" and run.backbone.norm == "batch":
-        raise InputError(f"{why}; protocol {run.protocol.name}: backbone.batch_norm must be fixed_statistics or frozen")
-    if any(isinstance(module, ConvolutionBranch) for module in model.modules()):
-        raise InputError(f"{why}; the regression heads of {run.variant.name} have one")
+    check_batch_division(run, world_size, accumulation, "execution")
+    if accumulation > 1 and any(isinstance(module, ConvolutionBranch) for module in model.modules()):
+        raise InputError(
+            f"execution.accumulation: {accumulation}: batch norm would learn from a part of each batch in the regression "
+            f"heads of {run.variant.name}; only 1 is allowed"
+        )
