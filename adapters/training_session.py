@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from adapters.stage_recording import StageRecording
+from adapters.step_parts import ImageSampling
 from cascadebench.diagnostics.observations import iou_thresholds
 from cascadebench.diagnostics.stage_statistics import STAGE_LOG, StageStatisticsLog, write_stage_statistics
 from cascadebench.files import written_beside
@@ -65,6 +66,8 @@ class TrainingSession:
         First iteration to train, above 0 when a checkpoint was found.
     rank, world_size : int
         This process and their number; each trains ``batch_size / world_size`` images a step.
+    sampling : ImageSampling
+        Random states of what the model samples, image by image.
     """
 
     def __init__(self, run: Run, out: Path, device: torch.device, execution: Execution) -> None:
@@ -73,6 +76,7 @@ class TrainingSession:
         self.rank = int(os.environ.get("RANK", 0))
         self.world_size = int(os.environ.get("WORLD_SIZE", 1))
         self.checkpoint = out / "checkpoints" / "last.pt"
+        self.sampling = ImageSampling(run.seed, self.images_of_rank().start)
         self.start, self.resumes, self._consumed = 0, 0, ""
         self._state: dict[str, Any] | None = None
         if self.checkpoint.exists():
@@ -80,6 +84,7 @@ class TrainingSession:
             self.start, self.resumes = self._state["iteration"], self._state["resumes"] + 1
             self._consumed = self._state["consumed_sha256"]
         self.seconds: list[float] = []
+        self._images: int | None = None
         self._recording: StageRecording | None = None
         self._log: TextIO | None = None
         self._wall_start = time.perf_counter()
@@ -131,7 +136,8 @@ class TrainingSession:
         StageRecording or None
             What the RoI heads shall tell of this step; None: it is not recorded.
         """
-        seed_everything(step_seed(self.run.seed, iteration, self.rank))
+        seed_everything(step_seed(self.run.seed, iteration))
+        self.sampling.begin(iteration)
         self._recording = None
         if self.rank == 0 and iteration % RECORDED_EVERY == 0:
             self._recording = StageRecording(self.run.variant.stages, iou_thresholds(self.run)[0])
@@ -166,6 +172,7 @@ class TrainingSession:
         if not math.isfinite(loss):
             raise DivergedError(f"the loss is not finite at iteration {iteration}: {values}; try a lower base_lr")
         self.seconds.append(time.perf_counter() - self._iteration_start)
+        self._images = len(consumed) * self.world_size
         # A chain: equal hashes mean that everything up to here was equal.
         step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
         self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
@@ -229,4 +236,6 @@ class TrainingSession:
             "seconds_per_iteration": round(float(np.median(self.seconds)), 4) if self.seconds else None,
             "wall_seconds": round(time.perf_counter() - self._wall_start, 1),
             "processes": self.world_size,
+            "accumulation": self.execution.accumulation,
+            "images_per_step": self._images,
         }

@@ -36,6 +36,7 @@ rule train:
         * (EXECUTION.cpu_threads + EXECUTION.loader_workers),
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.train_minutes,
+        accumulation=EXECUTION.accumulation,
         loader_workers=EXECUTION.loader_workers,
         checkpoint_interval=EXECUTION.checkpoint_interval,
         log_interval=EXECUTION.log_interval,
@@ -44,6 +45,7 @@ rule train:
     # exec: no shell stands between a cluster's SIGTERM and the training that answers it with a checkpoint.
     shell:
         "exec python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
-        " --gpus {resources.gpu} --threads {threads} --workers {resources.loader_workers}"
+        " --gpus {resources.gpu} --threads {threads} --accumulation {resources.accumulation}"
+        " --workers {resources.loader_workers}"
         " --checkpoint-interval {resources.checkpoint_interval} --log-interval {resources.log_interval}"
         " > {log:q} 2>&1"
