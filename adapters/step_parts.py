@@ -103,6 +103,6 @@ def check_division(run: Run, model: nn.Module, world_size: int, accumulation: in
     check_batch_division(run, world_size, accumulation, "execution")
     if accumulation > 1 and any(isinstance(module, ConvolutionBranch) for module in model.modules()):
         raise InputError(
-            f"execution.accumulation: {accumulation}: batch norm would learn from a part of each batch in the regression "
-            f"heads of {run.variant.name}; only 1 is allowed"
+            f"execution.accumulation: {accumulation}: batch norm would learn from a part of each batch in the "
+            f"regression heads of {run.variant.name}; only 1 is allowed"
         )

@@ -1,7 +1,8 @@
 """``cascadebench plan``: what of a study is done, what is left, and what that will cost, before anything starts.
 
 A figure is measured where a finished run of the same detector on the same kind of device lies among the results, of
-whatever study; else it is estimated from the multiply-adds that ``cost.json`` counts, by :data:`RATES`. Each says which.
+whatever study; else it is estimated from the multiply-adds that ``cost.json`` counts, by :data:`RATES`. Each says
+which.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from cascadebench.study import PlannedRun, Study
 
 Device = Literal["GPU", "CPU"]
 RATES: Mapping[Device, float] = {"GPU": 3e12, "CPU": 1e10}
-"""Assumed multiply-adds a second of one GPU, of one CPU thread; a training step has three times those of an inference."""
+"""Assumed multiply-adds a second of one GPU, of one CPU thread; training has three times those of an inference."""
 BYTES_PER_PARAMETER = 8
 """Assumed of a checkpoint: a weight and its momentum, four bytes each."""
 BYTES_PER_DETECTION = 24
@@ -89,7 +90,8 @@ def plan_study(study: Study, results: Path) -> list[RunPlan]:
     wanted = {detector_of(planned.run) for planned in study.runs}
     measured = _measurements(results, wanted)
     images = validation_images(study.dataset, results)
-    return [_plan(planned, study, results, measured.get(detector_of(planned.run), []), images) for planned in study.runs]
+    pairs = [(planned, measured.get(detector_of(planned.run), [])) for planned in study.runs]
+    return [_plan(planned, device_of(study), results, own, images) for planned, own in pairs]
 
 
 def detector_of(run: Run) -> str:
@@ -161,18 +163,15 @@ def _megabytes(folder: Path) -> float:
 
 
 def _plan(
-    planned: PlannedRun, study: Study, results: Path, measured: Sequence[Measurement], images: int | None
+    planned: PlannedRun, device: Device, results: Path, measured: Sequence[Measurement], images: int | None
 ) -> RunPlan:
+    """Plan one run from what is measured of its detector."""
     run, folder = planned.run, results / "runs" / planned.run.id
     state, done = _progress(run, folder)
     iterations = 0 if run.variant.weights_from else run.protocol.schedule.iterations
     left = (iterations - done) * run.protocol.schedule.batch_size
     to_predict = 0 if (folder / "predicted.json").exists() else images
-    device: Device = "GPU" if study.file.execution.gpus else "CPU"
-    if state == "done":
-        hours = Figure(0.0, "done")
-    else:
-        hours = _hours(left, to_predict, device, measured)
+    hours = Figure(0.0, "done") if state == "done" else _hours(left, to_predict, device, measured)
     about = {"run": run.id, "label": planned.label, "framework": run.framework, "backbone": run.backbone.name}
     return RunPlan(
         **about, seed=run.seed, state=state, iterations_done=done, iterations=iterations, hours=hours,

@@ -203,8 +203,9 @@ def load_study(name: str) -> Study:
         from cascadebench.evidence.claims import find_claims  # here, as it brings pandas, which planning does without
 
         find_claims(file.claims, f"{path}: claims")
+    processes, passes = max(file.execution.gpus, 1), file.execution.accumulation
     for planned in runs:
-        check_batch_division(planned.run, max(file.execution.gpus, 1), file.execution.accumulation, f"{path}: execution")
+        check_batch_division(planned.run, processes, passes, f"{path}: execution")
     ids = [planned.run.id for planned in runs]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")

@@ -109,6 +109,6 @@ def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
     model = torch.nn.Linear(1, 1)
     with pytest.raises(InputError, match=r"a batch of 4 images cannot be divided among 3 process\(es\) with 1 pass"):
         check_division(divisible_run("mmdet", "faster_rcnn"), model, 3, 1)
-    with pytest.raises(InputError, match=r"execution.accumulation: 2: batch norm would learn from a part of each batch in protocol tiny"):
+    with pytest.raises(InputError, match=r"execution.accumulation: 2: batch norm would learn .* in protocol tiny"):
         check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
     check_division(divisible_run("mmdet", "faster_rcnn"), model, 2, 2)

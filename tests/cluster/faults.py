@@ -59,10 +59,10 @@ def command(folder: Path, name: str, *arguments: str) -> list[str]:
 def on_slurm(folder: Path, name: str, *targets: str) -> list[str]:
     """Snakemake's command line with the Slurm profile, its account and partition replaced and its waits shortened."""
     replaced = ["--default-resources", "slurm_partition=work", "mem_mb=2000", "runtime=20"]
-    quick = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
+    quick = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
     # Without an empty workflow profile the one for a machine on its own would be loaded too.
     profiles = ["--profile", str(PROFILE), "--workflow-profile", "none"]
-    return command(folder, name, *profiles, *replaced, *quick, *targets)
+    return command(folder, name, *profiles, *replaced, "--slurm-status-command", "squeue", *quick, *targets)
 
 
 def status_of(folder: Path, study: Study) -> pd.DataFrame:
@@ -206,4 +206,5 @@ def test_an_error_of_its_own_is_not_retried_forever(slurm, tmp_path, outcomes):
     assert row["state"] == "failed"
     assert row["detail"].startswith("train: DivergedError")
     outcomes.append("A training that diverges.")
-    outcomes.append(f"  {run}: {len(attempts)} attempts, then given up; status.csv: {row['state']}, {row['detail'][:60]}")
+    told = f"status.csv: {row['state']}, {row['detail'][:60]}"
+    outcomes.append(f"  {run}: {len(attempts)} attempts, then given up; {told}")

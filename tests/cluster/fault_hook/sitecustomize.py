@@ -1,4 +1,4 @@
-"""Loaded by every Python of the cluster test: a process that gets SIGUSR2 takes as much memory as FAULT_MEMORY_MB says."""
+"""Loaded by every Python of the cluster test: who gets SIGUSR2 takes as much memory as FAULT_MEMORY_MB says."""
 
 import os
 import signal
