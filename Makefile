@@ -7,13 +7,14 @@ CORES ?= 2
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults lint schemas docs lock clean
+.PHONY: help setup demo test test-faults test-cluster lint schemas docs lock clean
 
 help:
 	@echo "make setup    environment in $(VENV), from requirements.lock"
 	@echo "make demo     the embedded study, from nothing to reports/tiny.html"
 	@echo "make test     the tests, with a small study through both frameworks"
 	@echo "make test-faults  kills and restarts a small study, some sixty times"
+	@echo "make test-cluster   a study with faults on a Slurm of this machine's own; as root"
 	@echo "make lint     ruff, snakefmt, snakemake --lint"
 	@echo "make docs     the generated pages under docs/ and the schemas under workflows/schemas/"
 
@@ -44,6 +45,15 @@ test: $(READY)
 test-faults: $(READY)
 	rm -rf build/faults
 	$(BIN)/python tests/faults/campaign.py --kills 60 --folder build/faults
+
+test-cluster: $(READY)
+	@if [ "$$(id -u)" != 0 ]; then echo "make test-cluster: slurmd starts jobs as root; run it as root, in a container" >&2; exit 1; fi
+	@for daemon in munged slurmctld slurmd; do command -v $$daemon > /dev/null || missing=yes; done; \
+	if [ "$$missing" ]; then \
+	  command -v apt-get > /dev/null || { echo "make test-cluster: install slurm-wlm and munge" >&2; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurm-wlm munge; \
+	fi
+	$(BIN)/python -m pytest tests/cluster/faults.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ from adapters.distributed import launch_processes, start_process_group, stop_pro
 from adapters.exclusive import execute, taken
 from adapters.prediction_columns import detection_columns, proposal_columns
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
+from adapters.step_parts import check_division
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.errors import Fault, InputError
@@ -84,6 +85,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         return
     execution = Execution(
         cpu_threads=arguments.threads,
+        accumulation=arguments.accumulation,
         loader_workers=arguments.workers,
         checkpoint_interval=arguments.checkpoint_interval,
         checkpoint_minutes=arguments.checkpoint_minutes,
@@ -99,13 +101,11 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
         return
     session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
-    if run.protocol.schedule.batch_size % session.world_size:
-        batch_size = run.protocol.schedule.batch_size
-        raise InputError(f"batch_size {batch_size} cannot be divided among {session.world_size} processes")
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
         model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
+        check_division(run, model, session.world_size, execution.accumulation)
         with arguments.interruption.watched(None):
             adapter.train(run, model, records, order, session)
     if session.rank == 0:
@@ -244,6 +244,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--gpus", type=int, default=0, help="GPUs; 0: the CPU; above 1 training starts a process on each"
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 gives the same bytes on every run")
+    parser.add_argument("--accumulation", type=int, default=1, help="passes of every process that make up one step")
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
     parser.add_argument("--checkpoint-interval", type=int, default=1000)
     parser.add_argument("--checkpoint-minutes", type=float, default=15.0)

@@ -26,6 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 from adapters.checkpoints import Checkpoints
 from adapters.distributed import any_process
 from adapters.stage_recording import StageRecording
+from adapters.step_parts import ImageSampling
 from cascadebench.diagnostics.observations import iou_thresholds
 from cascadebench.diagnostics.stage_statistics import STAGE_LOG, StageStatisticsLog, write_stage_statistics
 from cascadebench.errors import Fault
@@ -70,6 +71,8 @@ class TrainingSession:
         First iteration to train, above 0 when a checkpoint was found.
     rank, world_size : int
         This process and their number; each trains ``batch_size / world_size`` images a step.
+    sampling : ImageSampling
+        Random states of what the model samples, image by image.
     """
 
     def __init__(
@@ -87,11 +90,13 @@ class TrainingSession:
         self.interruption = interruption or Interruption()
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.checkpoint = self.checkpoints.last
+        self.sampling = ImageSampling(run.seed, self.images_of_rank().start)
         self._resumed = self.checkpoints.load()
         self.start, self._consumed = 0, ""
         if self._resumed.state:
             self.start, self._consumed = (self._resumed.state[key] for key in ("iteration", "consumed_sha256"))
         self.seconds: list[float] = []
+        self._images: int | None = None
         self._saved_at = time.monotonic()
         self._recording: StageRecording | None = None
         self._log: TextIO | None = None
@@ -158,7 +163,8 @@ class TrainingSession:
         StageRecording or None
             What the RoI heads shall tell of this step; None: it is not recorded.
         """
-        seed_everything(step_seed(self.run.seed, iteration, self.rank))
+        seed_everything(step_seed(self.run.seed, iteration))
+        self.sampling.begin(iteration)
         self._recording = None
         if self.rank == 0 and iteration % RECORDED_EVERY == 0:
             self._recording = StageRecording(self.run.variant.stages, iou_thresholds(self.run)[0])
@@ -200,6 +206,7 @@ class TrainingSession:
         ended = time.perf_counter()
         self.seconds.append(ended - self._step_ended)
         self._step_ended = ended
+        self._images = len(consumed) * self.world_size
         # A chain: equal hashes mean that everything up to here was equal.
         step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
         self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
@@ -275,4 +282,6 @@ class TrainingSession:
             "seconds_per_iteration": round(float(np.median(seconds)), 4) if seconds else None,
             "wall_seconds": round(time.perf_counter() - self._wall_start, 1),
             "processes": self.world_size,
+            "accumulation": self.execution.accumulation,
+            "images_per_step": self._images,
         }

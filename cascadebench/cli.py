@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cascadebench.configuration import PROJECT
 from cascadebench.datasets.card import load_dataset_card
@@ -30,16 +29,20 @@ def doctor() -> None:
 
 
 @app.command()
-def plan(study: StudyName) -> None:
-    """Check a study and list its runs."""
+def plan(
+    study: StudyName,
+    results: Results = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Check a study; list its runs by state, with the hours and the disk that they will take."""
+    from cascadebench import plan as planning
+
     planned = load_study(study)
-    table = Table(title=planned.file.title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("variant", "framework", "backbone", "seed", "run"):
-        table.add_column(heading, no_wrap=True)
-    for one in planned.runs:
-        run = one.run
-        table.add_row(one.label, run.framework, run.backbone.name, str(run.seed), run.id)
-    Console(width=10_000).print(table)  # as wide as its ids are long: they are there to be copied
+    plans = planning.plan_study(planned, results)
+    if as_json:
+        print(json.dumps(planning.as_json(planned, plans), indent=2, allow_nan=False))
+    else:
+        planning.print_plan(planned, plans, Console(width=10_000))  # as wide as its ids: they are there to be copied
 
 
 @app.command()

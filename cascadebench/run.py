@@ -16,7 +16,7 @@ from cascadebench.protocol import Protocol
 from cascadebench.test_stages import TestStage, all_test_stages
 from cascadebench.variant import Value
 
-LIBRARY_REVISION = 1
+LIBRARY_REVISION = 2
 """Raised when the library's part in training changes numbers (image order, seeding)."""
 
 

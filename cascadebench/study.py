@@ -58,6 +58,8 @@ class Execution(Configuration):
     """GPUs per training; 0: the CPU. The batch is divided among them."""
     cpu_threads: Annotated[int, Ge(1)] = 1
     """Threads per process. One thread gives the same bytes on every run."""
+    accumulation: Annotated[int, Ge(1)] = 1
+    """Passes of every process that make up one step: as many times fewer images are on a GPU at a time."""
     loader_workers: Annotated[int, Ge(0)] = 0
     """Processes that read images, per training process."""
     memory_mb: Annotated[int, Ge(500)] = 4000
@@ -218,6 +220,9 @@ def load_study(name: str) -> Study:
         from cascadebench.evidence.claims import find_claims  # here, as it brings pandas, which planning does without
 
         find_claims(file.claims, f"{path}: claims")
+    processes, passes = max(file.execution.gpus, 1), file.execution.accumulation
+    for planned in runs:
+        check_batch_division(planned.run, processes, passes, f"{path}: execution")
     ids = [planned.run.id for planned in runs]
     if len(set(ids)) != len(ids):
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")
@@ -241,6 +246,25 @@ def _check_complete(file: StudyFile, path: Path) -> None:
     for key in (*_OF_VARIANTS, "protocol_override", "claims", "accepted_violations", "proposal_swaps"):
         if getattr(file, key):
             raise InputError(f"{path}: {key}: means nothing without variants; a study of imported detections has none")
+
+
+def check_batch_division(run: Run, processes: int, accumulation: int, asked_by: str) -> None:
+    """Refuse passes and processes among which a run's batch cannot be divided without other numbers.
+
+    Raises
+    ------
+    InputError
+        If the division leaves a rest, or if batch norm would learn from the part of a batch that a pass sees.
+    """
+    batch_size, norm = run.protocol.schedule.batch_size, run.protocol.backbone.batch_norm
+    if batch_size % (processes * accumulation):
+        by = f"{processes} process(es) with {accumulation} pass(es) each"
+        raise InputError(f"{asked_by}: a batch of {batch_size} images cannot be divided among {by}")
+    if accumulation > 1 and norm == "trained" and run.backbone.norm == "batch":
+        raise InputError(
+            f"{asked_by}.accumulation: {accumulation}: batch norm would learn from a part of each batch in protocol "
+            f"{run.protocol.name}; only 1 is allowed unless backbone.batch_norm is fixed_statistics or frozen"
+        )
 
 
 def check_controls(names: Sequence[str], asked_by: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.protocol import Protocol
 
-_ORDER, _AUGMENTATION, _STEP = 1, 2, 3  # independent streams of one seed
+_ORDER, _AUGMENTATION, _STEP, _SAMPLING = 1, 2, 3, 4  # independent streams of one seed
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,23 @@ def training_order(records: Sequence[ImageRecord], protocol: Protocol, seed: int
     return TrainingOrder(images, flips, short_sides)
 
 
-def step_seed(seed: int, iteration: int, rank: int = 0) -> int:
-    """Seed of the random sampling inside one training step of one process, 0 <= value < 2**63."""
-    return int(np.random.SeedSequence([seed, _STEP, iteration, rank]).generate_state(1, np.uint64)[0] >> 1)
+def step_seed(seed: int, iteration: int) -> int:
+    """Seed of the random numbers of one training step, 0 <= value < 2**63."""
+    return _seed([seed, _STEP, iteration])
+
+
+def sampling_seed(seed: int, iteration: int, column: int, sampler: int) -> int:
+    """Seed with which a sampler of a model samples one image of a step, 0 <= value < 2**63.
+
+    Parameters
+    ----------
+    column : int
+        Place of the image in the batch of the step, over all processes.
+    sampler : int
+        Number of the sampler in the model.
+    """
+    return _seed([seed, _SAMPLING, iteration, column, sampler])
+
+
+def _seed(numbers: list[int]) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

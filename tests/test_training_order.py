@@ -7,7 +7,7 @@ import pytest
 
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study import load_protocol
-from cascadebench.training_order import step_seed, training_order
+from cascadebench.training_order import sampling_seed, step_seed, training_order
 
 
 def records(number: int, portrait_every: int = 3) -> list[ImageRecord]:
@@ -68,7 +68,9 @@ def test_fewer_images_than_a_batch_still_fill_it():
 
 
 def test_step_seeds_differ_and_fit_torch():
-    seeds = {step_seed(s, i, r) for s in range(3) for i in range(200) for r in range(2)}
-    assert len(seeds) == 1200
+    seeds = {step_seed(s, i) for s in range(3) for i in range(200)}
+    seeds |= {sampling_seed(s, i, c, k) for s in range(3) for i in range(200) for c in range(2) for k in range(2)}
+    assert len(seeds) == 3000
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert step_seed(1, 2, 3) == step_seed(1, 2, 3)
+    assert step_seed(1, 2) == step_seed(1, 2)
+    assert sampling_seed(1, 2, 3, 4) == sampling_seed(1, 2, 3, 4)

@@ -1,7 +1,26 @@
-"""What follows the common rule where Detectron2 has another of its own: how deltas become boxes."""
+"""What follows the common rule where Detectron2 has another of its own: padding, and how deltas become boxes."""
 
+from typing import Any
+
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.structures import ImageList
 from torch import Tensor
+
+from adapters.step_parts import padded_to_step
+
+
+class StepPaddedRCNN(GeneralizedRCNN):
+    """Detectron2's detector, which pads the images of a pass as if all images of their step were in it."""
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise and batch images; an item of a training has ``step_shape``."""
+        images = super().preprocess_image(batched_inputs)
+        if "step_shape" not in batched_inputs[0]:
+            return images
+        divisor = self.backbone.size_divisibility
+        padded = padded_to_step(images.tensor, batched_inputs[0]["step_shape"], divisor)
+        return ImageList(padded, images.image_sizes)
 
 
 class TwoSidedBoxTransform(Box2BoxTransform):

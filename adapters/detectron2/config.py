@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from adapters.convolution_branch import ConvolutionBranch
-from adapters.detectron2.alignment import TwoSidedBoxTransform
+from adapters.detectron2.alignment import StepPaddedRCNN, TwoSidedBoxTransform
 from adapters.detectron2.heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.sampling import DecoupledROIHeads, TwoListRPN
@@ -99,7 +99,7 @@ def detector_node(run: Run) -> DictConfig:
 
 def base_node(run: Run) -> DictConfig:
     """Faster R-CNN FPN with one class-agnostic head: what all variants have in common."""
-    return LazyCall(GeneralizedRCNN)(
+    return LazyCall(StepPaddedRCNN)(
         backbone=pyramid_node(run),
         proposal_generator=proposal_network_node(run),
         roi_heads=roi_heads_node(run),

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from adapters.masks import record_bitmaps
 from adapters.pictures import check_size, fault_as_item, reading
+from adapters.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.image_size import resized_shape
 from cascadebench.run import Run
@@ -106,7 +107,8 @@ class TrainingDataset(Dataset):
     @fault_as_item
     def __getitem__(self, position: int) -> dict[str, Any]:
         index, short_side, flip = self._drawn(position)
-        return self.reader.training_image(self.records[index], short_side, flip)
+        item = self.reader.training_image(self.records[index], short_side, flip)
+        return item | {"step_shape": step_shape(self.records, self.order, position, self.reader.max_long_side)}
 
     def planned(self, position: int) -> tuple[int, bool, int]:
         """Return image id, flip and shorter side of an item without reading its picture."""

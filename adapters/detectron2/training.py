@@ -1,6 +1,7 @@
 """Detectron2's trainer, driven for one training session."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from adapters.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training_session import TrainingSession
 from cascadebench.errors import InputError
 from cascadebench.run import Run
@@ -97,6 +99,27 @@ class SessionTrainer(SimpleTrainer):
     """Detectron2's trainer, which keeps the losses of the last step for the session instead of logging them itself."""
 
     losses: dict[str, torch.Tensor]
+    accumulation: int = 1
+    """Passes of a step, each over a part of the batch."""
+
+    def run_step(self) -> None:
+        """Train a step; the losses are the means over its passes."""
+        if self.accumulation == 1:
+            super().run_step()
+            return
+        batch = next(self._data_loader_iter)
+        self.optimizer.zero_grad()
+        means: dict[str, torch.Tensor] = {}
+        for number, part in enumerate(parts(batch, self.accumulation), start=1):
+            # Processes exchange their gradients once, in the last pass.
+            alone = number < self.accumulation and isinstance(self.model, DistributedDataParallel)
+            with self.model.no_sync() if alone else nullcontext():
+                losses = {name: loss / self.accumulation for name, loss in self.model(part).items()}
+                sum(losses.values()).backward()
+            means = {name: means.get(name, 0.0) + loss.detach() for name, loss in losses.items()}
+        self.after_backward()
+        self._write_metrics(means)
+        self.optimizer.step()
 
     def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *ignored: Any, **also_ignored: Any) -> None:
         # The mean over the processes arrives in the one of rank 0, which writes the log.
@@ -119,15 +142,17 @@ class SessionHook(HookBase):
 
     def before_train(self) -> None:
         """Restore a checkpoint, if there is one, and begin to note what the model is given."""
+        govern_sampling(self.model, self.session)
         self._noting = self.model.register_forward_pre_hook(self._note)
         self.session.restore(self.model, self.trainer.optimizer, self.scheduler)
 
     def _note(self, model: nn.Module, inputs: tuple[list[dict[str, Any]]]) -> None:
-        """Keep ids and flips of the batch that enters the model."""
-        self.consumed = [(image["image_id"], image["flip"]) for image in inputs[0]]
+        """Keep ids and flips of what enters the model, pass by pass."""
+        self.consumed += [(image["image_id"], image["flip"]) for image in inputs[0]]
 
     def before_step(self) -> None:
         """Seed the step, and let the RoI heads tell what enters them if it is recorded."""
+        self.consumed = []
         self.model.roi_heads.recording = self.session.before_iteration(self.trainer.iter)
 
     def after_step(self) -> None:
@@ -143,6 +168,14 @@ class SessionHook(HookBase):
         self.model.roi_heads.recording = None
 
 
+def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
+    """Let every sampler of the model sample image by image."""
+    session.sampling.govern(model.proposal_generator, "_subsample_labels", RPN)
+    session.sampling.govern(model.roi_heads, "_sample_proposals", FIRST_STAGE)
+    if hasattr(model.roi_heads, "regression_sampler"):
+        session.sampling.govern(model.roi_heads.regression_sampler, "_sample_proposals", REGRESSION)
+
+
 def build_trainer(
     run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession
 ) -> tuple[SessionTrainer, LRMultiplier]:
@@ -154,5 +187,6 @@ def build_trainer(
         devices = [session.device] if session.device.type == "cuda" else None
         trained = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
     trainer = SessionTrainer(trained, loader, optimizer)
+    trainer.accumulation = session.execution.accumulation
     trainer.register_hooks([SessionHook(session, model, scheduler)])
     return trainer, scheduler

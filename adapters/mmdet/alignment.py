@@ -1,12 +1,30 @@
-"""Parts of MMDetection's proposal network whose own rules differ from Detectron2's, under the common rules."""
+"""What follows the common rule where MMDetection has another of its own: padding, and parts of the proposal network."""
 
 from typing import Any
 
 import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
 from mmdet.registry import MODELS, TASK_UTILS
 from torch import Tensor
+
+from adapters.step_parts import padded_to_step
+
+
+@MODELS.register_module()
+class StepPreprocessor(DetDataPreprocessor):
+    """MMDetection's preprocessor, which pads the images of a pass as if all images of their step were in it."""
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Normalise and batch images; a sample of a training has ``step_shape``."""
+        batch = super().forward(data, training)
+        samples = batch["data_samples"]
+        if samples and "step_shape" in samples[0]:
+            batch["inputs"] = padded_to_step(batch["inputs"], samples[0].step_shape, self.pad_size_divisor)
+            for sample in samples:
+                sample.set_metainfo({"batch_input_shape": tuple(batch["inputs"].shape[2:])})
+        return batch
 
 
 @TASK_UTILS.register_module()

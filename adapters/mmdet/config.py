@@ -54,7 +54,7 @@ def base_config(run: Run) -> dict[str, Any]:
     config = {
         "type": "FasterRCNN",
         "data_preprocessor": {
-            "type": "DetDataPreprocessor",
+            "type": "StepPreprocessor",
             "mean": run.backbone.pixel_mean,
             "std": run.backbone.pixel_std,
             "bgr_to_rgb": run.backbone.channel_order == "rgb",

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from adapters.masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
 from adapters.pictures import check_size, fault_as_item, reading
+from adapters.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
@@ -100,6 +101,7 @@ class TrainingDataset(Dataset):
     def __init__(self, run: Run, records: Sequence[ImageRecord], order: TrainingOrder) -> None:
         self.records, self.order = records, order
         self.transforms = training_transforms(run)
+        self.max_long_side = run.protocol.input.max_long_side
         self.metainfo = {"classes": run.dataset.categories}
 
     def __len__(self) -> int:
@@ -113,7 +115,10 @@ class TrainingDataset(Dataset):
     @fault_as_item
     def __getitem__(self, position: int) -> dict[str, Any]:
         _, flip, short_side = self.planned(position)
-        return self.transformed(self.records[self.order.images.flat[position]], flip, short_side)
+        item = self.transformed(self.records[self.order.images.flat[position]], flip, short_side)
+        shape = step_shape(self.records, self.order, position, self.max_long_side)
+        item["data_samples"].set_metainfo({"step_shape": shape})
+        return item
 
     def transformed(self, record: ImageRecord, flip: bool, short_side: int) -> dict[str, Any]:
         """Read and transform one image with its ground truth."""

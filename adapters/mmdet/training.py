@@ -9,11 +9,12 @@ from mmengine.dist import all_reduce_dict
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import PARAM_SCHEDULERS
-from mmengine.runner import Runner
+from mmengine.registry import LOOPS, PARAM_SCHEDULERS
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from adapters.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training_session import TrainingSession
 from cascadebench.run import Run
 
@@ -88,6 +89,35 @@ class Schedulers:
             scheduler.load_state_dict(one)
 
 
+@LOOPS.register_module()
+class StepLoop(IterBasedTrainLoop):
+    """MMEngine's loop over batches, each of which may go through the model in several passes before one step."""
+
+    def run_iter(self, data_batch: dict[str, list]) -> None:
+        """Train a step; the losses are the means over its passes."""
+        passes = self.runner.optim_wrapper._accumulative_counts
+        if passes == 1:
+            super().run_iter(data_batch)
+            return
+        self.runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
+        found = []
+        for fields in zip(*(parts(values, passes) for values in data_batch.values()), strict=True):
+            part = dict(zip(data_batch, fields, strict=True))
+            found.append(self.runner.model.train_step(part, optim_wrapper=self.runner.optim_wrapper))
+        outputs = {name: torch.stack([one[name] for one in found]).mean() for name in found[0]}
+        self.runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
+def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
+    """Let every sampler of the model sample image by image; those that take every box draw no number."""
+    session.sampling.govern(model.rpn_head.sampler, "sample", RPN)
+    for stage, sampler in enumerate(model.roi_head.bbox_sampler):
+        session.sampling.govern(sampler, "sample", FIRST_STAGE + stage)
+    if hasattr(model.roi_head, "regression_sampler"):
+        session.sampling.govern(model.roi_head.regression_sampler, "sample", REGRESSION)
+
+
 class SessionHook(Hook):
     """Connects MMEngine's loop with the training session."""
 
@@ -99,7 +129,13 @@ class SessionHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Restore a checkpoint, if there is one."""
         self.session.restore(self.model, runner.optim_wrapper, Schedulers(runner.param_schedulers))
+        govern_sampling(self.model, self.session)
         runner.train_loop._iter = self.session.start
+        # MMEngine counts passes, not steps.
+        passes = self.session.execution.accumulation
+        runner.optim_wrapper.initialize_count_status(
+            runner.model, self.session.start * passes, self.session.iterations * passes
+        )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Seed the step, note its learning rate, and let the RoI heads tell what enters them if it is recorded."""
@@ -123,7 +159,7 @@ def loop_config(run: Run) -> dict[str, Any]:
     """MMEngine's loop over the iterations of the schedule, without validation."""
     iterations = run.protocol.schedule.iterations
     return {
-        "type": "IterBasedTrainLoop",
+        "type": "StepLoop",
         "max_iters": iterations,
         "val_interval": iterations + 1,
         "fast_forward_on_resume": True,
@@ -165,7 +201,7 @@ def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSessi
         work_dir=str(session.out / "checkpoints" / "mmengine"),
         train_dataloader=loader,
         train_cfg=loop_config(run),
-        optim_wrapper=optimizer_config(run),
+        optim_wrapper=optimizer_config(run) | {"accumulative_counts": session.execution.accumulation},
         param_scheduler=scheduler_config(run),
         # The session logs, seeds and saves; MMEngine steps the schedulers.
         default_hooks=dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "checkpoint")),

@@ -1,13 +1,26 @@
-"""Two processes train one model (gloo, on the CPU), as several GPUs would."""
+"""A step divided among two processes (gloo, on the CPU, as several GPUs would), or among two passes."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from adapters.__main__ import initial_model, load_adapter
+from adapters.step_parts import check_division
+from adapters.training_session import TrainingSession
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
+from cascadebench.datasets.prepared import load_split, trainable
+from cascadebench.errors import InputError
+from cascadebench.run import Run
+from cascadebench.study import Execution
+from cascadebench.training_order import training_order
+
+FRAMEWORKS = ["mmdet", "detectron2"]
 
 
 @pytest.fixture(scope="module")
@@ -20,14 +33,82 @@ def dataset(tmp_path_factory):
     return folder / "shapes"
 
 
-@pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
-def test_two_processes_share_each_batch(framework, small_run, dataset, tmp_path):
-    run = small_run(framework, "cascade_rcnn")
-    run.write(tmp_path / "run.yaml")
+@pytest.fixture
+def divisible_run(small_run):
+    """Return a function that makes a run of five steps of four images, whose batch norm learns from no batch."""
+
+    def make(framework: str, variant: str, **options) -> Run:
+        run = small_run(framework, variant, **options)
+        schedule = run.protocol.schedule.model_copy(update={"iterations": 5, "batch_size": 4})
+        backbone = run.protocol.backbone.model_copy(update={"batch_norm": "fixed_statistics"})
+        update = {"protocol": run.protocol.model_copy(update={"schedule": schedule, "backbone": backbone})}
+        return run.model_copy(update=update)
+
+    return make
+
+
+def train_here(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
+    """Train a run in this process; return its weights."""
+    adapter = load_adapter(run.framework)
+    session = TrainingSession(run, folder, torch.device("cpu"), Execution(accumulation=accumulation))
+    model = initial_model(adapter, run, with_weights=False)
+    records = trainable(load_split(dataset, "train"))
+    adapter.train(run, model, records, training_order(records, run.protocol, run.seed), session)
+    check_summary(session.finish(), run, 1, accumulation)
+    return model.state_dict()
+
+
+def train_in_two_processes(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
+    """Train a run in two processes; return its checkpoint's weights."""
+    run.write(folder / "run.yaml")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"]
-    command = ["adapters", framework, "train", "--run", tmp_path / "run.yaml", "--out", tmp_path, "--data", dataset]
-    done = subprocess.run([*launcher, *command], capture_output=True, text=True, check=False)
+    command = ["adapters", run.framework, "train", "--run", folder / "run.yaml", "--out", folder, "--data", dataset]
+    passes = ["--accumulation", str(accumulation)]
+    done = subprocess.run([*launcher, *command, *passes], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert json.loads((tmp_path / "trained.json").read_text())["processes"] == 2
-    lines = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(6))
+    check_summary(json.loads((folder / "trained.json").read_text()), run, 2, accumulation)
+    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(run.protocol.schedule.iterations))
+    return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+
+
+def check_summary(trained: dict[str, Any], run: Run, processes: int, accumulation: int) -> None:
+    """Compare what a training says of its steps with what was asked for."""
+    assert (trained["processes"], trained["accumulation"]) == (processes, accumulation)
+    assert trained["images_per_step"] == run.protocol.schedule.batch_size
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_divided_step_is_the_whole_step(framework, divisible_run, dataset, tmp_path):
+    run = divisible_run(framework, "cascade_rcnn")
+    whole = train_here(run, tmp_path / "whole", dataset, 1)
+    begin = initial_model(load_adapter(framework), run, with_weights=False).state_dict()
+    assert farthest(whole, begin) > 1e-3  # the comparison is of trainings that went somewhere
+    assert farthest(train_here(run, tmp_path / "passes", dataset, 2), whole) < 1e-5
+    for accumulation in (1, 2):
+        folder = tmp_path / f"two_processes_{accumulation}"
+        folder.mkdir()
+        assert farthest(train_in_two_processes(run, folder, dataset, accumulation), whole) < 1e-5, accumulation
+
+
+def farthest(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> float:
+    """Greatest difference of a number in two models of one kind."""
+    assert weights.keys() == others.keys()
+    return max(float((weights[name] - others[name]).abs().max()) for name in weights)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_heads_with_batch_norm_are_not_divided(framework, divisible_run):
+    run = divisible_run(framework, "decoupled_rcnn", double_head=True)
+    model = load_adapter(framework).build_model(run)
+    with pytest.raises(InputError, match="in the regression heads of decoupled_rcnn; only 1 is allowed"):
+        check_division(run, model, 1, 2)
+
+
+def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
+    model = torch.nn.Linear(1, 1)
+    with pytest.raises(InputError, match=r"a batch of 4 images cannot be divided among 3 process\(es\) with 1 pass"):
+        check_division(divisible_run("mmdet", "faster_rcnn"), model, 3, 1)
+    with pytest.raises(InputError, match=r"execution.accumulation: 2: batch norm would learn .* in protocol tiny"):
+        check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
+    check_division(divisible_run("mmdet", "faster_rcnn"), model, 2, 2)

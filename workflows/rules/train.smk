@@ -31,8 +31,13 @@ rule train:
     # How a run is executed changes no number, so it is no parameter: another setting trains nothing again.
     resources:
         gpu=EXECUTION.gpus,
+        # All GPUs of a training on one node, with the threads and loaders of every process.
+        nodes=1,
+        cpus_per_task=max(EXECUTION.gpus, 1)
+        * (EXECUTION.cpu_threads + EXECUTION.loader_workers),
         mem_mb=EXECUTION.memory_mb,
         runtime=EXECUTION.train_minutes,
+        accumulation=EXECUTION.accumulation,
         loader_workers=EXECUTION.loader_workers,
         checkpoint_interval=EXECUTION.checkpoint_interval,
         checkpoint_minutes=EXECUTION.checkpoint_minutes,
@@ -40,9 +45,11 @@ rule train:
         log_interval=EXECUTION.log_interval,
     params:
         framework=lambda wildcards: STUDY.run(wildcards.run).framework,
+    # exec: no shell stands between a cluster's SIGTERM and the training that answers it with a checkpoint.
     shell:
-        "python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
-        " --gpus {resources.gpu} --threads {threads} --workers {resources.loader_workers}"
+        "exec python -m adapters {params.framework:q} train --run {input.run:q} --out results/runs/{wildcards.run:q}"
+        " --gpus {resources.gpu} --threads {threads} --accumulation {resources.accumulation}"
+        " --workers {resources.loader_workers}"
         " --checkpoint-interval {resources.checkpoint_interval} --checkpoint-minutes {resources.checkpoint_minutes}"
         " --log-interval {resources.log_interval} --attempt {resources.attempt} {SHARED_RESULTS}"
         " > {log:q} 2>&1"

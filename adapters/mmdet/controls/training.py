@@ -77,8 +77,10 @@ def training_rows(built: Built) -> Iterator[Row]:
     )
     averaging = [type(hook).__name__ for hook in built.hooks if isinstance(hook, EMAHook)]
     yield "training.weight_averaging", one_value(averaging or ["none"]), "hooks that are an EMAHook"
-    images = built.loader.batch_size * built.session.world_size
-    yield "training.batch_size", images, "loader.batch_size * session.world_size"
+    passes = built.optim_wrapper._accumulative_counts / built.session.execution.accumulation
+    images = built.loader.batch_size * built.session.world_size * passes
+    where = "loader.batch_size * session.world_size * batches that the optim_wrapper accumulates"
+    yield "training.batch_size", int(images) if images.is_integer() else images, where
     planned = [built.dataset.planned(position) for position in islice(built.loader.sampler, PLANNED_IMAGES)]
     yield "training.order_sha256", joined_digest(image for image, _, _ in planned), "loader.sampler, dataset.planned()"
     done = mirrors(built)

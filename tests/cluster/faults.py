@@ -1,0 +1,210 @@
+"""A small study on a Slurm of its own, with faults on the way: ``make test-cluster``, no part of ``make test``.
+
+Each of the four trainings meets one fault after its first checkpoint. In the end the detections of each must be, byte
+for byte, those of the same study that nothing disturbed. A fifth training fails for a reason of its own.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from local_slurm import LocalSlurm, missing, wait_until
+
+from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.files import read_json
+from cascadebench.study import Study, load_study
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {missing()}")
+
+MEMORY_MB = 2500
+ITERATIONS = 60
+HOOK = Path(__file__).parent / "fault_hook"
+PROFILE = PROJECT / "workflows" / "profiles" / "slurm"
+
+
+def write_study(folder: Path, name: str, **changes) -> Study:
+    """Write the Faster R-CNN baseline in both frameworks and with two seeds, on few images."""
+    folder.mkdir(exist_ok=True)
+    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
+    card["data"] |= {"train_images": 12, "val_images": 6}
+    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
+    schedule = {"iterations": ITERATIONS, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [50]}
+    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {
+        "name": name,
+        "dataset": str(folder / "few_shapes.yaml"),
+        "variants": [{"variant": "faster_rcnn"}],
+        "seeds": [0, 1],
+        "protocol_override": {"schedule": schedule, "inference": {"score_threshold": 0.001}},
+        "execution": {"checkpoint_interval": 10, "memory_mb": MEMORY_MB, "train_minutes": 20, "diagnostics": False},
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
+    return load_study(str(folder / f"{name}.yaml"))
+
+
+def command(folder: Path, name: str, *arguments: str) -> list[str]:
+    """Snakemake's command line for a study of a folder."""
+    study = ["--config", f"study={folder / f'{name}.yaml'}"]
+    begin = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
+    return [*begin, *study, *arguments]
+
+
+def on_slurm(folder: Path, name: str, *targets: str) -> list[str]:
+    """Snakemake's command line with the Slurm profile, its account and partition replaced and its waits shortened."""
+    replaced = ["--default-resources", "slurm_partition=work", "mem_mb=2000", "runtime=20"]
+    quick = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
+    # Without an empty workflow profile the one for a machine on its own would be loaded too.
+    profiles = ["--profile", str(PROFILE), "--workflow-profile", "none"]
+    return command(folder, name, *profiles, *replaced, "--slurm-status-command", "squeue", *quick, *targets)
+
+
+def status_of(folder: Path, study: Study) -> pd.DataFrame:
+    """Read the study's status.csv, by run."""
+    return pd.read_csv(folder / "results" / "studies" / study.name / "status.csv").set_index("run")
+
+
+def digest(folder: Path, run: str, name: str) -> str:
+    """Hash of a file of a run."""
+    return hashlib.sha256((folder / "results" / "runs" / run / name).read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory) -> Iterator[LocalSlurm]:
+    """Start a Slurm of one node."""
+    cluster = LocalSlurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+class Faults:
+    """What befalls the trainings of a study, one fault each."""
+
+    def __init__(self, slurm: LocalSlurm, folder: Path, study: Study) -> None:
+        self.slurm, self.folder = slurm, folder
+        mine = [self.preempt, self.stop_the_node, self.exceed_time, self.exceed_memory]
+        # Seeds of a framework run side by side; frameworks alternate among the faults.
+        self.waiting: dict[str, Callable[[str, int], None]] = dict(zip(study.run_ids, mine, strict=True))
+        self.injected: dict[str, str] = {}  # by run
+
+    def inject(self) -> None:
+        """Let a waiting fault happen to each training that has left a checkpoint and runs."""
+        for job in self.slurm.jobs():
+            run = job["comment"].removeprefix("rule_train_wildcards_")
+            checkpoint = self.folder / "results" / "runs" / run / "checkpoints" / "last.pt"
+            if job["state"] == "RUNNING" and run in self.waiting and checkpoint.exists():
+                trainings = self.slurm.processes(job["id"], "adapters", "train")
+                if trainings:
+                    fault = self.waiting.pop(run)
+                    self.injected[run] = f"{fault.__doc__.splitlines()[0]} Job {job['id']}"
+                    fault(job["id"], trainings[0])
+
+    def outcome(self, run: str) -> str:
+        """What Slurm says became of a run's trainings."""
+        mine = [job for job in self.slurm.jobs() if job["comment"] == f"rule_train_wildcards_{run}"]
+        return ", ".join(f"job {job['id']} {job['state']}, requeued {job['restarts']} times" for job in mine)
+
+    def preempt(self, job: str, training: int) -> None:
+        """Preempted: put back into the queue in mid-training."""
+        self.slurm.control("requeue", job)
+
+    def stop_the_node(self, job: str, training: int) -> None:
+        """Node lost: slurmd and all of its jobs killed, the node back when Slurm has noticed."""
+        self.slurm.kill_node()
+        wait_until(lambda: self.slurm.node_state().startswith("DOWN"), 120, "the loss of the node")
+        self.slurm.start_node()
+
+    def exceed_time(self, job: str, training: int) -> None:
+        """Over its time limit: the training stands still until its time is over."""
+        os.kill(training, signal.SIGSTOP)
+        self.slurm.control("update", f"JobId={job}", "TimeLimit=1")
+
+    def exceed_memory(self, job: str, training: int) -> None:
+        """Out of memory: the training takes more than its job has."""
+        os.kill(training, signal.SIGUSR2)
+
+
+@pytest.fixture(scope="module")
+def disturbed(slurm, tmp_path_factory) -> tuple[Path, Path, Study, Faults]:
+    """Run the study undisturbed on this machine, and with its faults on Slurm."""
+    alone, folder = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("disturbed")
+    write_study(alone, "small")
+    study = write_study(folder, "small")
+    profile = ["--workflow-profile", str(PROJECT / "profiles" / "default"), "--cores", "2"]
+    subprocess.run(command(alone, "small", *profile), check=True, cwd=alone, capture_output=True)
+
+    path = os.pathsep.join([str(HOOK), str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = slurm.environment | {"PYTHONPATH": path, "FAULT_MEMORY_MB": str(MEMORY_MB)}
+    faults = Faults(slurm, folder, study)
+    log = folder / "snakemake.log"
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            on_slurm(folder, "small"), cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while running.poll() is None:
+                faults.inject()
+                time.sleep(1)
+        finally:
+            running.terminate()
+            running.wait()
+    assert running.returncode == 0, log.read_text()[-6000:]
+    return alone, folder, study, faults
+
+
+def resumes(folder: Path, run: str) -> int:
+    """How often a finished training went on from a checkpoint."""
+    return read_json(folder / "results" / "runs" / run / "trained.json")["resumes"]
+
+
+def test_every_fault_happened_and_every_run_is_done(disturbed, outcomes):
+    _, folder, study, faults = disturbed
+    for run, fault in faults.injected.items():
+        outcomes += [fault, f"  {run}: {faults.outcome(run)}; training resumed {resumes(folder, run)} times"]
+    assert not faults.waiting
+    assert len(faults.injected) == 4
+    status = status_of(folder, study)
+    assert list(status.index) == study.run_ids
+    assert set(status["state"]) == {"evaluated"}
+
+
+def test_every_training_resumed(disturbed):
+    _, folder, study, _ = disturbed
+    for run in study.run_ids:
+        assert resumes(folder, run) >= 1, run
+
+
+@pytest.mark.parametrize("name", ["detections.parquet", "proposals.parquet", "ap.parquet"])
+def test_results_are_those_of_the_undisturbed_study(disturbed, name, outcomes):
+    alone, folder, study, _ = disturbed
+    for run in study.run_ids:
+        assert digest(folder, run, name) == digest(alone, run, name), run
+    outcomes.append(f"  {name}: the bytes of the undisturbed study, all {len(study.run_ids)} runs")
+
+
+def test_an_error_of_its_own_is_not_retried_forever(slurm, tmp_path, outcomes):
+    schedule = {"iterations": 4, "batch_size": 2, "base_lr": 1e30, "warmup_iterations": 0, "steps": []}
+    override = {"schedule": schedule, "optimizer": {"gradient_clip_norm": None}}
+    study = write_study(tmp_path, "diverging", frameworks=["mmdet"], seeds=[0], protocol_override=override)
+    done = subprocess.run(
+        on_slurm(tmp_path, "diverging"), cwd=tmp_path, env=dict(slurm.environment), capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    (run,) = study.run_ids
+    attempts = [job["state"] for job in slurm.jobs() if job["comment"] == f"rule_train_wildcards_{run}"]
+    assert attempts == ["FAILED"] * (1 + read_yaml(PROFILE / "config.yaml")["retries"])
+    row = status_of(tmp_path, study).loc[run]
+    assert row["state"] == "failed"
+    assert "the loss is not finite" in row["detail"]
+    outcomes.append("A training that diverges.")
+    told = f"status.csv: {row['state']}, {row['detail'][:60]}"
+    outcomes.append(f"  {run}: {len(attempts)} attempts, then given up; {told}")
