@@ -63,7 +63,7 @@ def machine(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         # torch's own word, which names its CUDA; what the machine brought may differ from the lock.
         "versions": {package: version_of(package) for package in PACKAGES} | {"torch": torch.__version__},
-        "arithmetic": arithmetic() | {"automatic_mixed_precision": False},
+        "arithmetic": arithmetic(),
         "commit": command_output("git", "rev-parse", "HEAD"),
     }
 

@@ -23,19 +23,23 @@ def _cell(value: Any) -> str:
 
 
 def accuracy_lines(found: dict[str, Any]) -> list[str]:
-    """AP by IoU and gaps to the baseline."""
-    lines = ["## Accuracy"]
-    heads = ["detector", "framework", "seed", *QUANTITIES]
-    lines += markdown_table(
-        heads, [[one[key] for key in ("label", "framework", "seed", *QUANTITIES)] for one in found["ap"] or []]
-    )
-    chosen = [one for one in found["gaps"] or [] if one["gap"].endswith("baseline") and one["quantity"] in QUANTITIES]
-    intervals = [
-        [one["label"], one["framework"], one["gap"], one["quantity"], one["value"], one["low"], one["high"]]
-        for one in chosen
-        if one["quantity"] in (*AP_AT_IOU, ALL_IOUS)
+    """AP by IoU, and gaps to the baseline with their intervals, in points."""
+    keys = ("label", "framework", "seed", *QUANTITIES)
+    scores = [[one[key] for key in keys] for one in found["ap"] or []]
+    gaps: dict[tuple[str, str, str], dict[str, str]] = {}
+    for one in found["gaps"] or []:
+        ends = [one[name] for name in ("value", "low", "high")]
+        if one["gap"].endswith(" - baseline") and None not in ends:
+            cells = gaps.setdefault((one["label"], one["framework"], one["gap"]), {})
+            cells[one["quantity"]] = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * end for end in ends))
+    columns = (ALL_IOUS, *AP_AT_IOU)
+    lines = [[*key, *(cells.get(column) for column in columns)] for key, cells in gaps.items()]
+    return [
+        "## Accuracy",
+        *markdown_table(["detector", "framework", "seed", *QUANTITIES], scores),
+        "AP minus the baseline's, in points, with 95% intervals:",
+        *markdown_table(["detector", "framework", "gap", *columns], lines),
     ]
-    return [*lines, *markdown_table(["detector", "framework", "gap", "quantity", "value", "low", "high"], intervals)]
 
 
 def cost_lines(found: dict[str, Any]) -> list[str]:

@@ -154,5 +154,5 @@ def test_the_summary_says_what_was_not_done(tmp_path):
     assert found["machine"]["versions"]["torch"] == torch.__version__
     page = (tmp_path / "out" / "summary.md").read_text()
     assert "no figure here says anything about a GPU" in page
-    assert "| A\\|B | mmdet | stage 3 - baseline | AP50 | 0.011 | -0.022 | 0.033 |" in page
+    assert "| A\\|B | mmdet | stage 3 - baseline | - | +1.1 [-2.2, +3.3] | - |" in page
     assert Path(tmp_path / "out" / "tables-and-logs.zip").exists()
