@@ -41,7 +41,14 @@ from cascadebench.interruption import Interruption, Stopped
 from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.provenance import hardware, now, project_state
 from cascadebench.run import Run, read_run
-from cascadebench.shared_runs import PREDICTION_FILES, TRAINING_FILES, digests, take_prediction, take_training
+from cascadebench.shared_runs import (
+    PREDICTION_FILES,
+    SHARED_RESULTS,
+    TRAINING_FILES,
+    digests,
+    take_prediction,
+    take_training,
+)
 from cascadebench.study import Execution
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
@@ -249,7 +256,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint-interval", type=int, default=1000)
     parser.add_argument("--checkpoint-minutes", type=float, default=15.0)
     parser.add_argument("--attempt", type=int, default=1, help="above 1: what no further attempt can mend is refused")
-    parser.add_argument("--shared-results", type=Path, help="folder `results` whose finished runs are taken")
+    parser.add_argument(
+        "--shared-results",
+        type=Path,
+        default=os.environ.get(SHARED_RESULTS),
+        help=f"folder `results` whose finished runs are taken; default: {SHARED_RESULTS}",
+    )
     parser.add_argument("--log-interval", type=int, default=20)
     parser.add_argument(
         "--diagnostics", type=int, choices=[0, 1], default=1, help="1: predict writes the diagnostics of its pass"

@@ -143,6 +143,18 @@ class Study:
         """Runs by id: hashing a run takes a tenth of a millisecond, which a large study asks for very often."""
         return {planned.run.id: planned.run for planned in self.runs}
 
+    def parts(self, framework: str, size: int) -> list[list[str]]:
+        """Ids of a framework's runs in parts of at most `size`."""
+        ids = [one.run.id for one in self.runs if one.run.framework == framework]
+        return [ids[first : first + size] for first in range(0, len(ids), size)]
+
+    def claims_as_written(self) -> list[str]:
+        """What its claims and the printed values of their terms say: a change in either asks for new verdicts."""
+        from cascadebench.evidence.claims import find_claims  # here, as it brings pandas
+
+        found = find_claims(self.file.claims, self.name)
+        return [f"{claim.model_dump_json()} {claim.published_value()}" for claim in found]
+
     @property
     def masks(self) -> bool:
         """Whether a variant predicts masks."""

@@ -76,6 +76,8 @@ def study_files(study: Study, name: str, results: Path, report: Path, detections
     found = sorted([*tables.glob("*.csv"), *tables.glob("*.json")])
     files += [ExportedFile(path, f"results/studies/{study.name}/{path.name}", f"Table of the study: {path.stem}")
               for path in found]  # fmt: skip
+    files += [ExportedFile(path, f"results/studies/{study.name}/examples/{path.name}", "Picture of an example")
+              for path in sorted(tables.glob("examples/*.jpg"))]  # fmt: skip
     expected = [name for name in TABLES if study.masks or name != "ap_masks"]
     expected = [*(f"{name}.csv" for name in expected), *["audit.json"] * bool(study.runs)]
     absent = [name for name in expected if not (tables / name).is_file()]

@@ -2,18 +2,10 @@
 # a framework takes longer than inspecting a run. Not all of them: Snakemake notes all inputs of a job for each output.
 INSPECTED_TOGETHER = 50
 
-
-def inspections_of(framework):
-    """The framework's runs, in parts that are inspected together."""
-    runs = [one.run.id for one in STUDY.runs if one.run.framework == framework]
-    return [
-        runs[first : first + INSPECTED_TOGETHER]
-        for first in range(0, len(runs), INSPECTED_TOGETHER)
-    ]
-
-
 for framework in STUDY.file.frameworks:
-    for part, runs_inspected in enumerate(inspections_of(framework), start=1):
+    for part, runs_inspected in enumerate(
+        STUDY.parts(framework, INSPECTED_TOGETHER), start=1
+    ):
 
         rule:
             name:

@@ -31,7 +31,7 @@ rule predict:
         framework=lambda wildcards: STUDY.run(wildcards.run).framework,
     shell:
         "python -m adapters {params.framework:q} predict --run {input.run:q} --out results/runs/{wildcards.run:q}"
-        " --gpus {resources.gpu} --threads {threads} --diagnostics {resources.diagnostics} {SHARED_RESULTS}"
+        " --gpus {resources.gpu} --threads {threads} --diagnostics {resources.diagnostics}"
         " > {log:q} 2>&1"
 
 

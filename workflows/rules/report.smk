@@ -1,14 +1,6 @@
 # Tables over the study's runs, and the report.
 
 
-def claims_as_written(wildcards):
-    """What the study's claims and the printed values of their terms say."""
-    from cascadebench.evidence.claims import find_claims  # here, as it brings pandas
-
-    found = find_claims(STUDY.file.claims, STUDY_NAME)
-    return [f"{claim.model_dump_json()} {claim.published_value()}" for claim in found]
-
-
 rule aggregate:
     input:
         expand(
@@ -116,7 +108,7 @@ rule verdicts:
     params:
         study=STUDY_NAME,
         runs=STUDY.run_ids,
-        claims=claims_as_written,
+        claims=lambda wildcards: STUDY.claims_as_written(),
         revision=EVALUATION_REVISION,
     shell:
         "python -m cascadebench verdicts {params.study:q} > {log:q} 2>&1"

@@ -51,5 +51,5 @@ rule train:
         " --gpus {resources.gpu} --threads {threads} --accumulation {resources.accumulation}"
         " --workers {resources.loader_workers}"
         " --checkpoint-interval {resources.checkpoint_interval} --checkpoint-minutes {resources.checkpoint_minutes}"
-        " --log-interval {resources.log_interval} --attempt {resources.attempt} {SHARED_RESULTS}"
+        " --log-interval {resources.log_interval} --attempt {resources.attempt}"
         " > {log:q} 2>&1"
