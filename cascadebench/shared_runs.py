@@ -16,7 +16,7 @@ from cascadebench.files import read_json, sha256_of, write_json, write_text, wri
 from cascadebench.run import Run, read_run
 
 SHARED_RESULTS = "CASCADEBENCH_SHARED_RESULTS"
-"""Environment variable with the folder, through which Snakemake names it: no rule's parameter, or all would run again."""
+"""Environment variable by which Snakemake names the folder: as a rule's parameter it would make all run again."""
 TRAINING_FILES = ("train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet", "checkpoints/last.pt")
 """What a training leaves beside its manifest; the checkpoint, from which another would go on, is copied last."""
 PREDICTION_FILES = (
