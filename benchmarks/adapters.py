@@ -7,9 +7,9 @@
 The plain framework is ``benchmarks/plain_<framework>.py``: the framework's own template, classes, data pipeline and
 training loop. Equal on both sides are the images, their size, the batch, the processes that read it, the backbone, the
 width of every layer (the numbers of parameters are compared), anchors, proposals, RoIs, and the weights that every
-measurement begins from. The two sides take turns, so that what else the machine does meets both; the ratio is the median
-of the ratios of the pairs, and the range is that of its middle half. Training is timed from one forward pass to the
-next, so that everything is in it that happens in a step but checkpoints: reading, log, TensorBoard, hooks.
+measurement begins from. The two sides take turns, so that what else the machine does meets both. The ratio is the
+median over the pairs, and the middle half of them is given. Training is timed from one forward pass to the next, so
+that everything is in it that happens in a step but checkpoints: reading, log, TensorBoard, hooks.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from unittest.mock import PropertyMock, patch
 
 import numpy as np
@@ -109,9 +110,7 @@ class Bench:
             quiet(),
         ):
             session = TrainingSession(self.run, Path(folder), torch.device("cpu"), self.execution)
-            taken = timed_steps(
-                self.model, lambda: self.adapter.train(self.run, self.model, records, order, session)
-            )
+            taken = timed_steps(self.model, lambda: self.adapter.train(self.run, self.model, records, order, session))
             session.finish()
         return taken
 
@@ -132,17 +131,13 @@ class Bench:
         with patch.object(ChosenVariant, "test_stages", new_callable=PropertyMock, return_value=list(stages)):
             passes = self.adapter.predict(self.run, self.model, records)
             for number, record in enumerate(records):
-                own, plain, observed, predicted = np.zeros(2), np.zeros(2), np.zeros(2), []
-
-                def predict() -> None:
-                    predicted.append(next(passes))
-
-                for side in ("plain", "own") if number % 2 else ("own", "plain"):
-                    if side == "own":
-                        own = timed(predict)
-                    else:
-                        plain = timed(lambda record=record: self.plain.infer(record))
-                observed = timed(lambda: observer.add(predicted[0]))
+                if number % 2:
+                    plain, _ = timed(self.plain.infer, record)
+                    own, prediction = timed(next, passes)
+                else:
+                    own, prediction = timed(next, passes)
+                    plain, _ = timed(self.plain.infer, record)
+                observed, _ = timed(observer.add, prediction)
                 if number >= UNTIMED_IMAGES:
                     beside.first.append(tuple(own))
                     beside.second.append(tuple(plain))
@@ -151,11 +146,11 @@ class Bench:
         return beside, diagnosed
 
 
-def timed(work: Callable[[], None]) -> np.ndarray:
-    """Time that some work takes."""
+def timed(work: Callable[..., Any], *arguments: Any) -> tuple[np.ndarray, Any]:
+    """Time that some work takes, and what it returns."""
     began = now()
-    work()
-    return now() - began
+    found = work(*arguments)
+    return now() - began, found
 
 
 def timed_steps(model: nn.Module, train: Callable[[], None]) -> np.ndarray:
@@ -184,7 +179,7 @@ def take_turns(first: Callable[[], np.ndarray], second: Callable[[], np.ndarray]
 @contextmanager
 def quiet() -> Iterator[None]:
     """Send what a training prints nowhere; its text is still made."""
-    with open(os.devnull, "w") as nowhere, patch("sys.stdout", nowhere):
+    with Path(os.devnull).open("w") as nowhere, patch("sys.stdout", nowhere):
         yield
 
 

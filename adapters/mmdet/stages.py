@@ -168,7 +168,9 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
             outputs.logits.extend(logits)
             head = self.bbox_head[stage]
             outputs.boxes.append(head.bbox_coder.decode(entering, deltas, max_shape=image_shape))
-            if number + 1 < self.regressors:
+            if head.reg_class_agnostic:
+                entering = outputs.boxes[-1]
+            elif number + 1 < self.regressors:
                 entering = head.moved(entering, deltas, logits[0] if logits else None, image_shape)
         if asks_for_last_rois(test_stages):
             for number in range(self.classifiers):
