@@ -150,10 +150,11 @@ def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]
     """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
     overall, per_class = [], []
     for planned in evaluated:
-        for row in metrics(ap_tables[planned.run.id]).reset_index().to_dict(orient="records"):
+        about = _about(planned)
+        for row in metrics(ap_tables[about["run"]]).reset_index().to_dict(orient="records"):
             headline = row["test_stage"] == planned.run.variant.headline
             rows = overall if row["category"] == ALL else per_class
-            rows.append(_about(planned) | {"headline": headline} | row)
+            rows.append(about | {"headline": headline} | row)
     return overall, per_class
 
 
