@@ -108,6 +108,7 @@ class Bench:
             tempfile.TemporaryDirectory() as folder,
             patch("adapters.training_session.RECORDED_EVERY", recorded_every),
             quiet(),
+            deterministic(),
         ):
             session = TrainingSession(self.run, Path(folder), torch.device("cpu"), self.execution)
             taken = timed_steps(self.model, lambda: self.adapter.train(self.run, self.model, records, order, session))
@@ -133,11 +134,11 @@ class Bench:
             for number, record in enumerate(records):
                 if number % 2:
                     plain, _ = timed(self.plain.infer, record)
+                with deterministic():
                     own, prediction = timed(next, passes)
-                else:
-                    own, prediction = timed(next, passes)
+                    observed, _ = timed(observer.add, prediction)
+                if not number % 2:
                     plain, _ = timed(self.plain.infer, record)
-                observed, _ = timed(observer.add, prediction)
                 if number >= UNTIMED_IMAGES:
                     beside.first.append(tuple(own))
                     beside.second.append(tuple(plain))
@@ -181,6 +182,16 @@ def quiet() -> Iterator[None]:
     """Send what a training prints nowhere; its text is still made."""
     with Path(os.devnull).open("w") as nowhere, patch("sys.stdout", nowhere):
         yield
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Ask torch for deterministic operators, as ``python -m adapters`` does on the CPU."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -267,7 +278,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     run = planned_run(options)
     execution = Execution(loader_workers=options.workers, checkpoint_interval=run.protocol.schedule.iterations)
     CONSOLE.print(f"python -m benchmarks.adapters {' '.join(sys.argv[1:] if argv is None else argv)}", markup=False)

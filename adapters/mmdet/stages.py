@@ -100,8 +100,9 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         """Pool RoIs [R, 5] of a batch for a stage; the gradient goes back with the stage's factor."""
         extractor = self.bbox_roi_extractor[stage]
         features = extractor(x[: extractor.num_inputs], rois)
-        if features.requires_grad:
-            features.register_hook(lambda gradient: gradient * self.trunk_gradient[stage])
+        factor = self.trunk_gradient[stage]
+        if features.requires_grad and factor != 1:
+            features.register_hook(lambda gradient: gradient * factor)
         return features
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Any]:
