@@ -75,15 +75,14 @@ def boxes_and_scores(
     ------
     TestStage, boxes [R, 4 or 4 * classes], probabilities [R, classes + 1]
     """
+    own, last = ([given.softmax(-1) for given in logits] for logits in (outputs.logits, outputs.last_logits))
     for test_stage in test_stages:
-        chosen = [outputs.logits[classifier - 1] for classifier in test_stage.classifiers]
+        places = [classifier - 1 for classifier in test_stage.classifiers]
         if test_stage.rule == "logits":
-            scores = torch.stack(chosen).mean(0).softmax(-1)
-        elif test_stage.rule == "last_rois":
-            on_last = [outputs.last_logits[classifier - 1] for classifier in test_stage.classifiers]
-            scores = torch.stack([given.softmax(-1) for given in on_last]).mean(0)
+            scores = torch.stack([outputs.logits[place] for place in places]).mean(0).softmax(-1)
         else:
-            scores = torch.stack([given.softmax(-1) for given in chosen]).mean(0)
+            chosen = [(last if test_stage.rule == "last_rois" else own)[place] for place in places]
+            scores = chosen[0] if len(chosen) == 1 else torch.stack(chosen).mean(0)
         yield test_stage, outputs.boxes[test_stage.boxes - 1], scores
 
 

@@ -55,14 +55,19 @@ def write_study(folder: Path, runs: int) -> Path:
 
 
 def snakemake(study: Path, *arguments: str) -> Cost:
-    """Run Snakemake on a study in the study's folder; a failure ends the benchmark with its output."""
+    """Run Snakemake on a study in the study's folder."""
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--cores", "2", "--quiet", "all",
         "--config", f"study={study}", *arguments,
     ]  # fmt: skip
+    return command_cost(command, study.parent)
+
+
+def command_cost(command: list[str], folder: Path) -> Cost:
+    """Run a command in a folder; a failure ends the benchmark with its output."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, cwd=study.parent, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
         wall = time.perf_counter() - began
         if status:

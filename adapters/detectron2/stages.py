@@ -105,7 +105,8 @@ class ControlledROIHeads(CascadeROIHeads):
     def pooled(self, levels: list[Tensor], proposals: list[Instances], stage: int) -> Tensor:
         """Pool RoIs, image after image; in training the stage's share of the gradient flows back into the levels."""
         features = self.box_pooler(levels, [one.proposal_boxes for one in proposals])
-        return ScaledGradient.apply(features, self.trunk_gradient[stage]) if self.training else features
+        factor = self.trunk_gradient[stage]
+        return ScaledGradient.apply(features, factor) if self.training and factor != 1 else features
 
     def _run_stage(
         self, features: list[Tensor], proposals: list[Instances], stage: int

@@ -6,7 +6,6 @@ from functools import partial
 import mmcv
 import mmdet
 import mmengine
-import numpy as np
 import torch
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
 from mmdet.models.layers import multiclass_nms
@@ -15,7 +14,6 @@ from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
 from adapters.contract import Control, Detections, Prediction
-from adapters.masks import pasted
 from adapters.mmdet import training, weights
 from adapters.mmdet.built import Built, build
 from adapters.mmdet.candidates import candidates_of, noted_candidates
@@ -25,6 +23,7 @@ from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
 from adapters.observation import image_observation
+from adapters.original_image import on_original
 from adapters.proposal_swaps import GivenProposals, swapped
 from adapters.score_rules import boxes_and_scores
 from adapters.training_loader import training_loader
@@ -33,6 +32,9 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.run import Run
 from cascadebench.training_order import TrainingOrder
+
+PROPOSALS = "proposals"
+"""Key of the proposals beside those of the test stages."""
 
 
 class MMDetectionAdapter:
@@ -102,37 +104,33 @@ def predict_one(
     proposals, objectness = swapped(proposed.bboxes, proposed.scores, given, record, sample.img_shape)
     stages = run.variant.test_stages
     outputs = model.roi_head.run_stages(features, proposals, sample.img_shape, stages)
-    found = {}
-    for stage, boxes, scores in boxes_and_scores(stages, outputs):
-        rows, labels = detect(model, boxes, scores)
-        masks = None
-        if stage.label == getattr(model.roi_head, "mask_test_stage", None):
-            masks = model.roi_head.mask_probabilities(features, rows[:, :4], labels)
-        found[stage.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record, masks)
-    no_labels = torch.zeros_like(objectness, dtype=torch.long)
-    own = on_original(proposals, objectness, no_labels, sample, record)
+    rows = {stage.label: detect(model, *both) for stage, *both in boxes_and_scores(stages, outputs)}
+    masked, probabilities = getattr(model.roi_head, "mask_test_stage", None), None
+    if masked in rows:
+        boxes, _, labels = rows[masked]
+        probabilities = model.roi_head.mask_probabilities(features, boxes, labels)
+    rows[PROPOSALS] = (proposals, objectness, torch.zeros_like(objectness, dtype=torch.long))
+    original = partial(original_boxes, sample=sample, record=record)
+    found = on_original(rows, original, record, masked, probabilities)
 
     @torch.inference_mode()
     def observe(with_candidates: bool) -> ImageObservation:
         before_nms = candidates_of(candidates[0]) if with_candidates else None
-        original = partial(original_boxes, sample=sample, record=record)
         return image_observation(record.id, objectness, outputs, original, before_nms)
 
     @torch.inference_mode()
     def quality() -> dict[str, Detections]:
-        cells = {}
-        for cell, boxes, scores in model.roi_head.quality(outputs, sample.img_shape):
-            rows, labels = detect(model, boxes, scores)
-            cells[cell.label] = on_original(rows[:, :4], rows[:, 4], labels, sample, record)
-        return cells
+        cells = model.roi_head.quality(outputs, sample.img_shape)
+        return on_original({cell.label: detect(model, *both) for cell, *both in cells}, original, record)
 
-    return Prediction(record.id, own, found, observe, quality)
+    return Prediction(record.id, found.pop(PROPOSALS), found, observe, quality)
 
 
-def detect(model: nn.Module, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Filter by score, suppress and keep the best: boxes with scores [N, 5] and labels [N]."""
+def detect(model: nn.Module, boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Filter by score, suppress and keep the best: boxes [N, 4], scores [N] and labels [N]."""
     config = model.test_cfg.rcnn
-    return multiclass_nms(boxes, scores, config.score_thr, config.nms, config.max_per_img)
+    rows, labels = multiclass_nms(boxes, scores, config.score_thr, config.nms, config.max_per_img)
+    return rows[:, :4], rows[:, 4], labels
 
 
 def original_boxes(boxes: Tensor, sample: DetDataSample, record: ImageRecord) -> Tensor:
@@ -140,23 +138,6 @@ def original_boxes(boxes: Tensor, sample: DetDataSample, record: ImageRecord) ->
     boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(2)
     limits = boxes.new_tensor([record.width, record.height]).repeat(2)
     return torch.minimum(boxes.clamp(min=0), limits)
-
-
-def on_original(
-    boxes: Tensor, scores: Tensor, labels: Tensor, sample, record: ImageRecord, masks: Tensor | None = None
-) -> Detections:
-    """Scale boxes to the original image, clip them to it and drop what has no area, as Detectron2 does after NMS.
-
-    Probabilities of masks, float32 [N, 28, 28], are pasted at what the boxes have become.
-    """
-    boxes = original_boxes(boxes, sample, record)
-    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    return Detections(
-        boxes[keep].cpu().numpy().astype(np.float32),
-        scores[keep].cpu().numpy().astype(np.float32),
-        labels[keep].cpu().numpy().astype(np.int64),
-        None if masks is None else pasted(masks[keep], boxes[keep], record.width, record.height),
-    )
 
 
 ADAPTER = MMDetectionAdapter()

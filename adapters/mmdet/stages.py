@@ -100,8 +100,9 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         """Pool RoIs [R, 5] of a batch for a stage; the gradient goes back with the stage's factor."""
         extractor = self.bbox_roi_extractor[stage]
         features = extractor(x[: extractor.num_inputs], rois)
-        if features.requires_grad:
-            features.register_hook(lambda gradient: gradient * self.trunk_gradient[stage])
+        factor = self.trunk_gradient[stage]
+        if features.requires_grad and factor != 1:
+            features.register_hook(lambda gradient: gradient * factor)
         return features
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Any]:
@@ -168,7 +169,9 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
             outputs.logits.extend(logits)
             head = self.bbox_head[stage]
             outputs.boxes.append(head.bbox_coder.decode(entering, deltas, max_shape=image_shape))
-            if number + 1 < self.regressors:
+            if head.reg_class_agnostic:
+                entering = outputs.boxes[-1]
+            elif number + 1 < self.regressors:
                 entering = head.moved(entering, deltas, logits[0] if logits else None, image_shape)
         if asks_for_last_rois(test_stages):
             for number in range(self.classifiers):

@@ -166,7 +166,8 @@ def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]
     """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
     overall, per_class = [], []
     for planned in evaluated:
-        parts = _rows_of(_about(planned), planned.run.variant.headline, ap_tables[planned.run.id])
+        about = _about(planned)
+        parts = _rows_of(about, planned.run.variant.headline, ap_tables[about["run"]])
         overall += parts[0]
         per_class += parts[1]
     return overall, per_class
