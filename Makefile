@@ -38,8 +38,9 @@ demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --config study=tiny
 	@echo "Open reports/tiny.html in a browser."
 
+# Files of tests are shared out among the cores; each stays in one process, with what it has prepared.
 test: $(READY)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(CORES) --dist loadfile
 
 # Minutes: kills every step of a small study again and again, and compares every byte at the end.
 test-faults: $(READY)
