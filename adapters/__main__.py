@@ -329,7 +329,7 @@ def predict_checkpoint(words: list[str]) -> int:
         prepare_torch(arguments)
         adapter = load_adapter(arguments.framework)
         stock_model = importlib.import_module(f"adapters.{arguments.framework}.stock_model")
-        found = circumstances(adapter, arguments.device)
+        found = circumstances(adapter, arguments)
         made_with = {"framework": arguments.framework, "device": found["device"]} | found["versions"]
         checkpoint_prediction.predict_checkpoint(stock_model, arguments, made_with)
     except InputError as error:

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import get_cfg
 from detectron2.data import DatasetMapper
 from detectron2.modeling import build_model
+from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from detectron2.structures import Instances
@@ -16,11 +18,13 @@ from torch import Tensor, nn
 
 from adapters.checkpoint_prediction import own_stages
 from adapters.contract import Detections
-from adapters.detectron2.inference import on_original
 from adapters.score_rules import StageOutputs, boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.evaluation.import_detections import FINAL
+
+KINDS = (np.float32, np.float32, np.int64)
+"""Types of boxes, scores and labels."""
 
 
 class Detectron2Model:
@@ -44,8 +48,15 @@ class Detectron2Model:
             predictor = heads.box_predictor[stage.boxes - 1]
             limits = (predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image)
             (detected,), _ = fast_rcnn_inference([boxes], [scores], [sizes[0]], *limits)
-            found[stage.label] = on_original(detected, record)
-        return found | {FINAL: on_original(own["instances"], record)}
+            found[stage.label] = _on_original(detected, record)
+        return found | {FINAL: _on_original(own["instances"], record)}
+
+
+def _on_original(detected: Instances, record: ImageRecord) -> Detections:
+    """Scale boxes to the original image, clip them to it and drop what has no area; `detected` is used up."""
+    scaled = detector_postprocess(detected, record.height, record.width)
+    parts = (scaled.pred_boxes.tensor, scaled.scores, scaled.pred_classes)
+    return Detections(*(part.cpu().numpy().astype(kind) for part, kind in zip(parts, KINDS, strict=True)))
 
 
 def load(config: Path, device: torch.device) -> Detectron2Model:

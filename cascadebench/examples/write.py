@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image as Picture
 
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, load_split
+from cascadebench.errors import InputError
 from cascadebench.evaluation.detections import read_detections
 from cascadebench.examples.choice import MATCH_IOU, chosen_images, found_per_image, match_image
 from cascadebench.examples.file import Box, Detected, Detection, ExampleImage, ExamplesFile
@@ -35,8 +36,10 @@ def write_examples(study: Study, results: Path, score: float) -> None:
     Raises
     ------
     InputError
-        If the prepared dataset or a run's detections are missing or malformed.
+        If the study has no runs, or the prepared dataset or a run's detections are missing or malformed.
     """
+    if not study.runs:
+        raise InputError(f"examples: study {study.name} has no runs; of imported detections no pictures are known")
     split = load_split(results / "datasets" / study.dataset.name, "val")
     shown = _first_seeds(study, results)
     found = {one.run.id: _headline_detections(results, one.run, score) for one in shown}

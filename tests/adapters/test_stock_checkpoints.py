@@ -13,6 +13,7 @@ import yaml
 from adapters.__main__ import main
 from cascadebench.evaluation.ap_table import read_ap
 from cascadebench.evaluation.detections import read_detections
+from cascadebench.files import sha256_of
 from cascadebench.imported import read_imported
 
 STAGES = ["(1,1)", "(2,1)", "(2,2)", "(3,1)", "(3,2)", "(3,3)", "(3,1-3) probabilities", "(3,1-3) logits", "final"]
@@ -124,7 +125,8 @@ def results(tmp_path_factory, records) -> Path:
     ]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     (data / "val.json").write_text(json.dumps(truth))
-    lock = {"categories": categories, "splits": {"val": {"image_root": str(records[0].path.parent)}}}
+    split = {"image_root": str(records[0].path.parent), "prepared_sha256": sha256_of(data / "val.json")}
+    lock = {"categories": categories, "splits": {"val": split}}
     (data / "lock.json").write_text(json.dumps(lock))
     split = {"annotations": "val.json", "images": "."}
     card = {"name": "drawn", "title": "Drawn", "categories": ["one", "two"]}

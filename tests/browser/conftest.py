@@ -5,11 +5,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_diagnostics import write_diagnostics
 from playwright.sync_api import Browser, Page, sync_playwright
+from test_claims_section import ROWS
 from test_report import HOSTILE, variant_of_tiny, write_results
 
+from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.report import write_report
 from cascadebench.study import Study
 
@@ -73,6 +76,7 @@ def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for planned in study.runs:
         if (planned.run.framework, planned.run.seed, planned.run.backbone.name) == ("mmdet", 0, "resnet18_narrow"):
             write_diagnostics(results / "runs" / planned.run.id, planned.run, study.dataset.categories)
+    pd.DataFrame(ROWS, columns=list(VERDICTS)).to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
     write_report(study, results, folder / "report.html")
     return folder / "report.html"
 

@@ -31,7 +31,7 @@ def parsed(report: Path) -> Parsed:
 
 def saved(page: Page, button: Locator) -> tuple[str, bytes]:
     """Name and content of the file that a button saves."""
-    with page.expect_download() as download:
+    with page.expect_download(timeout=120_000) as download:  # a busy machine takes its time
         button.click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 

@@ -19,6 +19,7 @@ from cascadebench.evaluation.stage_matches import match_stages
 from cascadebench.examples.choice import chosen_images
 from cascadebench.examples.file import read_examples
 from cascadebench.examples.write import write_examples
+from cascadebench.files import read_json, sha256_of
 from cascadebench.study import Study
 
 IMAGES, WIDTH, HEIGHT = 12, 640, 400
@@ -72,7 +73,8 @@ def write_results(root: Path, study: Study) -> None:
     categories = [{"id": place, "name": name} for place, name in enumerate(CATEGORIES, 1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (data / "val.json").write_text(json.dumps(content))
-    lock = {"categories": categories, "splits": {"val": {"image_root": "images/val"}}}
+    prepared = sha256_of(data / "val.json")
+    lock = {"categories": categories, "splits": {"val": {"image_root": "images/val", "prepared_sha256": prepared}}}
     (data / "lock.json").write_text(json.dumps(lock))
     for planned in study.runs:
         folder = root / "runs" / planned.run.id
@@ -178,6 +180,9 @@ def test_a_file_name_may_not_leave_its_folder(study: Study, tmp_path: Path) -> N
     content = json.loads(path.read_text())
     content["images"][3]["file_name"] = "../../../../secret.png"
     path.write_text(json.dumps(content))
+    lock = read_json(path.with_name("lock.json"))
+    lock["splits"]["val"]["prepared_sha256"] = sha256_of(path)
+    path.with_name("lock.json").write_text(json.dumps(lock))
     with pytest.raises(InputError, match="leaves its folder"):
         write_examples(study, tmp_path, 0.4)
     assert not (tmp_path / "studies" / study.name / "examples.json").exists()

@@ -32,9 +32,18 @@ from rich.table import Table
 from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.study import Study, load_study
 
+_OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
 CIRCUMSTANCES = {
-    "trained.json": ("resumes", "notes", "seconds_per_iteration", "wall_seconds", "peak_memory_mb", "train_log.jsonl"),
-    "predicted.json": ("seconds_per_image", "peak_memory_mb"),
+    "trained.json": (
+        *_OF_MAKING,
+        "resumes",
+        "notes",
+        "seconds_per_iteration",
+        "wall_seconds",
+        "images_per_step",
+        "train_log.jsonl",
+    ),
+    "predicted.json": (*_OF_MAKING, "seconds_per_image"),
     "train_log.jsonl": ("seconds",),
 }
 """Keys by file that say how long and with how much memory something was made; ``train_log.jsonl`` as a key is its

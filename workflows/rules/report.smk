@@ -150,7 +150,7 @@ rule report:
         rules.aggregate.output,
         rules.intervals.output,
         rules.verdicts.output,
-        rules.examples.output,
+        rules.examples.output if STUDY.runs else [],
         rules.audit.output,
         expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),
     output:
