@@ -22,7 +22,8 @@ Open = Callable[..., Page]
 """Opens a report; what is said to it goes to the browser's context: width, colour scheme."""
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: a process that a later test forks would hold the driver's pipe open, and it would never end.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, headless."""
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
