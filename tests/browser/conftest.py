@@ -22,7 +22,7 @@ Open = Callable[..., Page]
 """Opens a report; what is said to it goes to the browser's context: width, colour scheme."""
 
 
-# Not for the whole session: a process that a later test forks would hold the driver's pipe open, and it would never end.
+# Not for the whole session: what a later test forks would hold the driver's pipe open, and it would never end.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium, headless."""
