@@ -13,6 +13,8 @@ _SERIES = {
 }
 _DASHES = [[1, 0], [1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4], [12, 3]]
 _SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke"]
+_AROUND = 98
+"""Pixels of height for a chart's title, axis and two rows of legend."""
 ALL_SEEDS = "all"
 """Choice of the seed that shows the means."""
 
@@ -65,9 +67,8 @@ class Panel:
 
     @property
     def room(self) -> int:
-        """Height to keep free until the chart is drawn, in pixels."""
-        height = self.spec.get("height")
-        return (height if isinstance(height, int) else 200) + 90
+        """Height of the chart with its title, legend and axis, in pixels: kept free until it is drawn."""
+        return self.spec["height"]
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,15 @@ def panel(
     height: int = 260,
     shows: dict[str, str] | None = None,
 ) -> Panel:
-    """Finish a chart: as wide as its place, without a theme of its own."""
-    chart = chart.properties(width="container", height=height, title=title, description=description)
+    """Finish a chart: as wide as its place, without a theme of its own, `height` pixels of it for what it shows.
+
+    The legend takes more rows where it is narrow; the whole stays as high as it was promised to be, so that nothing
+    below moves when it is drawn, least of all a button that somebody is about to press.
+    """
+    fitted = alt.AutoSizeParams(type="fit", contains="padding")
+    chart = chart.properties(
+        width="container", height=height + _AROUND, autosize=fitted, title=title, description=description
+    )
     with alt.data_transformers.enable("default", max_rows=None):
         spec = chart.to_dict()
     spec.pop("config", None)

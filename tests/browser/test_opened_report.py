@@ -138,3 +138,18 @@ def opened(open_report: Open, study: Study, results: Path):
     page = open_report(output)
     draw_all(page)
     return page
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_moves_when_charts_are_drawn(open_report: Open, report: Path, width: int) -> None:
+    page = open_report(report, viewport={"width": width, "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    page.evaluate("document.querySelectorAll('.drawing').forEach((one) => one.replaceChildren())")
+    places = """[...document.querySelectorAll('.drawing, .tools button')].map((one) => {
+        const { x, y, height } = one.getBoundingClientRect();
+        return [x, y + scrollY, height];
+    })"""
+    empty = page.evaluate(places)
+    page.evaluate("drawAllCharts()")
+    assert page.locator(".drawing svg").count() > 20
+    assert page.evaluate(places) == empty

@@ -33,7 +33,6 @@
         actions: false,
         tooltip: { theme: scheme() },
       });
-      drawing.style.minHeight = "";
       place.dataset.drawn = scheme();
       return result;
     } catch (error) {
