@@ -1,4 +1,4 @@
-# make demo | test | test-faults | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
+# make demo | test | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
@@ -7,12 +7,13 @@ CORES ?= 2
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-cluster lint schemas docs lock clean
+.PHONY: help setup demo test browser test-faults test-cluster lint schemas docs lock clean
 
 help:
 	@echo "make setup    environment in $(VENV), from requirements.lock"
 	@echo "make demo     the embedded study, from nothing to reports/tiny.html"
 	@echo "make test     the tests, with a small study through both frameworks"
+	@echo "make browser  Chromium for the tests of the report, by apt-get; as root"
 	@echo "make test-faults  kills and restarts a small study, some sixty times"
 	@echo "make test-cluster   a study with faults on a Slurm of this machine's own; as root"
 	@echo "make lint     ruff, snakefmt, snakemake --lint"
@@ -41,6 +42,13 @@ demo: $(READY)
 # Files of tests are shared out among the cores; each stays in one process, with what it has prepared.
 test: $(READY)
 	$(BIN)/python -m pytest tests -n $(CORES) --dist loadfile
+
+# Without a browser the tests that open the report in one are skipped, and say so.
+browser:
+	@if ! { test "$$CHROMIUM" || command -v chromium || command -v chromium-browser || command -v google-chrome; } > /dev/null; then \
+	  command -v apt-get > /dev/null || { echo "make browser: install Chromium or Chrome" >&2; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; \
+	fi
 
 # Minutes: kills every step of a small study again and again, and compares every byte at the end.
 test-faults: $(READY)
