@@ -199,7 +199,7 @@ def _caption(comparison: dict[str, Any], files: Sequence[Path]) -> str:
 
 def crossing_words(crossing: dict[str, Any]) -> str:
     """What is printed of :func:`compare_files`'s ``crossing``."""
-    share = f"{crossing['share']:.0%} of the resamples cross exactly once"
+    share = f"{crossing['share']:.1%} of the resamples cross exactly once"
     if crossing["iou"] is None:
         count = f"cross {crossing['crossings']} times" if crossing["crossings"] else "do not cross"
         return f"The curves of A and B {count}; {share}."

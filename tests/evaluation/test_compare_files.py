@@ -222,6 +222,6 @@ def test_the_command_prints_json_and_a_table(files, monkeypatch):
 
 def test_the_line_on_crossings_says_why_there_is_none():
     none = {"crossings": 0, "iou": None, "low": None, "high": None, "share": 0.031}
-    assert crossing_words(none) == "The curves of A and B do not cross; 3% of the resamples cross exactly once."
-    assert "cross 2 times; 3%" in crossing_words(none | {"crossings": 2})
-    assert "cross at IoU 0.712 (no interval, as 3% of" in crossing_words(none | {"crossings": 1, "iou": 0.712})
+    assert crossing_words(none) == "The curves of A and B do not cross; 3.1% of the resamples cross exactly once."
+    assert "cross 2 times; 3.1%" in crossing_words(none | {"crossings": 2})
+    assert "cross at IoU 0.712 (no interval, as 3.1% of" in crossing_words(none | {"crossings": 1, "iou": 0.712})
