@@ -109,12 +109,12 @@ def evaluate(
 def compare(
     annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
     detections: Annotated[list[Path], typer.Option(help="COCO results (.json) or detections.parquet: A, then B")],
-    test_stage: Annotated[list[str] | None, typer.Option(help="Test stage of A, then of B")] = None,
+    test_stage: Annotated[list[str] | None, typer.Option(help="Test stage of both, or twice: of A, then of B")] = None,
     resamples: Annotated[int, typer.Option(help="Resamples of the images")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Difference of AP between two files of detections at every IoU, B - A, with paired 95% intervals."""
+    """Difference of AP, B - A, at every IoU and over ranges, and where the curves cross, with paired 95% intervals."""
     from cascadebench.evaluation.compare_files import compare_files, print_comparison
 
     comparison = compare_files(annotations, detections, test_stage or (), resamples, seed)

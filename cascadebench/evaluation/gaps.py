@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.evaluation.ap_table import IOUS
+from cascadebench.evaluation.summary import AP_AT_IOU
 from cascadebench.test_stages import TestStage, all_test_stages
 
 IOU_RANGES = {"0.50-0.65": (0.5, 0.65), "0.70-0.80": (0.7, 0.8), "0.85-0.95": (0.85, 0.95), "0.50-0.95": (0.5, 0.95)}
 """Ranges of IoU thresholds over which gaps are averaged, ends included."""
+CROSSING = "crossing"
+"""Quantity of a gap in ``intervals.csv``: the IoU at which its two sides cross."""
 GAP_COLUMNS = ("run", "label", "framework", "backbone", "seed", "gap", "iou", "gap_ap")
 _CONDITIONS = ["framework", "backbone", "seed"]
 
@@ -105,6 +108,14 @@ def over_ranges(values: np.ndarray, ious: Sequence[float] = IOUS) -> np.ndarray:
         inside = (places >= low) & (places <= high)
         means.append(values[..., inside].mean(axis=-1) if inside.any() else np.full(values.shape[:-1], np.nan))
     return np.stack(means, axis=-1)
+
+
+def curve_quantities(by_iou: np.ndarray) -> dict[str, np.ndarray]:
+    """AP at every IoU threshold (``AP50`` ...) and over :data:`IOU_RANGES`, by name: float64 [...] of [..., IoU]."""
+    ranges = over_ranges(by_iou)
+    return {name: by_iou[..., place] for place, name in enumerate(AP_AT_IOU)} | {
+        name: ranges[..., place] for place, name in enumerate(IOU_RANGES)
+    }
 
 
 def crossings(first: np.ndarray, second: np.ndarray, ious: Sequence[float] = IOUS) -> np.ndarray:

@@ -89,6 +89,12 @@ def quantities(ap: np.ndarray, category: int | None = None) -> dict[str, np.ndar
     return {"AP": by_iou.mean(axis=-1)} | columns
 
 
+def ap_by_iou(ap: np.ndarray) -> np.ndarray:
+    """Mean over the classes at every IoU threshold: float64 [..., IoU] of [..., classes, IoU]; NaN without any."""
+    of_all = quantities(ap)
+    return np.stack([of_all[name] for name in AP_AT_IOU], axis=-1)
+
+
 def absent_classes(bootstrap: Bootstrap) -> np.ndarray:
     """Classes that have ground truth but not in the resample, int64 [resamples]; the same for every detection set."""
     ap, draws = (next(iter(values.values())) for values in (bootstrap.ap, bootstrap.draws))
@@ -129,20 +135,39 @@ def gap_interval(values: np.ndarray, draws: np.ndarray, seed: int) -> Interval:
     seed : int
         Of the resampling of seeds.
     """
-    seeds, resamples = draws.shape
     parts = _parts(values, draws)
+    samples = _samples(parts, values, draws, seed)
+    known = samples[~np.isnan(samples)]
+    low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
+    return Interval(low=float(low), high=float(high), **parts)
+
+
+def gap_samples(values: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarray:
+    """The samples whose percentiles are :func:`gap_interval`'s ends, from the same arguments.
+
+    Samples of several quantities go together, as long as their seeds and resamples are the same.
+
+    Returns
+    -------
+    ndarray, float64 [resamples]
+        NaN where a resample holds no ground truth.
+    """
+    return _samples(_parts(values, draws), values, draws, seed)
+
+
+def _samples(parts: Mapping[str, float], values: np.ndarray, draws: np.ndarray, seed: int) -> np.ndarray:
+    """Mean over the seeds on every resample, of seeds too where there are several, and widened for how few they are."""
+    seeds, resamples = draws.shape
     mean = draws.mean(axis=0)
     scatter = values.std() / np.sqrt(seeds)
     if seeds > 1 and scatter > 0:
         # The images' weights take [seed, resample]; three numbers make another stream.
         chosen = np.random.default_rng([seed, resamples, seeds]).integers(seeds, size=(seeds, resamples))
         mean = mean + parts["seed_error"] / scatter * (values[chosen].mean(axis=0) - values.mean())
-    known = mean[~np.isnan(mean)]
-    low, high = np.percentile(known, PERCENTILES) if len(known) else (np.nan, np.nan)
-    centre, widening = known.mean() if len(known) else np.nan, parts["widening"]
-    return Interval(
-        low=float(centre + widening * (low - centre)), high=float(centre + widening * (high - centre)), **parts
-    )
+    if parts["widening"] == 1 or np.isnan(mean).all():
+        return mean
+    centre = np.nanmean(mean)
+    return centre + parts["widening"] * (mean - centre)
 
 
 def _parts(values: np.ndarray, draws: np.ndarray) -> dict[str, float]:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from cascadebench.evaluation.gaps import (
+    CROSSING,
     IOU_RANGES,
     Curve,
     Gap,
@@ -92,11 +93,12 @@ def _row(name: str, gap: str, note: str, gaps: list[tuple[int, Gap]], curves: Cu
         ends = [signed_points(end).text for end in intervals.get((gap, quantity), ())]
         notes = (Line(" to ".join(ends), "muted"),) if ends else ()
         cells.append(Cell(signed_points(float(mean)).text or points(None), notes))
-    return Row(Cell(name.replace(" - ", " − "), (Line(note, "muted"),)), (*cells, _crossing(values)))
+    cells.append(_crossing(values, intervals.get((gap, CROSSING))))
+    return Row(Cell(name.replace(" - ", " − "), (Line(note, "muted"),)), tuple(cells))
 
 
-def _crossing(values: list[GapValues]) -> Cell:
-    """Where the mean over the seeds changes sign, and to which side."""
+def _crossing(values: list[GapValues], interval: tuple[float, float] | None) -> Cell:
+    """Where the mean over the seeds changes sign, with an interval if it does so once, and to which side."""
     mean = np.mean([value.by_iou for value in values], axis=0)
     found = crossings(mean, np.zeros_like(mean))
     places = found[np.isfinite(found)]
@@ -105,7 +107,8 @@ def _crossing(values: list[GapValues]) -> Cell:
     first_is_better = mean[mean != 0][-1] > 0
     side = "first is better above" if first_is_better else "first is worse above"
     note = side if len(places) == 1 else f"crosses {len(places)} times; {side} the last"
-    return Cell(", ".join(f"{place:.3f}" for place in places), (Line(note, "muted"),))
+    ends = (Line("{:.3f} to {:.3f}".format(*interval), "muted"),) if interval and len(places) == 1 else ()
+    return Cell(", ".join(f"{place:.3f}" for place in places), (*ends, Line(note, "muted")))
 
 
 def gap_range_table(results: StudyResults) -> Table:
@@ -141,6 +144,7 @@ def gap_range_table(results: StudyResults) -> Table:
     )
     if len(results.tables["intervals"]):
         caption += (
-            " Under a value its 95% interval, paired over resamples of the images (and of the seeds, if several)."
+            " Under a value its 95% interval, paired over resamples of the images (and of the seeds, if several). "
+            "Under a crossing there is none if fewer than 95% of the resamples cross exactly once."
         )
     return Table("gap-ranges", caption, tuple(columns), tuple(groups))

@@ -521,6 +521,7 @@ def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, comple
         {**about, "test_stage": run.variant.headline, "gap": "", "quantity": "AP75", "low": 0.125, "high": 0.5},
         {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "AP75", "low": -0.02, "high": 0.01},
         {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "0.50-0.65", "low": -0.013, "high": 0.024},
+        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "crossing", "low": 0.5712, "high": 0.62},
     ]
     write_csv(results / "studies" / study.name / "intervals.csv", rows)
     page = report_on(study, results, tmp_path)
@@ -536,7 +537,10 @@ def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, comple
         if point.get("interval")
     ]
     assert [(point["iou"], point["low"], point["high"]) for point in banded] == [(0.75, 12.5, 50), (0.75, -2, 1)]
-    assert "−1.3 to +2.4" in page.row("gap-ranges", "stage 3 − stage 2")[1]
+    row = page.row("gap-ranges", "stage 3 − stage 2")
+    assert "−1.3 to +2.4" in row[1]
+    assert row[-1] == "0.590|0.571 to 0.620|first is better above"
+    assert page.row("gap-ranges", "stage 3 − stage 1")[-1].count("|") == 1
 
 
 def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_path: Path) -> None:
