@@ -8,7 +8,8 @@ FOLDER is filled by ``benchmarks.evaluation``. One line of JSON is printed.
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from cascadebench.evaluation.ground_truth_table import GroundTruthTable, ground_
 from cascadebench.evaluation.intervals import interval_table
 from cascadebench.evaluation.matching import Matches, match
 
-Arrays = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Arrays = tuple[np.ndarray, ...]
+COLUMNS = ("image_id", "category_id", "score", "x", "y", "w", "h")
 RESAMPLES = 1000
 STAGES = {"evaluation": 1, "stages": 10, "bootstrap": 2, "compilation": 1}
 """Test stages that a measurement reads."""
@@ -42,21 +44,27 @@ def seconds_of(function: Callable[[], object], repeats: int) -> list[float]:
 
 
 def arrays(rows: pd.DataFrame) -> Arrays:
-    """Image ids, category ids, scores and boxes, as the timed functions take them."""
-    columns = (rows[name].to_numpy() for name in ("image_id", "category_id", "score"))
-    return *columns, rows[["x", "y", "w", "h"]].to_numpy(dtype=np.float64)
+    """The columns of one test stage, as the timed functions take them."""
+    return tuple(rows[name].to_numpy() for name in COLUMNS)
+
+
+def each_stage(rows: pd.DataFrame) -> list[Arrays]:
+    """The columns of every test stage, not copied: a file goes test stage by test stage."""
+    ends = [0, *(np.flatnonzero(np.diff(rows["test_stage"].cat.codes)) + 1), len(rows)]
+    return [arrays(rows.iloc[first:last]) for first, last in pairwise(ends)]
 
 
 def matched(table: GroundTruthTable, detections: Arrays) -> Matches:
-    image_id, category_id, score, box = detections
+    image_id, category_id, score, *box = detections
     category, image = table.category_index(category_id), table.image_index(image_id)
-    return match(table, ordered_detections(table.classes, category, image, score, box))
+    return match(table, ordered_detections(table.classes, category, image, score, np.stack(box, axis=1)))
 
 
-def evaluated(truth: GroundTruth, stages: list[Arrays]) -> list[Accumulation]:
+def evaluated(truth: GroundTruth, stages: list[Arrays]) -> Iterator[Accumulation]:
     """Everything that is timed: ordering the ground truth, looking up ids, ordering, matching, accumulating."""
     table = ground_truth_table(truth)
-    return [accumulate(table, matched(table, detections)) for detections in stages]
+    for detections in stages:
+        yield accumulate(table, matched(table, detections))
 
 
 def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
@@ -65,13 +73,15 @@ def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
     rows = read_detections(folder / f"stages_{STAGES[what]}.parquet")
     truth = read_ground_truth(folder / "val.json")
     loading = time.perf_counter() - begin
-    stages = [arrays(rows[rows["test_stage"] == label]) for label in rows["test_stage"].unique()]
+    stages = each_stage(rows)
     if what == "evaluation":
         (found,) = evaluated(truth, stages)
         np.save(folder / "cascadebench.npy", found.precision)
-        return {"loading": loading, "seconds": seconds_of(lambda: evaluated(truth, stages), repeats)}
+        return {"loading": loading, "seconds": seconds_of(lambda: list(evaluated(truth, stages)), repeats)}
     if what == "stages":
-        return {"seconds": seconds_of(lambda: evaluated(truth, stages), repeats), "stages": len(stages)}
+        # Of every test stage its AP and recall are kept, as in its table.
+        seconds = seconds_of(lambda: [(found.ap, found.recall) for found in evaluated(truth, stages)], repeats)
+        return {"seconds": seconds, "stages": len(stages)}
     if what == "bootstrap":
         table = ground_truth_table(truth)
         models = {str(number): matched(table, detections) for number, detections in enumerate(stages)}
@@ -82,7 +92,7 @@ def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
 
         return {"seconds": seconds_of(resampled, repeats), "resamples": RESAMPLES, "models": len(models)}
     begin = time.perf_counter()
-    evaluated(truth, stages)
+    list(evaluated(truth, stages))
     table = ground_truth_table(truth)
     bootstrap(table, {"first": matched(table, stages[0])}, seed=0, resamples=2)
     return {"seconds": [time.perf_counter() - begin]}

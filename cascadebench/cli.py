@@ -20,6 +20,11 @@ StudyName = Annotated[str, typer.Argument(help="Name under config/studies/, or a
 Results = Annotated[Path, typer.Option(help="Folder of results")]
 
 
+def _console() -> Console:
+    """As wide as a terminal; in a file or pipe as wide as what is printed, so that nothing is folded there."""
+    return Console() if sys.stdout.isatty() else Console(width=10_000)
+
+
 @app.command()
 def doctor() -> None:
     """Say what is installed, what serves mmcv's operators, which GPUs there are, and what mends what is missing."""
@@ -82,8 +87,7 @@ def audit(study: StudyName, results: Results = Path("results")) -> None:
     from cascadebench.controls.audit_tables import print_audit
 
     outcome = audit_study(load_study(study), results)
-    # In a log as wide as ids and code are long; on a terminal they fold.
-    print_audit(outcome, Console() if sys.stdout.isatty() else Console(width=10_000))
+    print_audit(outcome, _console())
     raise typer.Exit(0 if outcome.passed else 1)
 
 
@@ -92,17 +96,17 @@ def evaluate(
     annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
     detections: Annotated[Path, typer.Option(help="COCO results (.json) or detections.parquet")],
     iou_type: Annotated[Literal["bbox", "segm"], typer.Option(help="What overlaps: boxes or masks")] = "bbox",
+    test_stage: Annotated[list[str] | None, typer.Option(help="Test stage; again for another; default: all")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """AP at every IoU, by size and class, of detections against COCO annotations."""
-    from cascadebench.evaluation.evaluate_files import evaluate_files, print_summaries
+    from cascadebench.evaluation.evaluate_files import evaluate_files, json_of, print_summaries
 
-    summaries = evaluate_files(annotations, detections, iou_type)
+    summaries = evaluate_files(annotations, detections, iou_type, test_stage or ())
     if as_json:
-        # COCO results have no test stages: their numbers stand at the top.
-        print(json.dumps(summaries[""] if list(summaries) == [""] else summaries, indent=2, allow_nan=False))
+        print(json.dumps(json_of(summaries), indent=2, allow_nan=False))
     else:
-        print_summaries(summaries, Console())
+        print_summaries(summaries, _console())
 
 
 @app.command()
@@ -110,7 +114,7 @@ def compare(
     annotations: Annotated[Path, typer.Option(help="COCO annotation file")],
     detections: Annotated[list[Path], typer.Option(help="COCO results (.json) or detections.parquet: A, then B")],
     test_stage: Annotated[list[str] | None, typer.Option(help="Test stage of both, or twice: of A, then of B")] = None,
-    resamples: Annotated[int, typer.Option(help="Resamples of the images")] = 1000,
+    resamples: Annotated[int, typer.Option(help="Resamples of the images, up to 100000")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
@@ -181,7 +185,7 @@ def aggregate(study: StudyName, results: Results = Path("results")) -> None:
 def intervals(
     study: StudyName,
     results: Results = Path("results"),
-    resamples: Annotated[int, typer.Option(help="Resamples of the images")] = 1000,
+    resamples: Annotated[int, typer.Option(help="Resamples of the images, up to 100000")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
 ) -> None:
     """Write the intervals of a study's detectors and gaps, from paired resamples of the images."""

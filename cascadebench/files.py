@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,13 +76,19 @@ def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -
         Called with every object of the file when it has been read, innermost first; what it returns takes its place.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=each)
+        # Some editors begin UTF-8 with a byte order mark.
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=each)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: lists or objects are nested too deep") from error
+    except ValueError as error:  # Python reads no number of more digits
+        most = sys.get_int_max_str_digits()
+        raise InputError(f"{path}: a whole number has more than {most} digits") from error
 
 
 def whole_lines(path: Path) -> list[str]:

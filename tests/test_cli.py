@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from cascadebench.configuration import PROJECT
+from cascadebench.evaluation.summary import METRICS
 from cascadebench.study import load_study
 
 
@@ -116,6 +117,7 @@ def test_evaluate_prints_the_documented_keys(tmp_path):
     done = call("evaluate", "--annotations", tmp_path / "gt.json", "--detections", tmp_path / "dt.json", "--json")
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)
+    assert set(numbers) == {"test_stage", *METRICS, "per_class"}
     assert numbers["AP"] == pytest.approx(0.9)
     assert [numbers[f"AP{iou}"] for iou in range(50, 100, 5)] == pytest.approx([1.0] * 9 + [0.0])
     assert numbers["APs"] == numbers["AP"]

@@ -45,3 +45,24 @@ def test_malformed_json_names_the_place(tmp_path):
     path.write_text('{"a": 1,\n  oops}')
     with pytest.raises(InputError, match=r"a.json: not valid JSON: line 2 column 3"):
         read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000 + "]" * 100_000, "a.json: lists or objects are nested too deep"),
+        ('{"a": ' + "1" * 5000 + "}", "a.json: a whole number has more than 4300 digits"),
+    ],
+)
+def test_json_that_python_does_not_read_is_refused(tmp_path, text, message):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_json(path)
+
+
+def test_a_byte_order_mark_is_no_part_of_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert read_json(path) == {"a": 1}

@@ -14,6 +14,8 @@ from cascadebench.evaluation.weighted_ap import weighted_ap, weighting_plan
 
 RESAMPLES = 1000
 """Resamples unless asked otherwise."""
+MOST_RESAMPLES = 100_000
+"""More would not fit the memory: for 5000 images and 80 classes these take 1.1 GB, and 0.6 GB for each further set."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,17 @@ def image_weights(images: int, resamples: int, seed: int) -> np.ndarray:
     -------
     ndarray, uint8 [resamples, images]
         Row b depends on `seed`, b and `images` only, so more resamples keep the earlier ones.
+
+    Raises
+    ------
+    InputError
+        If there are no images, or `resamples` or `seed` is out of range.
     """
+    if images == 0 or not 2 <= resamples <= MOST_RESAMPLES or seed < 0:
+        raise InputError(
+            f"bootstrap: images {images}, resamples {resamples}, seed {seed}; "
+            f"at least 1 image, 2 to {MOST_RESAMPLES} resamples and a seed of 0 or more are needed"
+        )
     weights = np.empty((resamples, images), dtype=np.uint8)
     for number in range(resamples):
         drawn = np.random.default_rng([seed, number]).integers(images, size=images)
@@ -91,13 +103,7 @@ def bootstrap(
     InputError
         If there are no images, or `resamples` or `seed` is out of range.
     """
-    images = len(table.image_ids)
-    if images == 0 or resamples < 2 or seed < 0:
-        raise InputError(
-            f"bootstrap: images {images}, resamples {resamples}, seed {seed}; "
-            "at least 1 image, 2 resamples and a seed of 0 or more are needed"
-        )
-    weights = image_weights(images, resamples, seed)
+    weights = image_weights(len(table.image_ids), resamples, seed)
     ap, draws = {}, {}
     for name, matches in sets.items():
         ap[name] = accumulate(table, matches, (max_dets,)).ap[:, :, AREAS.index(area), 0].T.copy()

@@ -11,7 +11,7 @@ from cascadebench.evaluation.accumulation import Accumulation, accumulate
 from cascadebench.evaluation.ap_table import AREAS, IOUS, LIMITS, MAX_DETS
 from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
 from cascadebench.evaluation.ground_truth_table import ground_truth_table
-from cascadebench.evaluation.stage_matches import match_stages
+from cascadebench.evaluation.stage_matches import each_stage
 
 
 def evaluate(
@@ -59,8 +59,8 @@ def evaluate(
     truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
     table = ground_truth_table(truth)
     masks = truth if iou_type == "segm" else None
-    matches = match_stages(table, detections, test_stages, source=source, masks=masks)
-    tables = [_table(label, iou_type, truth, accumulate(table, found)) for label, found in matches.items()]
+    matched = each_stage(table, detections, test_stages, source=source, masks=masks)
+    tables = [_table(label, iou_type, truth, accumulate(table, found)) for label, found in matched]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -67,13 +67,14 @@ def ordered_detections(
     score = np.asarray(score, dtype=np.float64)
     if np.isnan(score).any():
         raise InputError(f"detections: row {int(np.isnan(score).argmax())} (counted from 0): the score is NaN")
-    category, image = np.asarray(category, dtype=np.uint64), np.asarray(image, dtype=np.uint64)
+    category, image = np.asarray(category, dtype=np.int64), np.asarray(image, dtype=np.int64)
     order = np.arange(len(score), dtype=np.int32)
-    for keys in (image, _falling(score), category):
-        order = _sorted_by(keys, order)
+    order = _sorted_by(image.view(np.uint64), order)
+    order = _sorted_by(_falling(score), order)
+    order = _sorted_by(category.view(np.uint64), order)
     start = np.zeros(classes + 1, dtype=np.int64)
-    np.cumsum(np.bincount(category.astype(np.int64), minlength=classes), out=start[1:])
-    box = np.ascontiguousarray(box, dtype=np.float64).reshape(-1, 4).take(order, axis=0)
+    np.cumsum(np.bincount(category, minlength=classes), out=start[1:])
+    box = np.asarray(box).reshape(-1, 4).take(order, axis=0).astype(np.float64, copy=False)
     area = box[:, 2] * box[:, 3] if area is None else np.asarray(area, dtype=np.float64)[order]
     return OrderedDetections(start, order, image[order].astype(np.int32), box, area)
 

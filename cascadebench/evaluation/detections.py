@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cascadebench.errors import InputError
 from cascadebench.evaluation.json_entries import boxes, check_objects, integers, numbers, run_lengths
-from cascadebench.evaluation.parquet import WORD, read_parquet, required, type_of_column, write_parquet
+from cascadebench.evaluation.parquet import WORD, read_parquet, required, types_of_columns, write_parquet
 from cascadebench.files import read_json
 
 _MEASURES = ("score", "x", "y", "w", "h")
@@ -43,15 +43,20 @@ def problem_in(rows: pd.DataFrame) -> str | None:
     str or None
         Such as ``row 3 (counted from 0): score is nan; a finite number is expected``.
     """
-    values = rows[list(_MEASURES)].to_numpy(dtype=np.float64)
-    infinite = ~np.isfinite(values)
-    bad = infinite.copy()
-    bad[:, 3:] |= values[:, 3:] < 0
-    if not bad.any():
+    first = None
+    for name in _MEASURES:
+        values = rows[name].to_numpy(dtype=np.float64)
+        bad = ~np.isfinite(values)
+        if name in ("w", "h"):
+            bad |= values < 0
+        row = int(bad.argmax()) if len(bad) else 0
+        if bad.any() and (first is None or row < first[0]):
+            first = row, name, float(values[row])
+    if first is None:
         return None
-    row, column = np.argwhere(bad)[0]
-    allowed = "a finite number" if infinite[row, column] else "at least 0"
-    return f"row {row} (counted from 0): {_MEASURES[column]} is {values[row, column]}; {allowed} is expected"
+    row, name, value = first
+    allowed = "at least 0" if np.isfinite(value) else "a finite number"
+    return f"row {row} (counted from 0): {name} is {value}; {allowed} is expected"
 
 
 def check_rows(rows: pd.DataFrame, source: str) -> None:
@@ -113,7 +118,8 @@ def read_detections(path: Path) -> pd.DataFrame:
     InputError
         If the file is missing or no Parquet, a column is missing or has another type, or a row has a bad value.
     """
-    imported = type_of_column(path, "score") == pa.float64()
+    kinds = types_of_columns(path)
+    imported = any(kinds.get(name) == pa.float64() for name in _MEASURES)
     return _read(path, IMPORTED_DETECTIONS if imported else DETECTIONS, [SEGMENTATION])
 
 

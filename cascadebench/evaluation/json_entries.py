@@ -45,8 +45,12 @@ def _values(entries: Sequence[dict[str, Any]], key: str, types: set[type], allow
 
 
 def texts(entries: Sequence[dict[str, Any]], key: str, where: str) -> list[str]:
-    """Texts under `key`; raises InputError at the first entry that has none."""
-    return _values(entries, key, {str}, "a text", where)
+    """Texts under `key`; raises InputError at the first entry that has none, or one that UTF-8 cannot hold."""
+    values = _values(entries, key, {str}, "a text", where)
+    for number, value in enumerate(values):
+        if any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise InputError(f"{where}[{number}].{key}: {_shown(value)} holds a half of a surrogate pair")
+    return values
 
 
 def integers(entries: Sequence[dict[str, Any]], key: str, where: str) -> np.ndarray:

@@ -65,17 +65,19 @@ def write_parquet(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> 
         pq.write_table(table, temporary, compression="zstd", use_dictionary=words, column_encoding=split)
 
 
-def type_of_column(path: Path, name: str) -> pa.DataType | None:
-    """Type of a column of a Parquet file; None where there is none, which reading the file says in full."""
+def types_of_columns(path: Path) -> dict[str, pa.DataType]:
+    """Types of the columns of a Parquet file; none where it cannot be read, which reading it says in full."""
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError):
-        return None
-    return schema.field(name).type if name in schema.names else None
+        return {}
+    return dict(zip(schema.names, schema.types, strict=True))
 
 
 def read_parquet(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
-    """Read the columns of a schema from a Parquet file.
+    """Read the columns of a schema from a Parquet file, one at a time, so that no two forms of the whole are in memory.
+
+    Numbers of another type, as pandas may have written them, are taken where not one of them changes.
 
     Parameters
     ----------
@@ -90,27 +92,45 @@ def read_parquet(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = (
     Raises
     ------
     InputError
-        If the file is missing or no Parquet, or a column is missing, has another type or lacks a value.
+        If the file is missing or no Parquet, or a column is missing, there twice, has another type or lacks a value.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        found = pq.read_schema(path)
-        for field in optional:
-            if field.name in found.names:
-                schema = schema.append(field)
-        table = pq.read_table(path, columns=[name for name in schema.names if name in found.names])
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow.names
+            schema = pa.schema([*schema, *(field for field in optional if field.name in found)])
+            for name in schema.names:
+                if found.count(name) != 1:
+                    problem = "is there twice" if name in found else "is missing"
+                    raise InputError(f"{path}: column {name!r} {problem}; columns: {', '.join(schema.names)}")
+            columns = {field.name: _column(path, file, field, field in optional) for field in schema}
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-    for field in schema:
-        if field.name not in found.names:
-            raise InputError(f"{path}: column {field.name!r} is missing; columns: {', '.join(schema.names)}")
-        column = table.column(field.name)
-        if _plain(column.type) != _plain(field.type):
-            raise InputError(f"{path}: column {field.name!r} is {column.type}; {_plain(field.type)} is expected")
-        if column.null_count and field not in optional:
-            row = column.is_null().index(True).as_py()
-            raise InputError(f"{path}: row {row} (counted from 0): {field.name} is missing")
-    # A file that pandas wrote says which column was its index; here all of them are columns.
-    rows = table.select(schema.names).to_pandas(ignore_metadata=True)
-    return rows.astype({field.name: "category" for field in schema if pa.types.is_dictionary(field.type)})
+    return pd.DataFrame(columns, copy=False)
+
+
+def _column(path: Path, file: pq.ParquetFile, field: pa.Field, may_be_missing: bool) -> pd.Series:
+    """Read a column of a Parquet file; raises InputError if it does not fit."""
+    column, kind = file.read([field.name], use_threads=False).column(0), _plain(field.type)
+    if column.null_count and not may_be_missing:
+        row = column.is_null().index(True).as_py()
+        raise InputError(f"{path}: row {row} (counted from 0): {field.name} is missing")
+    if _plain(column.type) != kind:
+        problem = f"{path}: column {field.name!r} is {column.type}; {kind} is expected"
+        if not _may_hold(kind, column.type):
+            raise InputError(problem)
+        try:
+            column = column.cast(kind)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{problem}: {error}") from error
+    values = column.to_pandas()
+    del column
+    pa.default_memory_pool().release_unused()  # which would add up over the columns
+    return values.astype("category") if pa.types.is_dictionary(field.type) else values
+
+
+def _may_hold(kind: pa.DataType, found: pa.DataType) -> bool:
+    """Whether numbers of type `found` may all be of `kind`: a cast refuses one that is not, but rounds float64."""
+    numbers = all(pa.types.is_integer(one) or pa.types.is_floating(one) for one in (kind, found))
+    return numbers and not (pa.types.is_float32(kind) and pa.types.is_float64(found))

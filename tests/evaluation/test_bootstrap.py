@@ -204,10 +204,10 @@ def test_other_areas_and_limits():
     assert (found.area, found.max_dets, found.seed, found.resamples) == ("small", 10, 1, 3)
 
 
-@pytest.mark.parametrize("wrong", [{"resamples": 1}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"resamples": 1}, {"resamples": 100_001}, {"seed": -1}])
 def test_impossible_settings_are_refused(wrong):
     table, matches = matched(*adversarial_problem(1))
-    with pytest.raises(InputError, match="at least 1 image, 2 resamples"):
+    with pytest.raises(InputError, match="at least 1 image, 2 to 100000 resamples"):
         bootstrap(table, {"a": matches}, **({"seed": 0} | wrong))
 
 

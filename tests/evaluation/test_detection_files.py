@@ -82,6 +82,53 @@ def test_files_that_pandas_wrote_are_read(tmp_path):
     pd.testing.assert_frame_equal(read_detections(path), expected, check_categorical=False)
 
 
+def test_other_numbers_are_read_where_none_changes(tmp_path):
+    """As pandas writes them: every whole number int64, every other float64."""
+    path = tmp_path / "detections.parquet"
+    as_pandas = pd.DataFrame(columns()).astype({"image_id": "int32", "x": "float32"})
+    assert (as_pandas["category_id"].dtype, as_pandas["y"].dtype) == ("int64", "int64")
+    as_pandas.to_parquet(path)
+    found = read_detections(path)
+    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
+        ["score", "x", "y", "w", "h"], "float64"
+    )
+    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("category_id", [1, 2**31, 3], "'category_id' is int64; int32 is expected: .*2147483648 not in range"),
+        ("image_id", [1, 2.5, 3], "'image_id' is double; int64 is expected: .*2.5"),
+        ("image_id", [True, False, True], "'image_id' is bool; int64 is expected$"),
+        ("score", ["a", "b", "c"], "'score' is string; float is expected$"),
+    ],
+)
+def test_numbers_that_would_change_are_refused(tmp_path, name, values, message):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.names.index(name), name, pa.array(values)), path)
+    with pytest.raises(InputError, match=f"column {message}"):
+        read_detections(path)
+
+
+def test_row_groups_with_their_own_dictionaries(tmp_path):
+    path = tmp_path / "detections.parquet"
+    write_detections(path, columns())
+    table, expected = pq.read_table(path), read_detections(path)
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for row in range(3):
+            writer.write_table(pa.Table.from_pandas(table.slice(row, 1).to_pandas(), table.schema))
+    pd.testing.assert_frame_equal(read_detections(path), expected, check_categorical=False)
+
+
+def test_the_first_bad_row_is_named_whatever_its_column(tmp_path):
+    bad = columns() | {"x": np.array([0, 0, np.inf]), "w": np.array([1, -1.5, 1]), "h": np.array([1, np.nan, 1])}
+    with pytest.raises(ValueError, match=r"row 1 \(counted from 0\): w is -1.5; at least 0 is expected"):
+        write_detections(tmp_path / "detections.parquet", bad)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -125,8 +172,12 @@ def test_malformed_parquet(tmp_path):
     write_proposals(path, columns())
     with pytest.raises(InputError, match="column 'test_stage' is missing; columns: image_id, test_stage"):
         read_detections(path)
-    pd.DataFrame(columns()).to_parquet(path)  # with texts as pandas stores them, which are welcome
-    with pytest.raises(InputError, match="column 'category_id' is int64; int32 is expected"):
+    pq.write_table(pa.table(columns() | {"category_id": ["a", "b", "c"]}), path)
+    with pytest.raises(InputError, match="column 'category_id' is string; int32 is expected"):
+        read_detections(path)
+    names, arrays = list(columns()), list(pa.table(columns()).columns)
+    pq.write_table(pa.Table.from_arrays([*arrays, arrays[3]], names=[*names, "score"]), path)
+    with pytest.raises(InputError, match="column 'score' is there twice; columns: image_id, test_stage"):
         read_detections(path)
     pq.write_table(pa.table(columns() | {"image_id": pa.array([1, None, 2])}), path)
     with pytest.raises(InputError, match=r"row 1 \(counted from 0\): image_id is missing"):

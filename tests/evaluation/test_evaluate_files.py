@@ -13,7 +13,8 @@ from rich.console import Console
 from cascadebench.configuration import PROJECT
 from cascadebench.errors import InputError
 from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.evaluate_files import evaluate_files, print_summaries
+from cascadebench.evaluation.evaluate_files import evaluate_files, json_of, print_summaries
+from cascadebench.evaluation.summary import METRICS
 from cascadebench.masks import encoded
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
@@ -40,9 +41,9 @@ def files(tmp_path):
     return truth, results, table
 
 
-def printed(summaries):
+def printed(summaries, width=80):
     stream = io.StringIO()
-    print_summaries(summaries, Console(file=stream, width=80))
+    print_summaries(summaries, Console(file=stream, width=width))
     return stream.getvalue()
 
 
@@ -80,8 +81,64 @@ def test_what_is_printed(files):
     assert ["[red]", "disc", "0.505", "0.505", "0.505", "-", "0.505", "-"] in one
     assert ["ring", "-", "-", "-", "-", "-", "-"] in one
     two = [line.split() for line in printed(evaluate_files(truth, table)).splitlines()]
-    assert ["(1,1)", "(2,1)"] in two and ["AR100", "0.500", "0.500"] in two
+    assert ["(2,1)", *["0.505"] * 8] in two
+    assert ["(2,1)", "0.505", "0.505", "0.505", "-", "0.505", "-", "0.500", "0.500"] in two
     assert ["[red]", "disc", "0.505", "0.505"] in two
+
+
+TEN = [
+    *(f"({i},{j})" for i in (1, 2, 3) for j in (1, 2)), "(3,1-3) probabilities", "(3,1-3) logits",
+    "(3,1-3) last RoIs", "(3,3)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [40, 80, 10_000])
+def test_ten_test_stages_are_printed_in_full(files, width):
+    (summary,) = evaluate_files(*files[:2]).values()
+    lines = printed(dict.fromkeys(TEN, summary), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    # Every metric of every test stage, and a class's AP in each, whole and once.
+    words = " ".join(lines).split()
+    assert all(words.count(metric) == 1 for metric in METRICS if metric != "AP")
+    assert words.count("0.505") == len(TEN) * (12 + 1)  # all APs but APs and APl
+    if width >= 80:
+        for label in TEN:
+            assert sum(line.strip().startswith(label + " ") for line in lines) == (4 if width == 80 else 1)
+            assert sum(f" {label} " in line for line in lines if "AP of class" in line) == 1
+
+
+def test_a_long_name_of_a_class_is_folded(files):
+    (summary,) = evaluate_files(*files[:2]).values()
+    name = "a" * 100
+    text = printed(dict.fromkeys(TEN, summary | {"per_class": {name: summary["per_class"]["ring"]}}))
+    assert "…" not in text and text.count("a" * 30) >= 1
+
+
+def test_json_of_one_test_stage_is_flat_and_of_several_is_not(files):
+    truth, results, table = files
+    summary = evaluate_files(truth, results)[""]
+    assert json_of(evaluate_files(truth, results)) == {"test_stage": None} | summary
+    assert json_of(evaluate_files(truth, table)) == {"test_stages": {"(1,1)": summary, "(2,1)": summary}}
+    chosen = evaluate_files(truth, table, test_stages=["(2,1)"])
+    assert json_of(chosen) == {"test_stage": "(2,1)"} | summary
+    write_detections(table, pd.read_parquet(table)[:0])
+    assert json_of(evaluate_files(truth, table)) == json_of({"": summary | evaluate_files(truth, table)[""]})
+
+
+def test_a_test_stage_that_is_not_there_is_refused(files):
+    truth, results, table = files
+    with pytest.raises(InputError, match=r"parquet: --test-stage: '\(3,3\)' is not .* there are: \(1,1\), \(2,1\)"):
+        evaluate_files(truth, table, test_stages=["(2,1)", "(3,3)"])
+    with pytest.raises(InputError, match=r"json: --test-stage: '\(3,3\)' is not in this file; there are: none"):
+        evaluate_files(truth, results, test_stages=["(3,3)"])
+
+
+def test_a_name_that_no_file_can_hold_is_refused(files):
+    truth, results, _ = files
+    truth.write_text(json.dumps(TRUTH).replace("ring", "\\ud800"))
+    with pytest.raises(InputError, match=r'val.json: categories\[1\].name: "\\ud800" holds a half of a surrogate'):
+        evaluate_files(truth, results)
 
 
 @pytest.mark.skipif(not EXAMPLE.is_dir(), reason="pycocotools' example (instances_val2014_100.json) is not there")
