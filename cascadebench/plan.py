@@ -231,7 +231,7 @@ def _size(run: Run, iterations: int, images: int | None, measured: Sequence[Meas
     checkpoints = CHECKPOINTS * parameters * BYTES_PER_PARAMETER if iterations else 0
     total = checkpoints + iterations * BYTES_PER_ITERATION + detections * BYTES_PER_DETECTION
     words = (
-        f"{CHECKPOINTS} checkpoints of {BYTES_PER_PARAMETER} bytes a parameter, {BYTES_PER_DETECTION} bytes a detection, "
+        f"{CHECKPOINTS} checkpoints of {BYTES_PER_PARAMETER} bytes a parameter, {BYTES_PER_DETECTION} a detection, "
         "1 kB an iteration"
     )
     return Figure(total / 1e6, f"estimated: {words}" + ("" if images else "; without detections"))

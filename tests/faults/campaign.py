@@ -57,7 +57,7 @@ WEIGHTS = {
 }  # fmt: skip
 """Stages that are killed, and their weights when the moments are drawn."""
 ANSWERED = ("train", "predict")
-"""Stages that answer SIGTERM themselves: they end with 128 and the signal's number, as docs/resume-and-faults.md says."""
+"""Stages that answer SIGTERM: they end with 128 and the signal's number, as docs/resume-and-faults.md says."""
 MOST_KILLS_OF_A_STEP, MOST_KILLS_OF_A_ROUND = 6, 40
 
 
