@@ -9,7 +9,8 @@ training loop. Equal on both sides are the images, their size, the batch, the pr
 width of every layer (the numbers of parameters are compared), anchors, proposals, RoIs, and the weights that every
 measurement begins from. The two sides take turns, so that what else the machine does meets both. The ratio is the
 median over the pairs, and the middle half of them is given. Training is timed from one forward pass to the next, so
-that everything is in it that happens in a step but checkpoints: reading, log, TensorBoard, hooks.
+that everything is in it that happens in a step but checkpoints: reading, log, TensorBoard, hooks. Steps whose stages
+are recorded are timed apart, and enter in the proportion that they have in a training, however few steps are timed.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,8 +57,8 @@ CONSOLE = Console(width=120, highlight=False)
 class Pairs:
     """Seconds of two sides that took turns, wall and processor time."""
 
-    first: list[tuple[float, float]] = field(default_factory=list)
-    second: list[tuple[float, float]] = field(default_factory=list)
+    first: list[np.ndarray] = field(default_factory=list)
+    second: list[np.ndarray] = field(default_factory=list)
 
     def row(self, words: str, times: float = 1.0) -> tuple[str, ...]:
         """A row of the table; `times`: how often the second side has to be run."""
@@ -91,16 +93,15 @@ class Bench:
         self.model.load_state_dict(self.start)
         copy_weights(self.model, self.plain.model)
 
-    def training(self, pairs: int) -> Pairs:
-        """A step of the adapter's training, and of the framework's own."""
-        return take_turns(self.adapter_steps, self.plain_steps, pairs)
+    def training(self, pairs: int) -> tuple[Pairs, Pairs]:
+        """A step of the adapter beside the framework's own, and a recorded step beside one that is not."""
+        sides = [self.plain_steps, partial(self.adapter_steps, sys.maxsize), partial(self.adapter_steps, 1)]
+        plain, unrecorded, recorded = take_turns(sides, pairs)
+        own = unrecorded + (recorded - unrecorded) / RECORDED_EVERY
+        return Pairs(list(own), list(plain)), Pairs(list(recorded), list(unrecorded))
 
-    def recording(self, pairs: int) -> Pairs:
-        """A step whose stages are recorded, and one whose are not."""
-        return take_turns(lambda: self.adapter_steps(1), lambda: self.adapter_steps(sys.maxsize), pairs)
-
-    def adapter_steps(self, recorded_every: int = RECORDED_EVERY) -> np.ndarray:
-        """Train as ``python -m adapters`` does; returns the time of a step."""
+    def adapter_steps(self, recorded_every: int) -> np.ndarray:
+        """Train as ``python -m adapters`` does, but for how often stages are recorded; returns the time of a step."""
         self.reset()
         records = trainable(load_split(self.data, "train"))
         order = training_order(records, self.run.protocol, self.run.seed)
@@ -140,10 +141,10 @@ class Bench:
                 if not number % 2:
                     plain, _ = timed(self.plain.infer, record)
                 if number >= UNTIMED_IMAGES:
-                    beside.first.append(tuple(own))
-                    beside.second.append(tuple(plain))
-                    diagnosed.first.append(tuple(own + observed))
-                    diagnosed.second.append(tuple(own))
+                    beside.first.append(own)
+                    beside.second.append(plain)
+                    diagnosed.first.append(own + observed)
+                    diagnosed.second.append(own)
         return beside, diagnosed
 
 
@@ -165,16 +166,17 @@ def timed_steps(model: nn.Module, train: Callable[[], None]) -> np.ndarray:
     return (marks[-1] - marks[UNTIMED_STEPS]) / (len(marks) - 1 - UNTIMED_STEPS)
 
 
-def take_turns(first: Callable[[], np.ndarray], second: Callable[[], np.ndarray], pairs: int) -> Pairs:
-    """Measure two sides in turn; every other pair begins with the second. The first pair warms up and is dropped."""
-    found = Pairs()
-    for number in range(pairs + 1):
-        sides = [(first, found.first), (second, found.second)]
-        for measure, into in sides if number % 2 else sides[::-1]:
-            taken = measure()
-            if number:
-                into.append(tuple(taken))
-    return found
+def take_turns(sides: Sequence[Callable[[], np.ndarray]], rounds: int) -> np.ndarray:
+    """Measure sides in turn, each round beginning with another; returns times by side and round.
+
+    One round more is the first; it warms up and is dropped.
+    """
+    found = np.zeros((len(sides), rounds + 1, 2))
+    for number in range(rounds + 1):
+        for place in range(len(sides)):
+            side = (number + place) % len(sides)
+            found[side, number] = sides[side]()
+    return found[:, 1:]
 
 
 @contextmanager
@@ -292,8 +294,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             markup=False,
         )
         table = Table("first | second", "first ms", "second ms", "ratio", "middle half", "processor time", box=SIMPLE)
-        table.add_row(*bench.training(options.pairs).row("step of training: adapter | plain"))
-        table.add_row(*bench.recording(options.pairs).row("step of training: recorded | not recorded"))
+        training, recording = bench.training(options.pairs)
+        table.add_row(*training.row("step of training: adapter | plain"))
+        table.add_row(*recording.row("step of training: recorded | not recorded"))
         for row in inference_rows(bench):
             table.add_row(*row)
         CONSOLE.print(table)

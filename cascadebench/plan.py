@@ -24,6 +24,8 @@ RATES: Mapping[Device, float] = {"GPU": 3e12, "CPU": 1e10}
 """Assumed multiply-adds a second of one GPU, of one CPU thread; training has three times those of an inference."""
 BYTES_PER_PARAMETER = 8
 """Assumed of a checkpoint: a weight and its momentum, four bytes each."""
+CHECKPOINTS = 2
+"""That stay in a run's folder: the last one and the one before."""
 BYTES_PER_DETECTION = 24
 """Assumed of ``detections.parquet``."""
 BYTES_PER_ITERATION = 1000
@@ -226,9 +228,12 @@ def _size(run: Run, iterations: int, images: int | None, measured: Sequence[Meas
     if parameters is None:
         return Figure(None, UNKNOWN)
     detections = (images or 0) * run.protocol.inference.max_detections * len(run.variant.test_stages)
-    checkpoint = parameters * BYTES_PER_PARAMETER if iterations else 0
-    total = checkpoint + iterations * BYTES_PER_ITERATION + detections * BYTES_PER_DETECTION
-    words = f"{BYTES_PER_PARAMETER} bytes a parameter, {BYTES_PER_DETECTION} a detection, 1 kB an iteration"
+    checkpoints = CHECKPOINTS * parameters * BYTES_PER_PARAMETER if iterations else 0
+    total = checkpoints + iterations * BYTES_PER_ITERATION + detections * BYTES_PER_DETECTION
+    words = (
+        f"{CHECKPOINTS} checkpoints of {BYTES_PER_PARAMETER} bytes a parameter, {BYTES_PER_DETECTION} a detection, "
+        "1 kB an iteration"
+    )
     return Figure(total / 1e6, f"estimated: {words}" + ("" if images else "; without detections"))
 
 
@@ -270,6 +275,7 @@ def as_json(study: Study, plans: Sequence[RunPlan]) -> dict[str, Any]:
         "assumptions": {
             "multiply_adds_per_second": dict(RATES),
             "training_to_inference": 3,
+            "checkpoints": CHECKPOINTS,
             "bytes_per_parameter": BYTES_PER_PARAMETER,
             "bytes_per_detection": BYTES_PER_DETECTION,
             "bytes_per_iteration": BYTES_PER_ITERATION,

@@ -1,11 +1,14 @@
 """A small study on a Slurm of its own, with faults on the way: ``make test-cluster``, no part of ``make test``.
 
 Each of the four trainings meets one fault after its first checkpoint. In the end the detections of each must be, byte
-for byte, those of the same study that nothing disturbed. A fifth training fails for a reason of its own.
+for byte, those of the same study that nothing disturbed. A fifth training is told of its time limit and writes the only
+checkpoint that it resumes from; a sixth fails for a reason of its own.
 """
 
 import hashlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +29,8 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {missin
 
 MEMORY_MB = 2500
 ITERATIONS = 60
+MOST_MINUTES = 40
+"""After which a study counts as stuck."""
 HOOK = Path(__file__).parent / "fault_hook"
 PROFILE = PROJECT / "workflows" / "profiles" / "slurm"
 
@@ -63,6 +68,33 @@ def on_slurm(folder: Path, name: str, *targets: str) -> list[str]:
     # Without an empty workflow profile the one for a machine on its own would be loaded too.
     profiles = ["--profile", str(PROFILE), "--workflow-profile", "none"]
     return command(folder, name, *profiles, *replaced, "--slurm-status-command", "squeue", *quick, *targets)
+
+
+def run_on_slurm(
+    slurm: LocalSlurm, folder: Path, name: str, *targets: str, inject: Callable[[], None] = lambda: None
+) -> tuple[int, str]:
+    """Run a study of a folder on Slurm, calling `inject` every second; returns the exit code and what was printed."""
+    path = os.pathsep.join([str(HOOK), str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = slurm.environment | {"PYTHONPATH": path, "FAULT_MEMORY_MB": str(MEMORY_MB)}
+    log, end = folder / "snakemake.log", time.monotonic() + 60 * MOST_MINUTES
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            on_slurm(folder, name, *targets), cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while running.poll() is None:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{name}: not done within {MOST_MINUTES} minutes: {log.read_text()[-6000:]}")
+                inject()
+                time.sleep(1)
+        finally:
+            running.terminate()
+            try:
+                running.wait(60)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
+    return running.returncode, log.read_text()
 
 
 def status_of(folder: Path, study: Study) -> pd.DataFrame:
@@ -142,22 +174,9 @@ def disturbed(slurm, tmp_path_factory) -> tuple[Path, Path, Study, Faults]:
     profile = ["--workflow-profile", str(PROJECT / "profiles" / "default"), "--cores", "2"]
     subprocess.run(command(alone, "small", *profile), check=True, cwd=alone, capture_output=True)
 
-    path = os.pathsep.join([str(HOOK), str(PROJECT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = slurm.environment | {"PYTHONPATH": path, "FAULT_MEMORY_MB": str(MEMORY_MB)}
     faults = Faults(slurm, folder, study)
-    log = folder / "snakemake.log"
-    with log.open("wb") as output:
-        running = subprocess.Popen(
-            on_slurm(folder, "small"), cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-        try:
-            while running.poll() is None:
-                faults.inject()
-                time.sleep(1)
-        finally:
-            running.terminate()
-            running.wait()
-    assert running.returncode == 0, log.read_text()[-6000:]
+    code, printed = run_on_slurm(slurm, folder, "small", inject=faults.inject)
+    assert code == 0, printed[-6000:]
     return alone, folder, study, faults
 
 
@@ -191,14 +210,65 @@ def test_results_are_those_of_the_undisturbed_study(disturbed, name, outcomes):
     outcomes.append(f"  {name}: the bytes of the undisturbed study, all {len(study.run_ids)} runs")
 
 
+class NearLimit:
+    """Brings the time limit of a study's training so near that Slurm sends its signal."""
+
+    def __init__(self, slurm: LocalSlurm, log: Path) -> None:
+        self.slurm, self.log, self.job = slurm, log, ""
+
+    def inject(self) -> None:
+        """Let it happen once, after the first steps."""
+        if self.job or not self.log.exists():
+            return
+        for job in self.slurm.jobs():
+            trainings = self.slurm.processes(job["id"], "adapters", "train")
+            if job["state"] == "RUNNING" and trainings:
+                self.job = job["id"]
+                self.send(trainings[0])
+
+    def send(self, training: int) -> None:
+        """Wait for Slurm, which looks at its jobs twice a minute; so short a training is held meanwhile."""
+        os.kill(training, signal.SIGSTOP)
+        try:
+            hours, minutes = re.search(r"RunTime=(\d+):(\d+):", self.slurm.control("show", "job", self.job)).groups()
+            self.slurm.control("update", f"JobId={self.job}", f"TimeLimit={60 * int(hours) + int(minutes) + 4}")
+            wait_until(lambda: is_pending(training, signal.SIGTERM), 150, "the signal before the time limit")
+        finally:
+            os.kill(training, signal.SIGCONT)
+
+
+def is_pending(process: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that is held."""
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return any(int(mask, 16) >> number - 1 & 1 for mask in masks)
+
+
+def test_the_signal_before_the_time_limit_saves_what_was_trained(slurm, disturbed, tmp_path, outcomes):
+    alone = disturbed[0]
+    execution = {"checkpoint_interval": 10 * ITERATIONS, "memory_mb": MEMORY_MB, "train_minutes": 20}
+    study = write_study(tmp_path, "limited", frameworks=["detectron2"], seeds=[0], execution=execution)
+    (run,) = study.run_ids
+    folder = tmp_path / "results" / "runs" / run
+    limit = NearLimit(slurm, folder / "train_log.jsonl")
+    code, printed = run_on_slurm(
+        slurm, tmp_path, "limited", str(folder.relative_to(tmp_path) / "trained.json"), inject=limit.inject
+    )
+    assert code == 0, printed[-6000:]
+    stopped = int(re.search(r"stopped by SIGTERM at iteration (\d+)", printed)[1])
+    assert 0 < stopped < ITERATIONS
+    attempts = (folder / "checkpoints" / "attempts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["start"] for line in attempts] == [0, stopped]
+    assert digest(tmp_path, run, "checkpoints/last.pt") == digest(alone, run, "checkpoints/last.pt")
+    outcomes.append(f"Near its time limit: told by Slurm, without a checkpoint before. Job {limit.job}")
+    outcomes.append(f"  {run}: stopped by SIGTERM at iteration {stopped} and resumed there; the undisturbed checkpoint")
+
+
 def test_an_error_of_its_own_is_not_retried_forever(slurm, tmp_path, outcomes):
     schedule = {"iterations": 4, "batch_size": 2, "base_lr": 1e30, "warmup_iterations": 0, "steps": []}
     override = {"schedule": schedule, "optimizer": {"gradient_clip_norm": None}}
     study = write_study(tmp_path, "diverging", frameworks=["mmdet"], seeds=[0], protocol_override=override)
-    done = subprocess.run(
-        on_slurm(tmp_path, "diverging"), cwd=tmp_path, env=dict(slurm.environment), capture_output=True, text=True
-    )
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    code, printed = run_on_slurm(slurm, tmp_path, "diverging")
+    assert code == 1, printed[-6000:]
     (run,) = study.run_ids
     attempts = [job["state"] for job in slurm.jobs() if job["comment"] == f"rule_train_wildcards_{run}"]
     assert attempts == ["FAILED"] * (1 + read_yaml(PROFILE / "config.yaml")["retries"])

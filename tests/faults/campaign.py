@@ -4,7 +4,8 @@
 
 Each command runs in a process of its own that a server forks: the frameworks are imported once, and what is killed is
 the command's own code. A command is started again until it ends well, as Snakemake does with ``--retries``. Rounds go
-on until the number of kills is reached; each fills a folder of its own and is compared with an undisturbed study.
+on until the number of kills is reached; each fills a folder of its own and is compared with an undisturbed study. A
+kill is a process that a signal ended; one that came to its end all the same is counted apart, as a signal too late.
 
 Fields of time, memory and attempts are left out of the comparison (:data:`CIRCUMSTANCES`); before the tables are made,
 they are set to those of the undisturbed study, so that tables and report are compared whole.
@@ -50,9 +51,13 @@ CIRCUMSTANCES = {
 checksum among the ``files``."""
 NOT_DECLARED = ("tensorboard", "mmengine", "attempts.jsonl", "previous.pt", ".lease", "failed.json")
 """Parts of paths that are no declared output."""
-STAGES = ("train", "predict", "evaluate-run", "diagnose-run", "aggregate", "intervals", "report")
-WEIGHTS = (20, 9, 4, 4, 3, 3, 3)
-"""Of the stages, when the moments of the kills are drawn."""
+WEIGHTS = {
+    "train": 20, "predict": 9, "evaluate-run": 4, "diagnose-run": 4,
+    "aggregate": 3, "intervals": 3, "verdicts": 3, "examples": 3, "report": 3,
+}  # fmt: skip
+"""Stages that are killed, and their weights when the moments are drawn."""
+ANSWERED = ("train", "predict")
+"""Stages that answer SIGTERM: they end with 128 and the signal's number, as docs/resume-and-faults.md says."""
 MOST_KILLS_OF_A_STEP, MOST_KILLS_OF_A_ROUND = 6, 40
 
 
@@ -70,7 +75,9 @@ class Outcome:
     """What happened in a campaign."""
 
     kills: Counter = field(default_factory=Counter)
-    """By stage, signal and how the process ended."""
+    """Processes that a signal ended, by stage, signal and exit code; a negative one is the signal's own."""
+    too_late: int = 0
+    """Signals to processes that came to their end all the same."""
     torn: int = 0
     attempts: int = 0
     rounds: int = 0
@@ -80,6 +87,25 @@ class Outcome:
     def number(self) -> int:
         """Kills in all."""
         return sum(self.kills.values())
+
+    def count(self, stage: str, number: signal.Signals, code: int) -> bool:
+        """Count how a process ended that a signal was meant for; returns whether it was killed.
+
+        Raises
+        ------
+        RuntimeError
+            If the exit code is none that the signal may lead to.
+        """
+        self.attempts += 1
+        if code == 0:
+            self.too_late += 1
+            return False
+        # Before a stage watches for signals, and after, the system ends it.
+        allowed = {-number} | ({128 + number} if number == signal.SIGTERM and stage in ANSWERED else set())
+        if code not in allowed:
+            raise RuntimeError(f"{stage} ended with {code} after {number.name}; allowed: {sorted(allowed)}")
+        self.kills[stage, number.name, code] += 1
+        return True
 
 
 def write_study(folder: Path, variants: list[str], iterations: int) -> Study:
@@ -114,6 +140,9 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
     first.append(Step("audit", ("cascadebench", "audit", name)))
     last = [Step("aggregate", ("cascadebench", "aggregate", name))]
     last.append(Step("intervals", ("cascadebench", "intervals", name, "--resamples", "100")))
+    last.append(Step("verdicts", ("cascadebench", "verdicts", name, "--resamples", "100")))
+    # So short a training detects nothing with much of a score.
+    last.append(Step("examples", ("cascadebench", "examples", name, "--score", "0.05")))
     last.append(Step("report", ("cascadebench", "report", name)))
     return first, each, last
 
@@ -162,8 +191,8 @@ def finish(step: Step, folder: Path) -> float:
     return time.monotonic() - began
 
 
-def disturb(step: Step, folder: Path, delay: float, number: signal.Signals) -> int | None:
-    """Start a command and send it a signal after a while; returns its exit code, None if it ended before.
+def disturb(step: Step, folder: Path, delay: float, number: signal.Signals) -> int:
+    """Start a command and send it a signal after a while, if it runs still; returns its exit code.
 
     A negative code is the signal that ended it.
     """
@@ -171,8 +200,9 @@ def disturb(step: Step, folder: Path, delay: float, number: signal.Signals) -> i
     until = time.monotonic() + delay
     while time.monotonic() < until:
         time.sleep(0.01)
-        if os.waitpid(child, os.WNOHANG)[0]:
-            return None
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
     os.kill(child, number)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
@@ -274,9 +304,9 @@ class Campaign:
 
     def _planned(self, kills: int) -> Counter:
         """How often each step is to be killed."""
-        by_stage = {stage: [step for step in self.seconds if step.stage == stage] for stage in STAGES}
+        by_stage = {stage: [step for step in self.seconds if step.stage == stage] for stage in WEIGHTS}
         planned: Counter = Counter()
-        for stage in self.chance.choices(STAGES, WEIGHTS, k=kills):
+        for stage in self.chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=kills):
             step = self.chance.choice(by_stage[stage])
             planned[step] += planned[step] < MOST_KILLS_OF_A_STEP
         return planned
@@ -286,11 +316,8 @@ class Campaign:
         for _ in range(kills):
             number = self.chance.choice((signal.SIGKILL, signal.SIGTERM))
             code = disturb(step, folder, self.chance.uniform(0, self.seconds[step]), number)
-            self.outcome.attempts += 1
-            if code is None:
-                continue  # it was quicker; what it has made is made once more
-            ended = "ended well all the same" if code == 0 else f"exit {code}" if code > 0 else "killed"
-            self.outcome.kills[step.stage, number.name, ended] += 1
+            if not self.outcome.count(step.stage, number, code):
+                continue  # what it has made is made once more
             checkpoint = folder / "results" / "runs" / step.run / "checkpoints" / "last.pt"
             if step.stage == "train" and number == signal.SIGKILL and self.chance.random() < 0.6:
                 self.outcome.torn += tear(checkpoint, self.chance)
@@ -300,9 +327,10 @@ class Campaign:
 
 def summary(outcome: Outcome, seconds: float) -> dict[str, Any]:
     """What a campaign gave, for a file."""
-    rows = [{"stage": s, "signal": n, "ended": e, "kills": k} for (s, n, e), k in sorted(outcome.kills.items())]
+    rows = [{"stage": s, "signal": n, "exit_code": c, "kills": k} for (s, n, c), k in sorted(outcome.kills.items())]
     return {
         "kills": outcome.number,
+        "too_late": outcome.too_late,
         "torn_checkpoints": outcome.torn,
         "rounds": outcome.rounds,
         "processes": outcome.attempts,
@@ -315,15 +343,16 @@ def summary(outcome: Outcome, seconds: float) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     """Print a summary as a table."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("stage", "signal", "process", "kills"):
+    for heading in ("stage", "signal", "exit code", "kills"):
         table.add_column(heading)
     for row in result["by_stage"]:
-        table.add_row(row["stage"], row["signal"], row["ended"], str(row["kills"]))
+        table.add_row(*(str(row[key]) for key in ("stage", "signal", "exit_code", "kills")))
     console = Console()
     console.print(table)
     console.print(
-        f"{result['kills']} kills and {result['torn_checkpoints']} torn checkpoints in {result['rounds']} rounds, "
-        f"{result['processes']} processes, {result['seconds']} s; files that differ: {len(result['differences'])}"
+        f"{result['kills']} kills, {result['too_late']} signals too late and {result['torn_checkpoints']} torn "
+        f"checkpoints in {result['rounds']} rounds, {result['processes']} processes, {result['seconds']} s; "
+        f"files that differ: {len(result['differences'])}"
     )
     for line in result["differences"]:
         console.print(line)
@@ -363,6 +392,8 @@ def import_frameworks() -> None:
         "cascadebench.diagnostics.run_diagnostics",
         "cascadebench.evaluation.run_evaluation",
         "cascadebench.evaluation.study_intervals",
+        "cascadebench.evidence.verdict_files",
+        "cascadebench.examples.write",
         "cascadebench.report.page",
     ):
         importlib.import_module(name)

@@ -4,12 +4,7 @@ On a GPU two equal trainings differ in the last bits, and then drift apart, so t
 stated beside the difference between the two that ran through.
 """
 
-import argparse
 import json
-import os
-import re
-import shutil
-import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from single_training import killed, parse, training_command
 from study_for_gpu import shortened
-from throughput import training_command
 
 from cascadebench.configuration import PROJECT
 from cascadebench.files import read_json, write_json
@@ -26,28 +21,6 @@ from cascadebench.run import Run
 from cascadebench.study import load_study
 
 VARIANT = "cascade_rcnn"
-
-
-def killed(command: list[str], at: int) -> int:
-    """Start a training, kill it and its loaders (SIGKILL) after an iteration; return the last one that it told of.
-
-    Raises
-    ------
-    RuntimeError
-        If it ended by itself before.
-    """
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT, start_new_session=True)
-    reached = 0
-    for line in process.stdout:
-        found = re.match(r"iteration (\d+)/", line)
-        reached = int(found[1]) if found else reached
-        if reached >= at:
-            os.killpg(process.pid, signal.SIGKILL)
-            break
-    process.stdout.close()
-    if process.wait() != -signal.SIGKILL:
-        raise RuntimeError(f"the training ended by itself with exit code {process.returncode} at iteration {reached}")
-    return reached
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
@@ -77,10 +50,8 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
 
 def examine(run: Run, work: Path, data: Path, gpus: int, interval: int) -> dict[str, Any]:
     """Train a run three times, one of them in two pieces."""
-    above = work / "resume" / run.framework
-    shutil.rmtree(above, ignore_errors=True)  # of a call that was stopped: what is left of it ran through no more
-    folders = {name: above / name for name in ("through", "again", "killed")}
-    options = ("--gpus", str(gpus), "--checkpoint-interval", str(interval), "--log-interval", "1", "--workers", "1")
+    folders = {name: work / "resume" / run.framework / name for name in ("through", "again", "killed")}
+    options = ("--gpus", str(gpus), "--checkpoint-interval", str(interval), "--log-interval", "1")
     commands = {name: training_command(run, folder, data, *options) for name, folder in folders.items()}
     found: dict[str, Any] = {"run": run.id, "iterations": run.protocol.schedule.iterations, "checkpoints": interval}
     found["killed_after"] = killed(commands["killed"], interval + max(interval // 2, 1))
@@ -98,12 +69,7 @@ def examine(run: Run, work: Path, data: Path, gpus: int, interval: int) -> dict[
 
 def main() -> None:
     """Examine one variant in both frameworks, both at a time."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--gpus", type=int, required=True)
-    parser.add_argument("--iterations", type=int, required=True)
-    arguments = parser.parse_args()
+    arguments = parse(__doc__.splitlines()[0])
     study = load_study(arguments.study)
     data, interval = arguments.work / "results" / "datasets" / study.dataset.name, arguments.iterations // 3
     runs = {

@@ -69,7 +69,11 @@ limited() {
     local left=$((deadline - SECONDS)) code=0
     [ "$left" -gt 0 ] || { echo "time is up; the same call goes on"; return 3; }
     timeout --signal=INT --kill-after=15 "$left" "$@" || code=$?
-    [ "$code" -ne 124 ] && [ "$code" -ne 137 ] || { echo "time is up; the same call goes on"; return 3; }
+    # 137 is also the end of a command that the system killed for its memory.
+    if [ "$code" -eq 124 ] || { [ "$code" -eq 137 ] && [ "$SECONDS" -ge "$deadline" ]; }; then
+        echo "time is up; the same call goes on"
+        return 3
+    fi
     return "$code"
 }
 

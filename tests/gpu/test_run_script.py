@@ -1,9 +1,11 @@
 """The steps around a GPU run, on the CPU and with made-up files: no training, and nothing about a GPU is shown."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 import torch
 from choose_wheels import chosen, missing, names_in, split
 from device_parity import proposals_compared
-from kill_and_resume import killed
+from single_training import killed, training_command
 from study_for_gpu import scaled, write_study
 from summarize import samples, use_of_gpu
 
@@ -116,7 +118,62 @@ def test_a_process_is_killed_in_the_middle(tmp_path):
     with pytest.raises(RuntimeError, match="ended by itself with exit code 0 at iteration 99"):
         killed(command, at=200)
     assert late.exists()
-    assert signal.SIGKILL == 9
+
+
+def is_there(process: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+DEAF = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+def test_what_stops_a_call_stops_its_training(tmp_path):
+    """Its group gets what `timeout` sends in run.sh; this training does not answer the first signal."""
+    number = tmp_path / "number"
+    call = f"from single_training import killed; killed({[sys.executable, '-c', DEAF, str(number)]!r}, at=5)"
+    paths = os.pathsep.join([str(SCRIPT.parent), str(PROJECT)])
+    environment = os.environ | {"PYTHONPATH": paths}
+    calling = subprocess.Popen([sys.executable, "-c", call], env=environment, start_new_session=True)
+    while not (number.exists() and number.read_text()):
+        assert calling.poll() is None
+        time.sleep(0.1)
+    for stop in (signal.SIGINT, signal.SIGKILL):
+        os.killpg(calling.pid, stop)
+    calling.wait()
+    time.sleep(0.5)
+    assert not is_there(int(number.read_text()))
+
+
+def test_a_training_begins_anew(tmp_path):
+    run = load_study("tiny").runs[0].run
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    command = training_command(run, tmp_path / "run", tmp_path / "data", "--gpus", "1")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.yaml"]
+    assert command[3:5] == [run.framework, "train"]
+
+
+@pytest.mark.parametrize(("end", "code"), [("kill -KILL $$", 137), ("exit 5", 5)], ids=["killed", "failed"])
+def test_a_step_that_is_killed_is_not_out_of_time(end, code, tmp_path):
+    python = tmp_path / "python"
+    lines = ["#!/bin/sh", f"case $1 in *device_parity.py) {end} ;; esac", f'exec {sys.executable} "$@"']
+    python.write_text("\n".join(lines) + "\n")
+    python.chmod(0o755)
+    done = run_script(
+        *("--step", "parity", "--device", "cpu", "--python", str(python)),
+        *("--work", str(tmp_path / "work"), "--minutes", "10"),
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "time is up" not in done.stdout
 
 
 def test_use_of_the_gpu_is_read_from_samples(tmp_path):

@@ -3,14 +3,13 @@
 Written after each detector, so that a call that is stopped goes on with the next one.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
+from single_training import parse, training_command
 from study_for_gpu import shortened
 
 from cascadebench.configuration import PROJECT
@@ -22,18 +21,11 @@ WARM_UP = 0.25
 """Share of the iterations that do not count: kernels are loaded and memory is taken in the first ones."""
 
 
-def training_command(run: Run, folder: Path, data: Path, *options: str) -> list[str]:
-    """``python -m adapters FRAMEWORK train`` of a run that is written into `folder`."""
-    run.write(folder / "run.yaml")
-    paths = ["--run", str(folder / "run.yaml"), "--out", str(folder), "--data", str(data)]
-    return [sys.executable, "-m", "adapters", run.framework, "train", *paths, *options]
-
-
 def measured(run: Run, folder: Path, data: Path, gpus: int) -> dict:
-    """Train and read the times of the log; the folder's name says nothing, so it may be left over."""
+    """Train and read the times of the log."""
     begun = datetime.now()
-    command = training_command(run, folder, data, "--gpus", str(gpus), "--workers", "1")
-    subprocess.run(command, check=True, cwd=PROJECT)
+    # From the beginning: the seconds of a stopped call are none of the last seconds of this one.
+    subprocess.run(training_command(run, folder, data, "--gpus", str(gpus)), check=True, cwd=PROJECT)
     trained = read_json(folder / "trained.json")
     lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
     seconds = [line["seconds"] for line in lines][round(WARM_UP * len(lines)) :]
@@ -54,12 +46,7 @@ def measured(run: Run, folder: Path, data: Path, gpus: int) -> dict:
 
 def main() -> None:
     """Measure the first seed of every detector."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--gpus", type=int, required=True)
-    parser.add_argument("--iterations", type=int, required=True)
-    arguments = parser.parse_args()
+    arguments = parse(__doc__.splitlines()[0])
     study, path = load_study(arguments.study), arguments.work / "steps" / "throughput.json"
     found = read_json(path) if path.exists() else {}
     data = arguments.work / "results" / "datasets" / study.dataset.name
