@@ -7,7 +7,7 @@ from typing import Literal
 
 from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
-from cascadebench.evidence.comparability import accepted_violations, reasons_not_comparable
+from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.intervals import (
     Interval,
     decision_p_value,
@@ -133,7 +133,7 @@ def study_questions(
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
             reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
-            notes = accepted_violations(of_claim, audit)
+            notes = (*accepted_violations(of_claim, audit), *other_settings(claim, of_claim))
             questions.append(Question(claim, framework, backbone, answer, reasons, notes))
     return questions
 

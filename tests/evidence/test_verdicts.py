@@ -157,6 +157,34 @@ def test_two_schedules_of_one_length_and_another_framework_are_comparable():
         assert one("cascade-loses-low-iou", cascade(-0.01, **about)).word == "supported"
 
 
+def test_settings_of_a_schedule_of_one_length_are_told_beside_the_verdict():
+    """Cascade R-CNN's claims are of 8 images, 0.005 and 256 RoIs; the study trains with 16, 0.02 and 512."""
+    told = (
+        "batch size: 16 here, 8 in the source",
+        "learning rate: 0.02 here, 0.005 in the source",
+        "RoIs per image: 512 here, 256 in the source",
+    )
+    verdict = one("last-stage-loses-ap50", cascade(-0.01))
+    assert verdict.word == "supported"
+    assert verdict.notes[:3] == told
+    verdict = one("last-stage-loses-ap50", cascade(-0.01, protocol="cascade_fpn_plus"))
+    assert verdict.word == "supported"
+    assert not any(" in the source" in note for note in verdict.notes)
+
+
+def test_what_the_source_does_not_say_of_its_schedule_is_told():
+    notes = one("cascade-loses-low-iou", cascade(-0.01)).notes
+    assert notes[0] == "not given in the source: batch size, learning rate, RoIs per image"
+    others = {Key("proposal_AR1000", f"stage {stage}"): Measured(value) for stage, value in ((1, 0.5), (2, 0.7))}
+    notes = one("regression-raises-proposal-recall", MeasuredRun(make_run("cascade_rcnn"), others=others)).notes
+    assert notes[0] == "training: 1,440,000 images here; the source's schedule (not given) is not known in numbers"
+
+
+def test_a_schedule_for_other_data_is_not_compared():
+    verdict = one("last-stage-loses-ap50", cascade(-0.01, dataset="blood_cells"))
+    assert not any("batch size" in note for note in verdict.notes)
+
+
 def test_other_initial_weights_of_the_same_network_are_comparable():
     run = cascade(-0.01).run
     renamed = run.model_copy(update={"backbone": run.backbone.model_copy(update={"name": "resnet50_caffe"})})
