@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.evidence.claims import SourcedClaim
-from cascadebench.evidence.schedules import find_schedule, length_difference
+from cascadebench.evidence.schedules import (
+    find_schedule,
+    length_difference,
+    setting_differences,
+    settings_not_given,
+)
 from cascadebench.run import Run
 
 WEIGHTS_SUFFIX = "_caffe"
@@ -22,7 +27,7 @@ def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audi
     """Say why a quantity measured on these runs is not what the claim is about; nothing if it is.
 
     Another framework is no reason: the claims are about detectors. Nor are other settings of a schedule of the same
-    length, which a study holds equal for all of its runs.
+    length, which a study holds equal for all of its runs; :func:`other_settings` tells them.
 
     Parameters
     ----------
@@ -41,6 +46,21 @@ def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audi
             reasons.append(f"backbone: {run.backbone.name} here, {' or '.join(asked.backbones)} in the source")
     found = list(dict.fromkeys(reason for reason in reasons if reason))
     return (*found, *_audited(runs, audit))
+
+
+def other_settings(claim: SourcedClaim, runs: Sequence[Run]) -> tuple[str, ...]:
+    """Settings of the runs' schedule that are not the source's, or whose value the source does not say.
+
+    No reason against a verdict, as they are the same for both sides of a difference, and never hidden. Of other data
+    they would say nothing: a schedule belongs to its dataset.
+    """
+    schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
+    texts: list[str | None] = []
+    for run in (run for run in runs if run.dataset.name == claim.claimed_on.dataset):
+        if schedule.images is None:
+            texts.append(length_difference(run.protocol, schedule))
+        texts += [*setting_differences(run.protocol, schedule), settings_not_given(run.protocol, schedule)]
+    return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def accepted_violations(runs: Sequence[Run], audit: Audit | None) -> tuple[str, ...]:

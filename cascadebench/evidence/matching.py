@@ -72,7 +72,9 @@ def _backbone_given(value: PublishedValue) -> bool:
 
 def _differences(run: Run, test_stage: str, value: PublishedValue) -> list[str]:
     differences = []
-    if value.framework != run.framework:
+    if value.framework == NOT_GIVEN:
+        differences.append(f"framework: {run.framework} here, not given in the source")
+    elif value.framework != run.framework:
         differences.append(f"framework: {run.framework} here, {value.framework} in the source")
     if not _backbone_given(value):
         differences.append(f"backbone: {run.backbone.name} here, not given in the source")

@@ -33,8 +33,8 @@ class Circumstances(Configuration):
     """Name of a card under ``config/datasets/``."""
     split: str | None = None
     """Images that the value was measured on, such as val2017 or test-dev; ``not given`` if the source does not say."""
-    framework: Literal["mmdet", "detectron2", "detectron", "caffe"] | None = None
-    """What it was trained with."""
+    framework: Literal["mmdet", "detectron2", "detectron", "caffe", "not given"] | None = None
+    """What it was trained with; ``not given`` if the source does not say."""
     backbone: str | None = None
     """Name of a file under ``config/backbones/``; null: none of this project's."""
     backbone_words: str | None = None

@@ -86,13 +86,23 @@ def length_difference(protocol: Protocol, schedule: Schedule) -> str | None:
 
 def setting_differences(protocol: Protocol, schedule: Schedule) -> list[str]:
     """Say where batch size, learning rate or RoIs per image depart from a published schedule's, if it gives them."""
-    pairs = {
+    return [
+        f"{name}: {here} here, {there} in the source"
+        for name, (here, there) in _settings(protocol, schedule).items()
+        if there is not None and here != there
+    ]
+
+
+def settings_not_given(protocol: Protocol, schedule: Schedule) -> str | None:
+    """Say which of batch size, learning rate and RoIs per image a published schedule leaves out; None if none."""
+    absent = [name for name, (_, there) in _settings(protocol, schedule).items() if there is None]
+    return f"not given in the source: {', '.join(absent)}" if absent else None
+
+
+def _settings(protocol: Protocol, schedule: Schedule) -> dict[str, tuple[float, float | None]]:
+    """Settings of a protocol beside those of a published schedule."""
+    return {
         "batch size": (protocol.schedule.batch_size, schedule.batch_size),
         "learning rate": (protocol.schedule.base_lr, schedule.base_lr),
         "RoIs per image": (protocol.heads.rois_per_image, schedule.rois_per_image),
     }
-    return [
-        f"{name}: {here} here, {there} in the source"
-        for name, (here, there) in pairs.items()
-        if there is not None and here != there
-    ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
-from cascadebench.evidence.comparability import accepted_violations, reasons_not_comparable
+from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.intervals import (
     Interval,
     decision_p_value,
@@ -35,9 +35,9 @@ class Verdict:
         Of the runs.
     word : str
         ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
-        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not run``: a run that the quantity
-        needs is missing or failed. ``not comparable``: the data, the schedule or the backbone is not the claim's, or
-        the audit found a violation.
+        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the
+        length of training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that
+        the quantity needs is missing or failed, or there are too few seeds.
     reading, unadjusted_reading : str or None
         What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
     point : float or None
@@ -133,7 +133,7 @@ def study_questions(
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
             reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
-            notes = accepted_violations(of_claim, audit)
+            notes = (*accepted_violations(of_claim, audit), *other_settings(claim, of_claim))
             questions.append(Question(claim, framework, backbone, answer, reasons, notes))
     return questions
 
@@ -214,10 +214,10 @@ def _verdict(
     found = question.estimate
     missing = question.answer.missing if isinstance(question.answer, NotMeasured) else ()
     word: Word = says or "not run"
-    if missing:
-        word = "not run"
-    elif question.reasons:
+    if question.reasons:  # more seeds would not mend that
         word = "not comparable"
+    elif missing:
+        word = "not run"
     return Verdict(
         claim=question.claim,
         framework=question.framework,
@@ -228,7 +228,7 @@ def _verdict(
         point=found.point if found else None,
         by_seed=found.by_seed if found else None,
         published=question.claim.published_value(),
-        reasons=(*missing, *question.reasons),
+        reasons=(*question.reasons, *missing),
         notes=(*question.notes, *(found.notes if found else ()), *more_notes),
         **numbers,
     )

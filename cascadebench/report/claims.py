@@ -11,6 +11,8 @@ from cascadebench.report.collect import StudyResults, framework_title
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
 """Verdicts in the order in which they are counted."""
+DECIDED = ("supported", "not supported")
+"""Verdicts that a single training would be a weak ground for."""
 # Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
 _UNITS = {
     "fraction": (100, 2, True),
@@ -38,6 +40,10 @@ class Finding:
         What the interval says where the verdict is that it does not count; else empty.
     value, interval, published : str
         As printed; empty if there is none.
+    seeds : str
+        Over how many seeds the value is a mean, such as ``1 seed``; empty if it has none.
+    notes : tuple of str
+        What a reader must know beside, such as settings of the schedule that are not the source's.
     """
 
     title: str
@@ -46,6 +52,8 @@ class Finding:
     value: str
     interval: str
     published: str
+    seeds: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,8 @@ def _finding(results: StudyResults, row: Mapping[str, Any]) -> Finding:
     value = "" if math.isnan(row["value"]) else _with_unit(_written(row["value"], unit, short=True), unit)
     interval = "" if row["sampling"] == "exact" else _interval(row, "adjusted_", short=True)
     published = "" if math.isnan(row["published"]) else _written(row["published"], unit, short=True)
-    return Finding(_title(results, row), row["verdict"], reading, value, interval, published)
+    notes = tuple(text for text in row["notes"].split(SEPARATOR) if text)
+    return Finding(_title(results, row), row["verdict"], reading, value, interval, published, _seeds(row), notes)
 
 
 def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
@@ -155,7 +164,9 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
         verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
-    seeds = f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}" if row["seeds"] >= 1 else ""
+    if row["verdict"] in DECIDED and row["seeds"] == 1 and row["sampling"] != "exact":
+        verdict.append(Line("on one seed", "muted"))
+    seeds = _seeds(row)
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
     remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
     exact = row["sampling"] == "exact"
@@ -173,6 +184,13 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
         Cell("", tuple(remarks)),
     )
     return Row(Cell(_title(results, row)), cells)
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    """Over how many seeds a value is a mean; empty if there is no value, or a counted one, which all seeds share."""
+    if row["sampling"] == "exact" or not row["seeds"] >= 1:
+        return ""
+    return f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
 
 
 def _condition(row: Mapping[str, Any]) -> str:

@@ -2,11 +2,14 @@
 
 from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
+from cascadebench.evidence.claims import load_claims
 from cascadebench.run import LIBRARY_REVISION, Revisions, Run
 from cascadebench.study import chosen_variant, load_protocol
 from cascadebench.variant_catalog import find_variant
 
 SAMPLES = 1999
+CLAIMS_OF_ONE_SEED = {name: claim.model_copy(update={"seeds": 1}) for name, claim in load_claims().items()}
+"""Every claim as if one training decided it, so that a case needs no more."""
 
 
 def make_run(

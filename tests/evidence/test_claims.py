@@ -56,6 +56,17 @@ def test_every_difference_cancels_a_common_shift():
             assert sum(term.coefficient for term in claim.quantity) == 0, claim.id
 
 
+def test_an_effect_that_another_seed_may_change_asks_for_three():
+    """No printed value, or one no more than a point from the threshold; what is counted has no seeds."""
+    for claim in load_claims().values():
+        if claim.unit not in ("fraction", "score"):
+            continue
+        printed = claim.published_value()
+        ends = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold,)
+        small = printed is None or min(abs(printed - end) for end in ends) < 0.0101
+        assert claim.seeds >= 3 or not small, claim.id
+
+
 def first(content):
     return content["claims"][0]
 

@@ -87,10 +87,11 @@ def test_a_source_that_says_little_is_shown_with_what_it_does_not_say():
     found = beside(make_run("fscascade"), "(3,3)")
     assert found == {
         "fscascade.abstract.fscascade.AP": (
+            "framework: mmdet here, not given in the source",
             "backbone: resnet50 here, not given in the source",
             "training: 1,440,000 images here; the source's schedule (not given) is not known in numbers",
             "split: val2017 here, not given in the source",
-            "backbone, schedule, split and framework are not given; no ensemble, no further enhancements",
+            "no ensemble, no further enhancements",
         )
     }
 

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from made_up import CLAIMS_OF_ONE_SEED as CLAIMS
 from made_up import SAMPLES, make_run
 
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.intervals import percentile_interval
 from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun, ap_curve
 from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
-
-CLAIMS = load_claims()
 
 
 def curve(values, shift=0.0):
@@ -127,7 +126,7 @@ def test_missing_runs_are_named():
 
 
 def test_too_few_seeds_give_the_value_and_say_so():
-    claim = CLAIMS["third-stage-helps"]
+    claim = load_claims()["third-stage-helps"]
     three = cascade_with({"(3,1-3) last RoIs": curve([0.41] * 10)})
     two = cascade_with({"(2,1-2) last RoIs": curve([0.40] * 10)}, options={"stages": 2})
     found = estimate(claim, [three, two])

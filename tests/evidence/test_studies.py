@@ -32,6 +32,13 @@ def test_a_study_has_the_runs_of_its_claims_on_their_data_and_schedule(name):
             assert reasons == [], claim.id
 
 
+@pytest.mark.parametrize("name", sorted(set(STUDIES) - set(ON_OTHER_DATA)))
+def test_a_study_has_the_seeds_that_its_claims_need(name):
+    """Else all its runs may succeed, and the claim reads that it was not run."""
+    file = load_study(name).file
+    assert [claim for claim in file.claims if load_claims()[claim].seeds > len(file.seeds)] == []
+
+
 def test_every_claim_is_tested_by_a_study():
     named = {claim for name in STUDIES for claim in read_yaml(CONFIG / "studies" / f"{name}.yaml")["claims"]}
     assert named == set(load_claims())

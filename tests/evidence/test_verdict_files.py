@@ -19,7 +19,7 @@ from cascadebench.evidence.verdict_files import RESAMPLES, TERMS, VERDICTS, enou
 from cascadebench.evidence.verdicts import study_verdicts
 
 CLAIMS = [
-    "fscascade-narrows-gap", "cascade-loses-low-iou", "regression-raises-proposal-recall", "large-objects-gain-more",
+    "fscascade-narrows-gap", "last-stage-loses-ap50", "regression-raises-proposal-recall", "large-objects-gain-more",
     "fscascade-adds-few-parameters", "cascade-gains-ap", "third-stage-helps",
 ]  # fmt: skip
 COUNT = 200
@@ -101,12 +101,12 @@ def test_a_hole_has_its_name(partial, verdicts, claim, framework, reasons):
 
 def test_what_is_there_is_judged(partial, verdicts):
     for framework in ("mmdet", "detectron2"):
-        row = verdicts.loc["cascade-loses-low-iou", framework]
+        row = verdicts.loc["last-stage-loses-ap50", framework]
         assert (row["verdict"], row["samples"], row["seeds"]) == ("supported", str(COUNT), 1)
     assert verdicts.loc["fscascade-adds-few-parameters", "mmdet"]["verdict"] == "supported", "counted before training"
     assert float(verdicts.loc["fscascade-adds-few-parameters", "mmdet"]["value"]) == 70 / 69
     samples = read(partial[1], "claim_samples")
-    of_gap = [f"cascade-loses-low-iou {framework} resnet50" for framework in ("mmdet", "detectron2")]
+    of_gap = [f"last-stage-loses-ap50 {framework} resnet50" for framework in ("mmdet", "detectron2")]
     assert list(samples) == ["sample", *of_gap, "cascade-gains-ap mmdet resnet50"]
     assert len(samples) == COUNT
 
@@ -150,7 +150,7 @@ def test_recall_of_proposals_is_read_from_its_file(partial):
 
 def test_without_an_audit_nothing_is_comparable(partial, tmp_path):
     study, folder = partial
-    claims = [load_claims()["cascade-loses-low-iou"]]
+    claims = [load_claims()["last-stage-loses-ap50"]]
     (verdict, *_) = study_verdicts(claims, measure_study(study, claims, folder, 20, 0), None)
     assert (verdict.word, verdict.reasons) == ("not comparable", ("the controls were not audited",))
 

@@ -8,6 +8,8 @@ from test_report import HOSTILE, Page, report_on, variant_of_tiny, write_results
 from two_detectors import two_detectors
 
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
+from cascadebench.report.claims import strip as strip_of
+from cascadebench.report.collect import collect
 from cascadebench.study import Study
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
@@ -33,7 +35,7 @@ NOTHING = NO_SAMPLES | dict.fromkeys(("value", "low", "high", "adjusted_low", "a
 EXACT = NO_SAMPLES | {"value": 1.015, "low": 1.015, "high": 1.015, "unit": "ratio", "sampling": "exact"}
 HALF = {"direction": "within", "threshold": -0.005, "threshold_high": 0.005, "threshold_reason": "Half a point."}
 ROWS = [
-    verdict("one", "supported"),
+    verdict("one", "supported", seeds=3),
     verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported"),
     verdict("two", "not supported", notes="one seed; & another", **HALF),
     verdict("three", "not run", reading="", unadjusted_reading="", seeds=0, reasons=f"x: failed: {HOSTILE}; y")
@@ -94,16 +96,34 @@ def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> Non
     titles = [row[0] for row in rows if len(row) == 1]
     assert titles == ["Words of one.", "Words of two.", "Words of three."]
     first, second, two, three = [row for row in rows[1:] if len(row) > 1]
-    assert first[:3] == ["MMDetection", "supported", "+1.23 points|1 seed"]
+    assert first[:3] == ["MMDetection", "supported", "+1.23 points|3 seeds"]
     assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
     assert first[5:] == ["+3.4 points|Fig. 1", "above 0", ""]
     assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
+    assert two[1] == "not supported|on one seed"
     assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "one seed|& another"]
     assert three[1:6] == ["not run", "–", "–", "–", "–|Fig. 1"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]
-    assert other[2][1:5] == ["not comparable|here: supported", "1.015 times|1 seed", "exact", "exact"]
+    assert other[2][1:5] == ["not comparable|here: supported", "1.015 times", "exact", "exact"]
     assert other[2][6] == "below 1.050 times"
+
+
+def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> None:
+    text = " ".join(page.text.split())
+    assert "beside verdicts.csv in results/studies/tiny/, not in this page" in text
+
+
+def test_a_line_of_the_strip_has_its_seeds_and_notes(tmp_path: Path) -> None:
+    study = two_detectors()
+    results = write_results(tmp_path, study)
+    rows = pd.DataFrame(ROWS, columns=list(VERDICTS))
+    rows.to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
+    found = {claim.words: claim.findings[0] for claim in strip_of(collect(study, results))}
+    assert found["Words of one."].seeds == "3 seeds"
+    assert (found["Words of two."].seeds, found["Words of two."].notes) == ("1 seed", ("one seed", "& another"))
+    assert found["Words of three."].seeds == ""
+    assert found[f"Claimed {HOSTILE}"].seeds == "", "a counted quantity is that of every seed"
 
 
 def test_a_study_without_claims_or_verdicts_says_so(tmp_path: Path) -> None:
