@@ -17,6 +17,7 @@ from cascadebench.evaluation import EVALUATION_REVISION
 from cascadebench.proposal_swaps import ProposalSource
 from cascadebench.shared_runs import SHARED_RESULTS, shared_folder
 from cascadebench.study import load_study
+from cascadebench.variant_sources import building_digest
 
 STUDY_NAME = str(config.get("study", "tiny"))
 try:
@@ -78,10 +79,11 @@ include: "workflows/rules/report.smk"
 # A failed run leaves the others going; the report of what is there, with the failure in it, is written either way.
 # A refused dataset is wrong input: its one line, exit code 2, and no report of runs that could not begin.
 onerror:
-    refusal = Path(rules.prepare.log[0])
-    if not Path(rules.prepare.output[0]).exists() and refusal.exists():
+    refusal, prepared = Path(rules.prepare.log[0]), Path(rules.prepare.output[0])
+    if not prepared.exists() and refusal.exists():
         print(refusal.read_text(), end="", file=sys.stderr)
         sys.exit(2)
-    # Each says what it lacks; the page is written whatever the others could do.
-    for command in ("aggregate", "intervals", "verdicts", "examples", "report"):
-        shell("python -m cascadebench {command} {STUDY_NAME:q} || true")
+    # Each says what it lacks; the page is written whatever the others could do. Without a dataset none has anything.
+    if prepared.exists():
+        for command in ("aggregate", "intervals", "verdicts", "examples", "report"):
+            shell("python -m cascadebench {command} {STUDY_NAME:q} || true")

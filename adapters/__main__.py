@@ -52,6 +52,7 @@ from cascadebench.shared_runs import (
 from cascadebench.study import Execution
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
+from cascadebench.variant_sources import variant_digest
 
 
 def load_adapter(framework: str) -> Adapter:
@@ -108,6 +109,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
         return
     session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
+    variant_sha256 = variant_digest(run.variant.name, run.variant.folder)  # now: somebody may edit it meanwhile
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
@@ -117,7 +119,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
             adapter.train(run, model, records, order, session)
     if session.rank == 0:
         summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
-        summary["files"] = digests(arguments.out, TRAINING_FILES)
+        summary |= {"variant_sha256": variant_sha256, "files": digests(arguments.out, TRAINING_FILES)}
         write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments))
 
 
@@ -308,17 +310,35 @@ def read_own_run(path: Path, framework: str) -> Run:
 COMMANDS = {"inspect": inspect, "train": train, "predict": predict, "predict-with": predict_with}
 
 
-def run_command(arguments: argparse.Namespace) -> None:
-    """Run the command on every run that the command line names."""
+def run_command(arguments: argparse.Namespace) -> int:
+    """Run the command on every run that the command line names; returns the worst exit code of several."""
     runs = [read_own_run(path, arguments.framework) for path in arguments.run]
     prepare_torch(arguments)
     adapter = load_adapter(arguments.framework)
-    above = arguments.out
+    above, exit_code, told = arguments.out, 0, set()
     for run in runs:
         arguments.out = above / run.id if arguments.each else above
         arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
-        execute(partial(COMMANDS[arguments.command], adapter, run, arguments), arguments)
-        forget_failure(arguments.out, arguments.command)
+        try:
+            execute(partial(COMMANDS[arguments.command], adapter, run, arguments), arguments)
+            forget_failure(arguments.out, arguments.command)
+        except Exception as error:
+            if not arguments.each:
+                raise
+            if str(error) not in told:
+                code = failure_code(arguments, error)
+                exit_code = max(exit_code, code)
+                told |= {str(error)} if code == 2 else set()  # runs of one variant have its mistakes in common
+    return exit_code
+
+
+def failure_code(arguments: argparse.Namespace, error: Exception) -> int:
+    """Tell what stopped a command; returns the exit code: 1 for a failure, which is noted, 2 for wrong input."""
+    if isinstance(error, InputError) and not isinstance(error, Fault):
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    note_failure(arguments.out, arguments.command, error)
+    return 1
 
 
 def predict_checkpoint(words: list[str]) -> int:
@@ -351,19 +371,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments.interruption = Interruption()
     try:
         with arguments.interruption.watched("; the next attempt goes on from the last finished step"):
-            run_command(arguments)
+            return run_command(arguments)
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
     except Exception as error:
-        if isinstance(error, InputError) and not isinstance(error, Fault):
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        note_failure(arguments.out, arguments.command, error)
-        return 1
+        return failure_code(arguments, error)
     finally:
         stop_process_group()
-    return 0
 
 
 if __name__ == "__main__":

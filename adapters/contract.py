@@ -108,8 +108,11 @@ class Adapter(Protocol):
     def read_controls(self, built: Any) -> list[Control]:
         """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
 
-    def common_name(self, name: str) -> str | None:
-        """Translate a name of the model's state dict into the common one (:mod:`cascadebench.initial_weights`)."""
+    def common_name(self, name: str, run: Run | None = None) -> str | None:
+        """Translate a name of the model's state dict into the common one (:mod:`cascadebench.initial_weights`).
+
+        With a run also one of a layer that its variant adds and names itself.
+        """
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

@@ -1,13 +1,17 @@
 """The module with which a variant changes a framework's base configuration."""
 
 import importlib
-import importlib.util
 import sys
+import traceback
+import zlib
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 
 from cascadebench.errors import InputError
 from cascadebench.run import Run
+from cascadebench.variant import ADAPTERS
 
 
 def variant_module(run: Run) -> ModuleType:
@@ -19,25 +23,49 @@ def variant_module(run: Run) -> ModuleType:
     Raises
     ------
     InputError
-        If the folder of a variant from outside has no such module, or the module has no ``configure``.
+        If there is no such module, it cannot be imported, or it has no ``configure``.
     """
-    variant = run.variant
+    variant, framework = run.variant, run.framework
     if variant.folder is None:
-        return importlib.import_module(f"adapters.{run.framework}.variants.{variant.name}")
-    path = Path(variant.folder) / f"{run.framework}.py"
-    # A name of its own: the file is called like the framework.
-    name = f"cascadebench_variant_{variant.name}_{run.framework}"
-    if name not in sys.modules:
-        if not path.is_file():
-            raise InputError(f"variant {variant.name}: no file {path}")
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    if not hasattr(sys.modules[name], "configure"):
+        path, name = ADAPTERS / framework / "variants" / f"{variant.name}.py", f"adapters.{framework}.variants"
+        name = f"{name}.{variant.name}"
+    else:
+        path = Path(variant.folder) / f"{framework}.py"
+        name = f"{_package(variant.name, path.parent)}.{framework}"
+    if not path.is_file():
+        raise InputError(f"variant {variant.name}: no file {path}")
+    try:
+        module = importlib.import_module(name)
+    except InputError:
+        raise
+    except Exception as error:  # whatever somebody's module may raise
+        raise InputError(f"{_place(error, path)}: {type(error).__name__}: {_message(error)}") from error
+    if not hasattr(module, "configure"):
         raise InputError(f"{path}: a function configure(config, run) is expected")
-    return sys.modules[name]
+    return module
+
+
+def _package(name: str, folder: Path) -> str:
+    """Make a package of a variant's folder, so that its modules import each other; return the package's name.
+
+    The folder's own name will not do: its modules are called like frameworks, and two folders may have one name.
+    """
+    package = f"cascadebench_variant_{name}_{zlib.crc32(str(folder).encode()):08x}"
+    if package not in sys.modules:
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[package] = module_from_spec(spec)
+    return package
+
+
+def _place(error: Exception, path: Path) -> str:
+    """File and line of an error: the last of the variant's own lines that led to it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [line for line in lines if Path(line.filename).is_relative_to(path.parent)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(path)
+
+
+def _message(error: Exception) -> str:
+    return str(error.msg if isinstance(error, SyntaxError) else error)

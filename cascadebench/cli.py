@@ -257,7 +257,7 @@ def export(
 @app.command("new-variant")
 def new_variant(
     name: str,
-    base: Annotated[str, typer.Option("--from", help="Variant to start from")] = "cascade_rcnn",
+    base: Annotated[str, typer.Option("--from", help="Variant to start from")],
     folder: Annotated[
         Path | None, typer.Option(help="Folder for a variant outside the project; default: one of the project's own")
     ] = None,
@@ -267,6 +267,8 @@ def new_variant(
 
     for path in write_variant(name, base, folder):
         print(path)
+    if folder is None:
+        print(f"written into the project itself, {PROJECT}; --folder DIR keeps a variant outside", file=sys.stderr)
 
 
 @app.command()

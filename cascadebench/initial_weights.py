@@ -13,6 +13,7 @@ Common names: ``backbone.stem.conv.weight``, ``backbone.stage1.0.conv1.weight``,
 ``heads.1.regression.block0.conv1.weight``, ``.block0.norm1.weight``, ``.block0.shortcut.conv.weight`` to ``.block4``.
 What FSCascade adds is ``heads.2.embedding.weight`` and ``heads.2.reduction.weight``. A mask branch has
 ``heads.1.mask.conv1.weight`` to ``.conv4``, ``heads.1.mask.deconv.weight`` and ``heads.1.mask.predictor.weight``.
+What a variant from outside the project adds has names of its own, such as ``variant.gate.weight``.
 """
 
 import math
@@ -23,6 +24,8 @@ import numpy as np
 
 from cascadebench.run import Run
 
+OWN_NAMES = "variant."
+"""What the common names of the layers begin with that a variant adds and names itself."""
 _WEIGHTS = 4  # stream of the run's seed; see cascadebench.training_order for the others
 
 
@@ -32,7 +35,7 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     Residual convolutions and those of mask branches: normal, variance 2 / fan-out (He). Pyramid and fully connected
     layers: uniform, variance 1 / fan-in (Caffe2's Xavier). RPN and classifiers: normal, deviation 0.01; box regressors
     and mask predictors: 0.001. Biases 0; norms start as the identity, embeddings at zero, reductions as the mean of
-    what they reduce.
+    what they reduce. Layers that a variant names itself: uniform, variance 1 / fan-in, and vectors 1.
 
     Parameters
     ----------
@@ -70,6 +73,9 @@ def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         return _normal(random, shape, 0.01)
     if re.fullmatch(r"heads\.\d+\.(regressor|mask\.predictor)\.weight", name):
         return _normal(random, shape, 0.001)
+    if name.startswith(OWN_NAMES):
+        vector = len(shape) < 2
+        return np.ones(shape, np.float32) if vector else _uniform(random, shape, math.sqrt(3 / math.prod(shape[1:])))
     raise ValueError(f"no common name of a weight: {name!r}")
 
 

@@ -70,7 +70,7 @@ def _paths(name: str, frameworks: tuple[str, ...], folder: Path | None) -> dict[
 
 
 def _fields(card: VariantCard) -> dict[str, str]:
-    """What a card says of structure and treatment, as YAML, without what it leaves at its default."""
+    """Everything that a card says, as YAML, without what it leaves at its default."""
     content = card.model_dump(mode="json", exclude_unset=True)
     return {key: _yaml({key: content[key]}) for key in content}
 

@@ -144,9 +144,12 @@ class Study:
         return {planned.run.id: planned.run for planned in self.runs}
 
     def parts(self, framework: str, size: int) -> list[list[str]]:
-        """Ids of a framework's runs in parts of at most `size`."""
-        ids = [one.run.id for one in self.runs if one.run.framework == framework]
-        return [ids[first : first + size] for first in range(0, len(ids), size)]
+        """Ids of a framework's runs in parts of at most `size`, with the variants of one folder alone in each part."""
+        by_folder: dict[str | None, list[str]] = {}
+        for run_id, run in self._by_id.items():
+            if run.framework == framework:
+                by_folder.setdefault(run.variant.folder, []).append(run_id)
+        return [ids[first : first + size] for ids in by_folder.values() for first in range(0, len(ids), size)]
 
     def claims_as_written(self) -> list[str]:
         """What its claims and the printed values of their terms say: a change in either asks for new verdicts."""

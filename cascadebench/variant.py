@@ -1,5 +1,6 @@
 """Cards of variants and frameworks: what exists, which options it takes and what it may change."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -26,6 +27,8 @@ class Option(Configuration):
     maximum: float | None = None
     treatment: tuple[str, ...] = ()
     """Controls that a value other than the default may change, beside those of the card."""
+    needs: dict[str, Value] = {}
+    """Values that other options must have beside a value other than the default."""
 
     @model_validator(mode="after")
     def _default_allowed(self) -> Self:
@@ -89,6 +92,14 @@ class VariantCard(Configuration):
     readings: tuple[str, ...] = ()
     """What this project decided where the sources are silent or disagree."""
 
+    @model_validator(mode="after")
+    def _needs_exist(self) -> Self:
+        for name, option in self.options.items():
+            for other in option.needs:
+                if other not in self.options:
+                    raise ValueError(f"options.{name}.needs: there is no option {other!r}")
+        return self
+
     def complete_options(self, given: dict[str, Any], asked_by: str) -> dict[str, Any]:
         """Fill `given` with defaults; an unknown option or a value that is not allowed raises InputError."""
         for name, value in given.items():
@@ -98,7 +109,19 @@ class VariantCard(Configuration):
             problem = self.options[name].problem_with(value)
             if problem:
                 raise InputError(f"{asked_by}: {self.name}.{name}: {value!r}: {problem}")
-        return {name: given.get(name, option.default) for name, option in self.options.items()}
+        complete = {name: given.get(name, option.default) for name, option in self.options.items()}
+        for name in self._changed(complete):
+            for other, value in self.options[name].needs.items():
+                if complete[other] != value:
+                    said, wanted, found = (json.dumps(one) for one in (complete[name], value, complete[other]))
+                    raise InputError(
+                        f"{asked_by}: {self.name}.{name}: {said} needs {other}: {wanted}; {other} is {found}"
+                    )
+        return complete
+
+    def _changed(self, options: dict[str, Any]) -> list[str]:
+        """Names of the (complete) options that do not have their default."""
+        return [name for name, option in self.options.items() if options[name] != option.default]
 
     def number_of_stages(self, options: dict[str, Any]) -> int:
         """Regressors in a row with these (complete) options."""
@@ -123,8 +146,8 @@ class VariantCard(Configuration):
 
     def treatment_of(self, options: dict[str, Any]) -> tuple[str, ...]:
         """Controls that the variant may change with these (complete) options."""
-        chosen = [option for name, option in self.options.items() if options[name] != option.default]
-        return tuple(dict.fromkeys((*self.treatment, *(name for option in chosen for name in option.treatment))))
+        further = (control for name in self._changed(options) for control in self.options[name].treatment)
+        return tuple(dict.fromkeys((*self.treatment, *further)))
 
 
 class FrameworkCard(Configuration):

@@ -99,8 +99,9 @@ def _in_packages() -> list[tuple[str, Path]]:
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
             spec = importlib.util.find_spec(entry.value)
-        except ImportError:
-            spec = None
+        except Exception as error:  # of a package inside another, which is imported for that
+            why = f"{entry.value!r} cannot be imported: {type(error).__name__}: {error}"
+            raise InputError(f"entry point {entry.name} in {ENTRY_POINTS}: {why}") from error
         places = list(spec.submodule_search_locations or ()) if spec else []
         if not places:
             raise InputError(f"entry point {entry.name} in {ENTRY_POINTS}: {entry.value!r} is no installed package")

@@ -1,8 +1,11 @@
 """What the conformance suite takes on the command line."""
 
+from pathlib import Path
+
 import pytest
 
-from cascadebench.variant_catalog import own_variants
+from cascadebench.errors import InputError
+from cascadebench.variant_catalog import find_variant, own_variants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -12,6 +15,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--variant-folder", action="append", default=[], help="folder with variants of your own, each in its folder"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse variants that do not load before any test begins."""
+    folders = [Path(folder) for folder in config.getoption("--variant-folder")]
+    try:
+        for name in config.getoption("--variant"):
+            find_variant(name, "--variant", folders)
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

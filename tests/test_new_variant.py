@@ -1,15 +1,27 @@
 """The skeleton of a new variant, and variants from outside the project."""
 
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from typer.testing import CliRunner
 
+from cascadebench import new_variant as module
+from cascadebench.cli import app
+from cascadebench.configuration import PROJECT
 from cascadebench.errors import InputError
 from cascadebench.new_variant import new_variant
 from cascadebench.study import load_study
+from cascadebench.variant import VariantCard
 from cascadebench.variant_catalog import find_variant, own_variants, variant_files
 
 TRAINED = [name for name in own_variants() if not find_variant(name, "test").card.trained_as]
+PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
 STUDY = """
 name: mine
 title: Mine
@@ -29,12 +41,33 @@ def test_a_skeleton_is_the_variant_that_it_starts_from(base, tmp_path):
     paths = new_variant("mine", base, tmp_path)
     assert [path.name for path in paths] == ["card.yaml", "mmdet.py", "detectron2.py"]
     card, original = find_variant("mine", "test", [tmp_path]).card, find_variant(base, "test").card
-    same = ("options", "stages", "classifiers", "heads", "headline", "treatment", "values", "frameworks", "readings")
-    for key in same:
+    own = {"name", "title", "description", "revision", "trained_as", "sources", "readings"}
+    for key in VariantCard.model_fields.keys() - own:
         assert getattr(card, key) == getattr(original, key), key
+    assert card.sources == card.readings == ()  # those of the other detector are not this one's
     for path in paths[1:]:
         assert f"{base}.configure(" in path.read_text()
         compile(path.read_text(), str(path), "exec")
+
+
+def test_values_of_the_card_are_kept(tmp_path, monkeypatch):
+    original = find_variant("cascade_rcnn", "test")
+    card = original.card.model_validate(original.card.model_dump() | {"values": {"heads.iou_threshold": [0.5, 0.6]}})
+    monkeypatch.setattr(module, "find_variant", lambda *_given: replace(original, card=card))
+    new_variant("mine", "cascade_rcnn", tmp_path)
+    assert find_variant("mine", "test", [tmp_path]).card.values == {"heads.iou_threshold": [0.5, 0.6]}
+
+
+def test_the_command_says_when_it_writes_into_the_project(tmp_path, monkeypatch):
+    runner = CliRunner()
+    assert "--from" in runner.invoke(app, ["new-variant", "mine"]).output
+    words = ["new-variant", "mine", "--from", "cascade_rcnn"]
+    outside = runner.invoke(app, [*words, "--folder", str(tmp_path / "outside")])
+    assert (outside.exit_code, outside.stderr) == (0, "")
+    monkeypatch.setattr(module, "ADAPTERS", tmp_path / "adapters")
+    inside = runner.invoke(app, words)
+    assert inside.stdout.splitlines()[0] == str(tmp_path / "adapters" / "variants" / "mine.yaml")
+    assert f"written into the project itself, {PROJECT}" in inside.stderr
 
 
 @pytest.mark.parametrize(
@@ -95,6 +128,11 @@ def value_of_no_treatment(folder: Path) -> None:
     path.write_text(path.read_text() + "values: {rpn.nms_iou: 0.5}\n")
 
 
+def needs_nothing_there(folder: Path) -> None:
+    path = folder / "variants/mine/card.yaml"
+    path.write_text(path.read_text().replace("  stage_loss:\n", "  stage_loss:\n    needs: {nothing: 1}\n", 1))
+
+
 def no_module(folder: Path) -> None:
     (folder / "variants/mine/mmdet.py").unlink()
 
@@ -114,6 +152,7 @@ def same_name_as_ours(folder: Path) -> None:
         (other_name, "name: 'yours' must be 'mine'"),
         (unknown_control, "unknown control 'heads.stagse'; did you mean heads.stages"),
         (value_of_no_treatment, "values: 'rpn.nms_iou' is no control of the card's treatment"),
+        (needs_nothing_there, "card.yaml: .*options.stage_loss.needs: there is no option 'nothing'"),
         (no_module, "frameworks: 'mmdet' needs the module"),
         (no_variant, "no variant: a folder with card.yaml"),
         (same_name_as_ours, "the variant 'cascade_rcnn' exists already"),
@@ -134,9 +173,53 @@ def test_a_package_offers_its_variant_by_an_entry_point(tmp_path, monkeypatch):
     (information / "entry_points.txt").write_text("[cascadebench.variants]\npackaged = packaged\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert variant_files()["packaged"] == tmp_path / "packaged" / "card.yaml"
-    (information / "entry_points.txt").write_text("[cascadebench.variants]\npackaged = not_there\n")
-    with pytest.raises(InputError, match=r"entry point packaged in cascadebench\.variants: 'not_there'"):
-        variant_files()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "__init__.py").write_text("1 / 0\n")
+    for value, complaint in (
+        ("not_there", "'not_there' is no installed package"),
+        ("not_there.inside", "'not_there.inside' cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
+        ("broken.inside", "'broken.inside' cannot be imported: ZeroDivisionError: division by zero"),
+    ):
+        (information / "entry_points.txt").write_text(f"[cascadebench.variants]\npackaged = {value}\n")
+        with pytest.raises(InputError, match=f"^entry point packaged in cascadebench.variants: {complaint}$"):
+            variant_files()
+
+
+def test_a_wheel_of_the_documented_package_holds_all_of_a_variant(tmp_path, monkeypatch):
+    """The two tables of the page are all that a package needs beside what every package has."""
+    (settings,) = re.findall(r"## As a package\n.*?```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    new_variant("gentle_cascade", "cascade_rcnn", source)
+    (source / "gentle_cascade").rename(source / "gentle_cascade_package")
+    (source / "gentle_cascade_package" / "__init__.py").write_text("")
+    build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    (source / "pyproject.toml").write_text(f'{build}[project]\nname = "gentle"\nversion = "1.0"\n{settings}')
+    words = ["wheel", "--quiet", "--no-index", "--no-build-isolation", "--no-deps", "--wheel-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", *words, str(source)], check=True)
+    with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(installed)
+    monkeypatch.syspath_prepend(str(installed))
+    (tmp_path / "mine.yaml").write_text(
+        STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", "{variant: gentle_cascade}")
+    )
+    run = load_study(str(tmp_path / "mine.yaml")).runs[-1].run
+    assert run.variant.folder == str(installed / "gentle_cascade_package")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("{heads: shared, double_head: true}", r"double_head: true needs heads: \"unshared\"; heads is \"shared\""),
+        ("{double_head: true}", None),
+        ("{heads: shared, double_head: false}", None),
+    ],
+)
+def test_an_option_that_needs_another(options, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    entry = f"{{variant: decoupled_rcnn, options: {options}}}"
+    path.write_text(STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", entry))
+    with pytest.raises(InputError, match=message) if message else nullcontext():
+        load_study(str(path))
 
 
 def test_more_classifiers_than_stages_are_refused(tmp_path):

@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import yaml
 
 from cascadebench import study as study_module
 from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
 from cascadebench.study import load_protocol, load_study
@@ -184,8 +186,8 @@ def test_schedules_of_the_cascade_paper(protocol, rate, step, iterations, batch_
     assert (schedule.iterations, schedule.batch_size, found.heads.rois_per_image) == (iterations, batch_size, rois)
 
 
-@pytest.mark.parametrize("name", ["cascade_table_1-tiny", "fscascade_fig_3-tiny", "decoupled_table_10-tiny"])
-def test_snakemake_plans_a_tiny_form(name, tmp_path):
+@pytest.mark.parametrize("name", [name + form for name in SOURCES for form in ("", "-tiny")])
+def test_snakemake_plans_a_study(name, tmp_path):
     """A dry run of the whole road, started as its user starts it."""
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(tmp_path),
@@ -198,3 +200,20 @@ def test_snakemake_plans_a_tiny_form(name, tmp_path):
     assert text.count("rule train:") == len(load_study(name).runs)
     assert f"reports/{name}.html" in text
     assert f"results/studies/{name}/ap.csv" in text
+
+
+def test_a_run_of_full_size_passes_the_audit_in_both_frameworks():
+    """Cascade R-CNN on COCO, as it would train: 80 classes, the whole backbone, images of 800 pixels."""
+    for framework in ("mmdet", "detectron2"):
+        pytest.importorskip(framework)
+    from adapters.__main__ import load_adapter
+
+    whole = load_study("cascade_table_1")
+    runs = tuple(one for one in whole.runs if one.label == "Cascade R-CNN")
+    assert len(runs) == 2
+    study = replace(whole, file=whole.file.model_copy(update={"baseline": "Cascade R-CNN"}), runs=runs)
+    readings = {}
+    for one in runs:
+        adapter = load_adapter(one.run.framework)
+        readings[one.run.id] = [asdict(control) for control in adapter.read_controls(adapter.build(one.run))]
+    assert audit(study, readings).of_kind("violation") == []

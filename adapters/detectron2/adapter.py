@@ -15,7 +15,7 @@ from adapters.detectron2.cost import trace_parts
 from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.operators import operators_in_use, origin
-from adapters.detectron2.weights import common_name, load_backbone_weights
+from adapters.detectron2.weights import common_name, common_names, load_backbone_weights
 from adapters.proposal_swaps import GivenProposals
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
@@ -56,9 +56,9 @@ class Detectron2Adapter:
         """Build a run and read its effective values back."""
         return read_controls(build(run))
 
-    def common_name(self, name: str) -> str | None:
+    def common_name(self, name: str, run: Run | None = None) -> str | None:
         """Translate a name of a weight."""
-        return common_name(name)
+        return common_names(run)(name) if run else common_name(name)
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

@@ -28,7 +28,7 @@ from adapters.detectron2.heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.sampling import DecoupledROIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.detectron2.weights import common_name
+from adapters.detectron2.weights import common_names
 from adapters.initial_weights import fill_with_common_weights
 from adapters.variant_module import variant_module
 from cascadebench.backbone import Backbone
@@ -84,7 +84,7 @@ def build_detector(run: Run) -> GeneralizedRCNN:
     """
     model = instantiate(detector_node(run))
     if run.protocol.rules == "aligned":
-        fill_with_common_weights(model, common_name, run)
+        fill_with_common_weights(model, common_names(run), run)
     return model
 
 

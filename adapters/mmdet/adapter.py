@@ -65,9 +65,9 @@ class MMDetectionAdapter:
         """Read the effective values back."""
         return read_controls(built)
 
-    def common_name(self, name: str) -> str | None:
+    def common_name(self, name: str, run: Run | None = None) -> str | None:
         """Translate a name of the model's state dict."""
-        return weights.common_name(name)
+        return weights.common_names(run)(name) if run else weights.common_name(name)
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

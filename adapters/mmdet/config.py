@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 from adapters.initial_weights import fill_with_common_weights
 from adapters.mmdet import own_rules, sampling  # noqa: F401 (sampling and what it imports register their modules)
-from adapters.mmdet.weights import common_name
+from adapters.mmdet.weights import common_names
 from adapters.variant_module import variant_module
 from cascadebench.backbone import NORM_GROUPS
 from cascadebench.run import Run
@@ -35,7 +35,7 @@ def build_detector(run: Run) -> BaseModel:
     if own_rules.apply_to(run):
         model.init_weights()
     else:
-        fill_with_common_weights(model, common_name, run)
+        fill_with_common_weights(model, common_names(run), run)
     return model
 
 

@@ -1,10 +1,12 @@
 """Weights of MMDetection's detectors: their common names, and ImageNet weights for the residual networks."""
 
 import re
+from collections.abc import Callable
 
 from torch import nn
 
 from adapters.backbone_weights import fill_backbone
+from adapters.weight_names import with_own_names
 from cascadebench.run import Run
 
 TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -87,6 +89,11 @@ def _in_head(stage: int, module: str) -> str | None:
     return None
 
 
+def common_names(run: Run) -> Callable[[str], str | None]:
+    """Return what translates a run's names: :func:`common_name`, and its variant for the layers that it adds."""
+    return with_own_names(common_name, run)
+
+
 def load_backbone_weights(model: nn.Module, run: Run) -> None:
     """Fill the backbone from the run's file; raises InputError if it does not fit."""
-    fill_backbone(model, common_name, run)
+    fill_backbone(model, common_names(run), run)

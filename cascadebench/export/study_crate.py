@@ -23,6 +23,7 @@ _FORMATS = {
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".parquet": "application/vnd.apache.parquet",
+    ".py": "text/x-python",
     ".yaml": "application/yaml",
 }
 

@@ -10,6 +10,7 @@ from cascadebench.report.collect import TABLES
 from cascadebench.study import STUDIES, TINY_FORM, Study, read_study_file
 from cascadebench.variant import ADAPTERS
 from cascadebench.variant_catalog import find_variant
+from cascadebench.variant_sources import variant_sources
 
 RUN_MANIFESTS = (
     "run.yaml", "controls.json", "cost.json", "trained.json", "predicted.json", "failed.json", "train_log.jsonl",
@@ -146,6 +147,10 @@ def _configuration(study: Study, name: str) -> Iterator[ExportedFile]:
         found = find_variant(entry.variant, name, folders)
         outside = ADAPTERS / "variants" / entry.variant
         yield _configured(found.path, outside if found.folder else ADAPTERS / "variants", "Variant card")
+        if found.folder:  # the project's own modules are those of its commit
+            for place, module in variant_sources(entry.variant, str(found.folder)).items():
+                if module.suffix == ".py":
+                    yield _configured(module, (outside / place).parent, f"Module of the variant {entry.variant}:")
 
 
 def _configured(path: Path, folder: Path, words: str) -> ExportedFile:

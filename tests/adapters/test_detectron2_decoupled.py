@@ -13,7 +13,6 @@ from torchvision.ops import nms
 
 from adapters.convolution_branch import ConvolutionBranch
 from adapters.detectron2.training import loss_name
-from cascadebench.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +86,13 @@ def positives(rois: Instances) -> int:
     return int((rois.gt_classes < CLASSES).sum())
 
 
-def test_samples_of_the_two_tasks(heads):
-    number = heads.batch_size_per_image
-    assert number == 64
-    many, few = proposals(90, 80, 5), proposals(10, 80, 6)
+@pytest.mark.parametrize("number", [64, 512])
+def test_samples_of_the_two_tasks(number, run):
+    one = run()
+    settings = one.protocol.heads.model_copy(update={"rois_per_image": number})
+    one = one.model_copy(update={"protocol": one.protocol.model_copy(update={"heads": settings})})
+    heads = build(one).roi_heads
+    many, few = proposals(number + 26, number + 16, 5), proposals(10, number + 16, 6)
     ((classification, regression),) = sampled(heads, [(many, many)])
     assert (positives(classification), len(classification)) == (number // 4, number)
     assert (positives(regression), len(regression)) == (number, number)
@@ -359,11 +361,3 @@ def test_weights_of_later_stages_may_start_as_pytorch_draws_them(run):
     for name in differ:
         fan_in = pytorch[name.replace("bias", "weight")].shape[1]
         assert 0.9 < float(pytorch[name].abs().max()) * fan_in**0.5 <= 1
-
-
-@pytest.mark.parametrize(("options", "complaint"), [
-    ({"double_head": True, "heads": "shared"}, r"double_head: true needs heads: unshared"),
-])  # fmt: skip
-def test_options_that_exclude_each_other(options, complaint, run):
-    with pytest.raises(InputError, match=complaint):
-        build(run(**options))

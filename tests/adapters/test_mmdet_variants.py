@@ -4,20 +4,20 @@ import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's oper
 
 # isort: split
 import functools
-import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from unittest.mock import patch
 
 import pytest
 import torch
-from fvcore.nn import FlopCountAnalysis
 from mmdet.models.dense_heads import rpn_head as mmdet_rpn
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 
 from adapters.feature_sharing import FeatureSharing
 from adapters.mmdet.adapter import ADAPTER
@@ -26,7 +26,6 @@ from adapters.mmdet.sampling import DecoupledRoIHead
 from adapters.mmdet.weights import common_name
 from adapters.probe_inputs import probe_boxes, probe_features
 from cascadebench.backbone import load_backbone
-from cascadebench.errors import InputError
 from cascadebench.initial_weights import initial_tensor, pytorch_tensor
 from cascadebench.study import chosen_variant, load_study
 from cascadebench.variant_catalog import find_variant
@@ -332,18 +331,26 @@ def test_two_lists_come_from_the_same_candidates(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("near", "far", "positives", "rois"), [(40, 100, 40, 64), (100, 100, 64, 64), (10, 20, 10, 30)]
+    ("size", "near", "far", "positives", "rois"),
+    [
+        (64, 40, 100, 40, 64),
+        (64, 100, 100, 64, 64),
+        (64, 10, 20, 10, 30),
+        (512, 700, 600, 512, 512),
+        (512, 9, 600, 9, 512),
+    ],
 )
-def test_each_task_draws_its_own_sample(near, far, positives, rois):
+def test_each_task_draws_its_own_sample(size, near, far, positives, rois):
     """Classification at 1:3 with ground truth; regression all the positives that fit, then negatives."""
-    heads, boxes = run_of("decoupled_rcnn").protocol.heads, crowd(near, far)
-    assert heads.rois_per_image == 64
-    losses, calls = train_heads(model_of("decoupled_rcnn"), boxes)
+    run = run_of("decoupled_rcnn")
+    heads = run.protocol.heads.model_copy(update={"rois_per_image": size})
+    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"heads": heads})})
+    losses, calls = train_heads(ADAPTER.build_model(run).train(), crowd(near, far))
     assert set(losses) == {"s0.loss_cls", "s0.loss_bbox", "s1.loss_bbox", "s2.loss_bbox"}
     classification, regression = calls[0]["classification"], calls[0]["regression"]
-    share = min(16, near + len(TRUTH))
+    share = min(size // 4, near + len(TRUTH))
     assert int(classification.positive.sum()) == 2 * share
-    assert len(classification.rois) == 2 * min(64, share + far)
+    assert len(classification.rois) == 2 * min(size, share + far)
     assert int(regression.positive.sum()) == 2 * positives
     assert len(regression.rois) == 2 * rois
     with_truth = (regression.rois[:, None, 1:] == TRUTH).all(2).any()
@@ -526,8 +533,6 @@ def test_layers_of_decoupled_heads():
     double = parts(double_head=True, stages=2)
     assert not any("regression.fc" in name for name in double)
     assert {"heads.1.classification.fc1", "heads.2.regression.block0.shortcut.norm"} <= double
-    with pytest.raises(InputError, match="double_head: true needs heads: unshared"):
-        model_of("decoupled_rcnn", double_head=True, heads="shared")
 
 
 def test_later_weights_as_pytorch_draws_them():
@@ -619,37 +624,16 @@ def test_labels_of_the_integral_loss():
 
 def empty_model(run):
     """A detector without memory for its weights."""
+    init_default_scope("mmdet")
     with torch.device("meta"):
         return MODELS.build(ConfigDict(detector_config(run))).eval()
 
 
-def trainable(model):
-    """Parameters that learn."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def give_zeros(module):
-    """Give a module without memory weights of zero on the CPU."""
-    module.to_empty(device="cpu")
-    for tensor in module.state_dict().values():
-        tensor.zero_()
-
-
-def flops(module, inputs):
-    """Operations of a module, a multiply-add counted as one."""
-    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
-    with torch.no_grad():
-        analysis = FlopCountAnalysis(module, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        return analysis.total()
-
-
 @functools.cache
-def dense_flops(backbone):
-    """Operations of backbone, neck and RPN on 1344 x 800 pixels; they grow with the pixels, so a part is counted."""
-    model = empty_model(run_on(backbone, "faster_rcnn", {}))
-    give_zeros(model)
-    (dense, _) = ADAPTER.trace_parts(model, run_on(backbone, "faster_rcnn", {}), 128, 128, 1)
-    return flops(*dense) * (1344 * 800) / (128 * 128)
+def trunk_flops(backbone):
+    """Operations of backbone, neck and RPN."""
+    run = run_on(backbone, "faster_rcnn", {})
+    return dense_flops(ADAPTER, empty_model(run), run)
 
 
 def run_on(backbone, variant, options):
@@ -658,34 +642,12 @@ def run_on(backbone, variant, options):
     return run.model_copy(update={"backbone": load_backbone(backbone)})
 
 
-SPECIFIC = {"regression": "class_specific"}
-PUBLISHED = [
-    ("resnet50", "faster_rcnn", SPECIFIC, 41.53, 215.82),
-    ("resnet50", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 55.42, 229.72),
-    ("resnet50", "decoupled_rcnn", SPECIFIC, 83.22, 257.52),
-    ("resnet50", "decoupled_rcnn", SPECIFIC | {"double_head": True, "stages": 1}, 47.12, 490.02),
-    ("resnet50", "decoupled_rcnn", SPECIFIC | {"double_head": True}, 58.30, 1038.83),
-    ("resnet101", "faster_rcnn", SPECIFIC, 60.52, 295.70),
-    ("resnet101", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 74.42, 309.59),
-    ("resnet101", "decoupled_rcnn", SPECIFIC, 102.22, 337.39),
-    ("resnet101", "cascade_rcnn", {}, 88.16, 323.34),
-    ("resnet101", "decoupled_rcnn", {"classifiers": 3}, 129.85, 365.03),
-    ("resnext101_32x4d", "faster_rcnn", SPECIFIC, 60.16, 299.61),
-    ("resnext101_32x4d", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 74.05, 313.51),
-    ("resnext101_32x4d", "decoupled_rcnn", SPECIFIC, 101.85, 341.31),
-]
-"""Backbone, variant, options, trainable parameters in millions and GFLOPs (Decoupled R-CNN, Tables VIII to XI)."""
-
-
 @pytest.mark.parametrize(("backbone", "variant", "options", "millions", "gflops"), PUBLISHED)
 def test_size_and_cost_of_the_published_detectors(backbone, variant, options, millions, gflops):
     run = run_on(backbone, variant, options)
     model = empty_model(run)
     assert round(trainable(model) / 1e6, 2) == millions
-    give_zeros(model.roi_head)
-    rois = 4  # what the heads do grows with the RoIs
-    (_, stages) = ADAPTER.trace_parts(model, run, 1344, 800, rois)
-    found = dense_flops(backbone) + flops(*stages) * run.protocol.rpn.test_post_nms / rois
+    found = trunk_flops(backbone) + stage_flops(ADAPTER, model, model.roi_head, run)
     assert found / 1e9 == pytest.approx(gflops, rel=0.01)
 
 

@@ -88,10 +88,10 @@ def test_every_parameter_that_should_train_receives_gradient(adapter, run, found
     from comparison import add_noise, ground_truth, run_of, two_images
     from sides import Detectron2Side, MMDetectionSide
 
-    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework]()
+    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework](run)
     model = initial_model(adapter, run_of(run.framework, found), with_weights=False)
-    add_noise(model, adapter.common_name)  # layers that start at zero pass no gradient on
-    wanted = {adapter.common_name(name) for name, one in model.named_parameters() if one.requires_grad}
+    add_noise(model, side.common_name)  # layers that start at zero pass no gradient on
+    wanted = {side.common_name(name) for name, one in model.named_parameters() if one.requires_grad}
     found = set()
     for _ in range(3):  # of one step's sampled anchors none may be on the coarsest levels
         gradients = side.step(model, two_images(), ground_truth()).gradients
@@ -144,7 +144,7 @@ def test_trains_on_images_without_ground_truth(adapter, run):
     from comparison import ground_truth, two_images
     from sides import Detectron2Side, MMDetectionSide
 
-    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework]()
+    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework](run)
     model = initial_model(adapter, run, with_weights=False)
     none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     for truth in ([none, ground_truth()[1]], [none, none]):
@@ -168,9 +168,11 @@ def test_both_frameworks_agree(found):
     if set(found.card.frameworks) != {"mmdet", "detectron2"}:
         pytest.skip(f"the card of {found.card.name} names one framework")
     inferences, steps = [], []
-    for side in (MMDetectionSide(), Detectron2Side()):
-        model = side.adapter.build_model(run_of(side.framework, found))
-        add_noise(model, side.adapter.common_name)
+    for kind in (MMDetectionSide, Detectron2Side):
+        examined = run_of(kind.framework, found)
+        side = kind(examined)
+        model = side.adapter.build_model(examined)
+        add_noise(model, side.common_name)
         inferences.append(side.infer(model, two_images()))
         steps.append(side.step(model, two_images(), ground_truth()))
     reached = differences_of_inference(*inferences)

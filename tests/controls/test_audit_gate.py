@@ -11,6 +11,7 @@ from readings import change, right_controls, write_controls
 
 from cascadebench.configuration import CONFIG, PROJECT, read_yaml
 from cascadebench.files import write_json
+from cascadebench.new_variant import new_variant
 from cascadebench.study import Study, load_study
 
 
@@ -38,9 +39,9 @@ def write_study(folder: Path, name: str = "small", **changes) -> Study:
     return load_study(str(folder / f"{name}.yaml"))
 
 
-def inspected(folder: Path, wrong: bool = False) -> Study:
+def inspected(folder: Path, wrong: bool = False, **changes) -> Study:
     """A study whose runs are inspected; `wrong`: one of them has another NMS than the protocol."""
-    study = write_study(folder)
+    study = write_study(folder, **changes)
     controls = right_controls(study)
     if wrong:
         change(controls, "rpn.nms_iou", 0.55, study.run_ids[-1])
@@ -95,6 +96,47 @@ def test_a_trained_run_is_not_trained_again_for_another_study_s_audit(tmp_path):
     assert text.count("rule train:") == 7
     assert "rule audit:" in text
     assert f"results/runs/{trained}/trained.json\n    log" not in text
+
+
+@pytest.fixture
+def edited(tmp_path) -> Path:
+    """A study inspected and audited beside a variant of its own, whose module is edited afterwards."""
+    new_variant("mine", "cascade_rcnn", tmp_path / "variants")
+    variants = [{"variant": "faster_rcnn"}, {"variant": "mine"}]
+    changes = {"variants": variants, "variant_folders": ["variants"], "seeds": [0]}
+    study = inspected(tmp_path, **changes)
+    snakemake(tmp_path, "--touch", "--forceall", "inspections")  # as if it had inspected them
+    snakemake(tmp_path, "prepare", "audit")
+    assert "Nothing to be done" in snakemake(tmp_path, "--dry-run", "audit")
+    write_json(tmp_path / "results" / "runs" / study.run_ids[-1] / "trained.json", {})
+    module = tmp_path / "variants" / "mine" / "mmdet.py"
+    module.write_text(module.read_text() + '    config["rpn_head"]["anchor_generator"]["scales"] = [4]\n')
+    return tmp_path
+
+
+def test_an_edited_module_is_inspected_and_audited_again(edited):
+    text = snakemake(edited, "--dry-run")
+    assert text.count("rule inspect_mmdet_2:") == text.count("rule inspect_detectron2_2:") == 1
+    assert "rule inspect_mmdet:" not in text  # the project's own, which have not changed
+    assert "rule audit:" in text
+    trained = load_study(str(edited / "small.yaml")).run_ids[-1]
+    assert text.count("rule train:") == 3
+    assert f"results/runs/{trained}/trained.json\n    log" not in text
+
+
+def test_a_module_that_does_not_load_leaves_the_other_runs_inspected(tmp_path):
+    """And it is the one thing that is said: no table or report of a dataset that is not prepared is tried."""
+    new_variant("mine", "cascade_rcnn", tmp_path / "variants")
+    (tmp_path / "variants" / "mine" / "mmdet.py").write_text("import nothing_there\n")
+    variants = [{"variant": "faster_rcnn"}, {"variant": "mine"}]
+    changes = {"variants": variants, "variant_folders": ["variants"], "seeds": [0], "frameworks": ["mmdet"]}
+    study = write_study(tmp_path, **changes)
+    text = snakemake(tmp_path, "inspections", expected=1)
+    assert "mine/mmdet.py:1: ModuleNotFoundError: No module named 'nothing_there'" in text
+    assert "Traceback" not in text
+    assert "lock.json" not in text
+    folders = [tmp_path / "results" / "runs" / run for run in study.run_ids]
+    assert [(folder / "controls.json").exists() for folder in folders] == [True, False]
 
 
 @pytest.mark.parametrize("target", ["inspections", "audit"])

@@ -1,5 +1,6 @@
 """The worked example of docs/adding-a-variant.md, done as the page says in an empty folder outside the project."""
 
+import json
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from cascadebench.configuration import PROJECT
+from cascadebench.variant_sources import variant_digest
 
 PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
@@ -72,3 +74,6 @@ def test_it_runs_in_a_study_without_touching_the_project(folder):
     assert set(status["state"]) == {"evaluated"}
     assert len(status) == 8
     assert "Gentle Cascade R-CNN, 0.02" in (folder / "reports/gentle.html").read_text()
+    digest = variant_digest("gentle_cascade", str(folder / "my_variants" / "gentle_cascade"))
+    trained = sorted((folder / "results" / "runs").glob("gentle_cascade-*/trained.json"))
+    assert [json.loads(path.read_text())["variant_sha256"] for path in trained] == [digest] * 4

@@ -11,14 +11,17 @@ from zipfile import ZipFile
 
 import pandas as pd
 import pytest
+import yaml
 from crate_validator import required_issues
 from rocrate.rocrate import ROCrate
 
+from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.errors import InputError
 from cascadebench.evaluation.aggregate import aggregate
 from cascadebench.evaluation.detections import write_detections
 from cascadebench.evaluation.run_evaluation import evaluate_run
 from cascadebench.export import export_study
+from cascadebench.new_variant import new_variant
 from cascadebench.report import write_report
 from cascadebench.study import load_study
 
@@ -102,6 +105,21 @@ def test_every_file_is_described_as_it_is(crate):
     }  # fmt: skip
     assert expected <= places
     assert not any("checkpoints" in place or "detections" in place for place in places)
+
+
+def test_modules_of_a_variant_from_outside_go_in(made, tmp_path):
+    new_variant("mine", "cascade_rcnn", tmp_path / "variants")
+    (tmp_path / "variants" / "mine" / "parts.py").write_text("")
+    content = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "mine", "variant_folders": ["variants"]}
+    content["variants"] = [{"variant": "faster_rcnn"}, {"variant": "mine"}]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    path, _ = export_study(str(tmp_path / "mine.yaml"), made / "results", tmp_path / "no.html", tmp_path / "mine.zip")
+    entities = graph(path)
+    assert {place for place in entities if place.startswith("adapters/variants/")} == {
+        "adapters/variants/faster_rcnn.yaml",
+        *(f"adapters/variants/mine/{name}" for name in ("card.yaml", "mmdet.py", "detectron2.py", "parts.py")),
+    }
+    assert entities["adapters/variants/mine/mmdet.py"]["encodingFormat"] == "text/x-python"
 
 
 def test_detections_go_in_when_asked_for(made, tmp_path):

@@ -1,14 +1,17 @@
 """The same questions, asked of each framework: what the parity tests compare.
 
-Every function takes the framework's model and a batch of images as uint8 arrays [H, W, 3], red first.
+Every function takes the framework's model and a batch of images as uint8 arrays [H, W, 3], red first. A side that is
+made with a run also knows the names of the layers that its variant adds.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cascadebench.run import Run
 from cascadebench.test_stages import all_test_stages
 
 MASKED = 20
@@ -58,10 +61,10 @@ class MMDetectionSide:
 
     framework = "mmdet"
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run | None = None) -> None:
         from adapters.mmdet.adapter import ADAPTER
 
-        self.adapter = ADAPTER
+        self.adapter, self.common_name = ADAPTER, partial(ADAPTER.common_name, run=run)
 
     def _batch(self, model: nn.Module, images: list[np.ndarray], truth=None) -> dict:
         from mmdet.structures import DetDataSample
@@ -119,7 +122,7 @@ class MMDetectionSide:
         total, terms = model.parse_losses(model.loss(batch["inputs"], batch["data_samples"]))
         total.backward()
         losses = {loss_name(name): float(value.detach()) for name, value in terms.items() if "loss_" in name}
-        return Step(losses, _gradients(model, self.adapter.common_name))
+        return Step(losses, _gradients(model, self.common_name))
 
 
 class Detectron2Side:
@@ -127,10 +130,10 @@ class Detectron2Side:
 
     framework = "detectron2"
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run | None = None) -> None:
         from adapters.detectron2.adapter import ADAPTER
 
-        self.adapter = ADAPTER
+        self.adapter, self.common_name = ADAPTER, partial(ADAPTER.common_name, run=run)
 
     def _batch(self, images: list[np.ndarray], truth=None) -> list[dict]:
         from detectron2.structures import Boxes, Instances
@@ -195,4 +198,4 @@ class Detectron2Side:
             terms = model(self._batch(images, truth))
         sum(terms.values()).backward()
         losses = {loss_name(name): float(value.detach()) for name, value in terms.items()}
-        return Step(losses, _gradients(model, self.adapter.common_name))
+        return Step(losses, _gradients(model, self.common_name))

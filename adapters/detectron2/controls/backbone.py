@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapters.detectron2.built import Built
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.controls.rows import Row, one_or_all
-from adapters.detectron2.weights import common_name
+from adapters.detectron2.weights import common_names
 from adapters.initial_weights import weights_digest
 from cascadebench.backbone import NORM_GROUPS
 
@@ -44,7 +44,7 @@ def rows(built: Built) -> Iterator[Row]:
     weights = built.run.backbone.weights
     yield "backbone.weights_sha256", weights.sha256 if weights else None, "run.backbone.weights.sha256"
     for name, prefixes in (("trunk", ("backbone.", "neck.", "rpn.")), ("first_head", ("heads.1.",))):
-        digest = weights_digest(built.model, common_name, prefixes)
+        digest = weights_digest(built.model, common_names(built.run), prefixes)
         yield f"weights.{name}_sha256", digest, f"model.state_dict(), common names {', '.join(prefixes)}"
     channels = one_or_all(shape.channels for shape in neck.output_shape().values())
     yield "neck.channels", channels, "model.backbone.output_shape()"

@@ -3,7 +3,6 @@
 from omegaconf import DictConfig
 
 from adapters.detectron2.config import box_head_node, sample_apart, set_stages, task_branches_node
-from cascadebench.errors import InputError
 from cascadebench.run import Run
 from cascadebench.stages import stage_settings
 
@@ -12,16 +11,8 @@ ALL = 1.0
 
 
 def configure(node: DictConfig, run: Run) -> None:
-    """Build every stage with branches of its own, and sample for classification and regression apart.
-
-    Raises
-    ------
-    InputError
-        If the double head is asked of a head that shares its layers.
-    """
+    """Build every stage with branches of its own, and sample for classification and regression apart."""
     options, settings = run.variant.options, stage_settings(run)
-    if options["double_head"] and options["heads"] == "shared":
-        raise InputError(f"{run.variant.name}: double_head: true needs heads: unshared")
     set_stages(node.roi_heads, run, settings)
     branches = [task_branches_node(run, stage, options["double_head"]) for stage in settings]
     if options["heads"] == "shared":

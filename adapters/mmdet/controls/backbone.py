@@ -10,7 +10,7 @@ from torch.nn import functional
 from adapters.initial_weights import weights_digest
 from adapters.mmdet.built import Built
 from adapters.mmdet.controls.rows import Row, one_value
-from adapters.mmdet.weights import common_name
+from adapters.mmdet.weights import common_names
 from cascadebench.backbone import NORM_GROUPS
 
 MAP_SIDES = (16, 8, 4, 2)
@@ -38,7 +38,7 @@ def backbone_rows(built: Built) -> Iterator[Row]:
     weights = built.run.backbone.weights
     yield "backbone.weights_sha256", weights.sha256 if weights else None, "run.backbone.weights, checked when loading"
     for name, prefixes in (("trunk", ("backbone.", "neck.", "rpn.")), ("first_head", ("heads.1.",))):
-        digest = weights_digest(built.model, common_name, prefixes)
+        digest = weights_digest(built.model, common_names(built.run), prefixes)
         yield f"weights.{name}_sha256", digest, "model.state_dict() under common names"
 
 

@@ -3,23 +3,14 @@
 from typing import Any
 
 from adapters.mmdet.config import box_head_config, sample_apart, set_stages
-from cascadebench.errors import InputError
 from cascadebench.run import Run
 from cascadebench.stages import stage_settings
 
 
 def configure(config: dict[str, Any], run: Run) -> None:
-    """Replace the one stage by regressors in a row with their classifiers, and sample twice.
-
-    Raises
-    ------
-    InputError
-        If the double head is asked of a head that shares its layers.
-    """
+    """Replace the one stage by regressors in a row with their classifiers, and sample twice."""
     options = run.variant.options
     shared, convolutions = options["heads"] == "shared", options["double_head"]
-    if shared and convolutions:
-        raise InputError(f"{run.variant.name}: double_head: true needs heads: unshared")
     stages = stage_settings(run)
     box_heads = [
         box_head_config(run, stage, shared and number == 0, convolutions) for number, stage in enumerate(stages)
