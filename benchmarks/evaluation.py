@@ -140,12 +140,15 @@ def own_command(what: str, folder: Path, repeats: int) -> list[str]:
 
 def own_figures(folder: Path, single: float, repeats: int) -> None:
     """Print what concerns CascadeBench alone."""
-    stages, resampled = (report_of(own_command(what, folder, repeats), 1) for what in ("stages", "bootstrap"))
+    stages, file, resampled = (
+        report_of(own_command(what, folder, repeats), 1) for what in ("stages", "file", "bootstrap")
+    )
     with tempfile.TemporaryDirectory() as cache:
         cold, warm = (report_of(own_command("compilation", folder, 1), 1, NUMBA_CACHE_DIR=cache) for _ in range(2))
     table = Table("CascadeBench", "seconds", "against one evaluation", "peak MB", box=SIMPLE)
     for words, report in (
         (f"{stages['stages']} test stages, ground truth ordered once", stages),
+        (f"the file of {stages['stages']} test stages, from reading it to the summaries", file),
         (f"{resampled['resamples']} paired resamples of {resampled['models']} models, with their intervals", resampled),
     ):
         taken = median(report["seconds"])

@@ -1,6 +1,6 @@
 """Times CascadeBench's evaluator in a process of its own.
 
-    python -m benchmarks.own_evaluator evaluation|stages|bootstrap|compilation FOLDER REPEATS
+    python -m benchmarks.own_evaluator evaluation|stages|file|bootstrap|compilation FOLDER REPEATS
 
 FOLDER is filled by ``benchmarks.evaluation``. One line of JSON is printed.
 """
@@ -20,6 +20,7 @@ from cascadebench.evaluation.accumulation import Accumulation, accumulate
 from cascadebench.evaluation.bootstrap import bootstrap
 from cascadebench.evaluation.detection_order import ordered_detections
 from cascadebench.evaluation.detections import read_detections
+from cascadebench.evaluation.evaluate_files import evaluate_files
 from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
 from cascadebench.evaluation.ground_truth_table import GroundTruthTable, ground_truth_table
 from cascadebench.evaluation.intervals import interval_table
@@ -69,6 +70,9 @@ def evaluated(truth: GroundTruth, stages: list[Arrays]) -> Iterator[Accumulation
 
 def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
     """Run one of the measurements."""
+    if what == "file":  # as `cascadebench evaluate` does
+        paths = folder / "val.json", folder / f"stages_{STAGES['stages']}.parquet"
+        return {"seconds": seconds_of(lambda: evaluate_files(*paths), repeats)}
     begin = time.perf_counter()
     rows = read_detections(folder / f"stages_{STAGES[what]}.parquet")
     truth = read_ground_truth(folder / "val.json")

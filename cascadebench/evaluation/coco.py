@@ -26,8 +26,9 @@ def evaluate(
 
     The rules are pycocotools' and so are the numbers, to the bit: an ``ignore`` key of an annotation has no effect
     (``iscrowd`` overwrites it), images without detections count with their ground truth, and detections beyond
-    `max_dets` per image and category do not count. One thing is not: a ground truth of annotation id 0 is a ground
-    truth like others, whereas pycocotools counts its match as none.
+    `max_dets` per image and category do not count. Two things are not: a ground truth of annotation id 0 is a ground
+    truth like others, whereas pycocotools counts its match as none; and where masks overlap, the area of a detection is
+    that of its mask, whereas pycocotools takes that of the box if the results have boxes, too.
 
     Parameters
     ----------

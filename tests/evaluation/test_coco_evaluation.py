@@ -5,8 +5,8 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from drawn_problems import problems
+from hypothesis import HealthCheck, given, settings
 from pycocotools_reference import pycocotools_evaluation
 
 from cascadebench.errors import InputError
@@ -26,37 +26,6 @@ def as_table(results, test_stage="(1,1)"):
 def mean_or_nan(values):
     """Mean over what is not pycocotools' -1."""
     return values[values > -1].mean() if (values > -1).any() else np.nan
-
-
-# Few values, so that scores and IoUs tie; sides at which a box's area is an end of COCO's ranges.
-PLACES, SIDES = st.sampled_from([0, 5, 10, 40.5]), st.sampled_from([10, 12, 32, 33, 96, 97.25])
-BOXES = st.tuples(PLACES, PLACES, SIDES, SIDES).map(list)
-AREAS = st.sampled_from([None, 1023.9, 1024, 1024.1, 9216, 9217])
-
-
-@st.composite
-def problems(draw):
-    """Ground truth and at least one detection."""
-    image_ids = draw(st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True))
-    category_ids = draw(st.lists(st.integers(0, 90), min_size=1, max_size=3, unique=True))
-    place = {"image_id": st.sampled_from(image_ids), "category_id": st.sampled_from(category_ids), "bbox": BOXES}
-    crowd = st.sampled_from([0, 0, 0, 1])
-    annotations = draw(st.lists(st.fixed_dictionaries(place | {"iscrowd": crowd, "area": AREAS}), max_size=8))
-    ids = draw(st.permutations(range(1, len(annotations) + 1)))
-    for annotation, number in zip(annotations, ids, strict=True):
-        annotation["id"] = number
-        annotation["ignore"] = 1  # which pycocotools overwrites
-        annotation["area"] = annotation["area"] or annotation["bbox"][2] * annotation["bbox"][3]
-    score = st.sampled_from([0.1, 0.5, 0.5000001, 0.9])
-    results = draw(st.lists(st.fixed_dictionaries(place | {"score": score}), min_size=1, max_size=10))
-    results += [a | {"score": draw(score)} for a in annotations if draw(st.booleans())]
-    results = [{key: r[key] for key in ("image_id", "category_id", "bbox", "score")} for r in results]
-    truth = {
-        "images": [{"id": image_id} for image_id in image_ids],
-        "categories": [{"id": category_id, "name": f"c{category_id}"} for category_id in category_ids],
-        "annotations": annotations,
-    }
-    return truth, results * draw(st.sampled_from([1, 1, 3]))
 
 
 def check_against_pycocotools(truth, results):
@@ -82,8 +51,8 @@ def check_against_pycocotools(truth, results):
         np.testing.assert_allclose(rows["recall"], top, atol=1e-9, rtol=0)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(problems())
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(problems().filter(lambda problem: problem[1]))
 def test_equals_pycocotools(problem):
     check_against_pycocotools(*problem)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from pycocotools_reference import pycocotools_evaluation
 from rich.console import Console
 
 from cascadebench.configuration import PROJECT
@@ -185,6 +186,24 @@ def test_masks_of_results_and_of_the_test_stages_that_have_them(segments):
     assert expected["AP"] == pytest.approx(HALF)
     assert evaluate_files(truth, table, "segm") == {"(2,1)": expected}
     assert {label: summary["AP"] for label, summary in evaluate_files(truth, table).items()} == {"(1,1)": 0, "(2,1)": 0}
+
+
+def test_the_area_of_a_detection_with_mask_and_box_is_that_of_the_mask(segments):
+    """Otherwise than in pycocotools, which then takes the box's: a miss of small mask and medium box comes first."""
+    truth, results, _ = segments
+    small, missed = ([[x, y, x + 20, y, x + 20, y + 20, x, y + 20]] for x, y in ((0, 0), (60, 50)))
+    annotation = SEGMENTS["annotations"][0] | {"segmentation": small, "area": 400, "iscrowd": 0}
+    content = SEGMENTS | {"annotations": [annotation]}
+    found = [
+        FOUND | {"score": score, "segmentation": encoded(mask, 100, 80), "bbox": [0, 0, side, side]}
+        for score, mask, side in ((0.9, missed, 40), (0.5, small, 20))
+    ]
+    truth.write_text(json.dumps(content))
+    results.write_text(json.dumps(found))
+    assert evaluate_files(truth, results, "segm")[""]["APs"] == pytest.approx(0.5)
+    without_boxes = [{key: one[key] for key in one if key != "bbox"} for one in found]
+    assert pycocotools_evaluation(content, without_boxes, "segm").stats[3] == pytest.approx(0.5)
+    assert pycocotools_evaluation(content, found, "segm").stats[3] > 0.9, "pycocotools was changed: document it"
 
 
 def test_no_mask_is_ap_0(segments):
