@@ -25,9 +25,9 @@ FRAMEWORKS = ["mmdet", "detectron2"]
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Twelve drawn images, prepared."""
+    """Forty drawn images, prepared: five steps of 16 meet each twice."""
     card = load_dataset_card("shapes")
-    few = card.data.model_copy(update={"train_images": 12, "val_images": 4})
+    few = card.data.model_copy(update={"train_images": 40, "val_images": 4})
     folder = tmp_path_factory.mktemp("few")
     prepare(card.model_copy(update={"data": few}), folder / "shapes")
     return folder / "shapes"
@@ -35,14 +35,20 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def divisible_run(small_run):
-    """Return a function that makes a run of five steps of four images, whose batch norm learns from no batch."""
+    """Return a function that makes a run of five steps of 16 small images, whose batch norm learns from no batch."""
 
     def make(framework: str, variant: str, **options) -> Run:
         run = small_run(framework, variant, **options)
-        schedule = run.protocol.schedule.model_copy(update={"iterations": 5, "batch_size": 4})
-        backbone = run.protocol.backbone.model_copy(update={"batch_norm": "fixed_statistics"})
-        update = {"protocol": run.protocol.model_copy(update={"schedule": schedule, "backbone": backbone})}
-        return run.model_copy(update=update)
+        changes = {
+            "schedule": {"iterations": 5, "batch_size": 16},
+            "backbone": {"batch_norm": "fixed_statistics"},
+            "input": {"train_short_sides": (64,), "max_long_side": 64},
+            # RoIs so few that every image has them; proposals so few that no two of nearly equal scores change places.
+            "heads": {"rois_per_image": 16},
+            "rpn": {"train_post_nms": 32},
+        }
+        parts = {name: getattr(run.protocol, name).model_copy(update=values) for name, values in changes.items()}
+        return run.model_copy(update={"protocol": run.protocol.model_copy(update=parts)})
 
     return make
 
@@ -107,7 +113,7 @@ def test_heads_with_batch_norm_are_not_divided(framework, divisible_run):
 
 def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
     model = torch.nn.Linear(1, 1)
-    with pytest.raises(InputError, match=r"a batch of 4 images cannot be divided among 3 process\(es\) with 1 pass"):
+    with pytest.raises(InputError, match=r"a batch of 16 images cannot be divided among 3 process\(es\) with 1 pass"):
         check_division(divisible_run("mmdet", "faster_rcnn"), model, 3, 1)
     with pytest.raises(InputError, match=r"execution.accumulation: 2: batch norm would learn .* in protocol tiny"):
         check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
