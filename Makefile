@@ -1,4 +1,4 @@
-# make demo | test | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
+# make demo | example | test | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
@@ -7,11 +7,12 @@ CORES ?= 2
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser test-faults test-cluster lint schemas docs lock clean
+.PHONY: help setup demo example test browser test-faults test-cluster lint schemas docs lock clean
 
 help:
 	@echo "make setup    environment in $(VENV), from requirements.lock"
 	@echo "make demo     the embedded study, from nothing to reports/tiny.html"
+	@echo "make example  the same, and its page as reports/example.html"
 	@echo "make test     the tests, with a small study through both frameworks"
 	@echo "make browser  Chromium for the tests of the report, by apt-get; as root"
 	@echo "make test-faults  kills and restarts a small study, some sixty times"
@@ -38,6 +39,10 @@ $(READY): requirements.lock detectron2.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/snakemake --cores $(CORES) --config study=tiny
 	@echo "Open reports/tiny.html in a browser."
+
+# Its tables stay under results/studies/tiny: the bootstrap samples behind the verdicts are a megabyte and more.
+example: demo
+	cp reports/tiny.html reports/example.html
 
 # Files of tests are shared out among the cores; each stays in one process, with what it has prepared.
 test: $(READY)

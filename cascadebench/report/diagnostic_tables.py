@@ -8,10 +8,12 @@ from cascadebench.diagnostics.error_kinds import KINDS
 from cascadebench.diagnostics.recall import LIMITS
 from cascadebench.diagnostics.stage_statistics import TARGETS
 from cascadebench.evaluation.ap_table import IOUS
+from cascadebench.evidence.matching import Beside
 from cascadebench.report import diagnostic_values as values
 from cascadebench.report.cells import Cell, Column, Group, Line, Row, Table, number, number_cell
 from cascadebench.report.collect import Detector, StudyResults
 from cascadebench.report.diagnostic_values import Of
+from cascadebench.report.published import printed_in, printed_recalls
 from cascadebench.stages import stage_settings
 
 _BY_IOU = tuple(Column("AP", f"{100 * iou:.0f}", "at one IoU threshold, in percent") for iou in IOUS)
@@ -97,12 +99,19 @@ def accumulated_table(results: StudyResults) -> Table:
 
 
 def recall_table(results: StudyResults) -> Table:
-    """Average recall of the proposals and of every stage's boxes."""
+    """Average recall of the proposals and of every stage's boxes, with what sources print of it."""
+    metrics = [f"proposal_AR{limit}" for limit in LIMITS] + [f"proposal_AR{size}{LIMITS[-1]}" for size in "sml"]
 
-    def rows(_: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(detector: Detector, table: pd.DataFrame) -> Iterator[Row]:
+        printed = printed_recalls(detector)
         for stage, row in table.iterrows():
-            head = Cell(f"after stage {stage}" if stage else "proposals")
-            yield Row(head, tuple(_text(value, 100) for value in row))
+            beside = [printed.get((stage, metric)) for metric in metrics]
+            source = printed_in(("printed in", one) for one in beside if one)
+            cells = (
+                number_cell(float(value), 100, notes=(_printed(one),) if one else ())
+                for value, one in zip(row, beside, strict=True)
+            )
+            yield Row(Cell(f"after stage {stage}" if stage else "proposals", source), tuple(cells))
 
     columns = [Column("Boxes", kind="text"), *(Column("AR", str(limit), "boxes per image") for limit in LIMITS)]
     columns += [Column("AR", size, "by object size, 1000 boxes") for size in "SML"]
@@ -112,6 +121,10 @@ def recall_table(results: StudyResults) -> Table:
         "began as."
     )
     return Table("recall-values", caption, tuple(columns), _groups(values.recalls(results), rows))
+
+
+def _printed(beside: Beside) -> Line:
+    return Line(f"{number(beside.value.value)} printed", "muted", "printed", beside.value.value)
 
 
 def _ap_cells(row: pd.Series) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""Tables of results: average precision, test stages, gaps, categories, training, cost and runs."""
+"""Tables of results: average precision, test stages, gaps, categories, training and runs."""
 
 import math
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def _name(results: StudyResults, detector: Detector) -> Cell:
     return Cell(detector.label, tuple(notes))
 
 
-def _reference(results: StudyResults, detector: Detector, detectors: list[Detector]) -> Detector | None:
+def baseline_among(results: StudyResults, detector: Detector, detectors: list[Detector]) -> Detector | None:
     """The baseline among `detectors`, for a detector that is not the baseline itself."""
     if detector.label == results.baseline:
         return None
@@ -56,7 +56,7 @@ def _score_cell(detector: Detector, reference: Detector | None, rows: Rows, colu
     return score_cell(detector.by_seed(rows, column, *key), baseline)
 
 
-def _range_words(results: StudyResults) -> str:
+def range_words(results: StudyResults) -> str:
     """What the range under a value is, where there are several seeds."""
     return " Two values with … between them are the lowest and the highest seed." if results.several_seeds else ""
 
@@ -71,7 +71,7 @@ def headline_table(results: StudyResults) -> Table:
     for title, detectors in results.panels_with_imported():
         rows = []
         for detector in detectors:
-            reference = _reference(results, detector, detectors)
+            reference = baseline_among(results, detector, detectors)
             cells = (_headline_cell(results, detector, reference, name, known) for name in _SCORES)
             rows.append(Row(_name(results, detector), tuple(cells)))
         groups.append(Group(title, tuple(rows)))
@@ -87,7 +87,7 @@ def headline_table(results: StudyResults) -> Table:
             "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
             "does not hold zero is a difference beyond the choice of images. intervals.csv has all of them."
         )
-    return Table("headline", caption + _range_words(results), columns, tuple(groups))
+    return Table("headline", caption + range_words(results), columns, tuple(groups))
 
 
 _WITH_INTERVAL_OF_DIFFERENCE = ("AP", "AP50", "AP75", "AP90")
@@ -122,7 +122,7 @@ def mask_table(results: StudyResults) -> Table:
         "Average precision × 100 by the IoU of masks, where a detector predicts them; every other table is of boxes."
     )
     columns = (Column("Detector", kind="text"), *_SCORE_COLUMNS)
-    return Table("masks", caption + _range_words(results), columns, tuple(groups))
+    return Table("masks", caption + range_words(results), columns, tuple(groups))
 
 
 def stage_table(results: StudyResults) -> Table:
@@ -145,7 +145,7 @@ def stage_table(results: StudyResults) -> Table:
             groups.append(Group(f"{title}: {detector.label}", tuple(rows)))
     columns = (Column("Test stage", kind="text"), Column("AP"), *_BY_IOU)
     caption = "AP × 100 of every test stage; all of them come from the same weights and the same pass over the images."
-    return Table("stages", caption + _range_words(results), columns, tuple(groups))
+    return Table("stages", caption + range_words(results), columns, tuple(groups))
 
 
 def gap_table(results: StudyResults) -> Table:
@@ -167,7 +167,7 @@ def gap_table(results: StudyResults) -> Table:
         groups.append(Group(title, tuple(rows)))
     caption = "Differences of AP × 100 at each IoU threshold; above zero, the first of the two is better."
     columns = (Column("Gap", kind="text"), *_BY_IOU)
-    return Table("gap-values", caption + _range_words(results), columns, tuple(groups))
+    return Table("gap-values", caption + range_words(results), columns, tuple(groups))
 
 
 def _gap_cell(spread: Spread) -> Cell:
@@ -195,7 +195,7 @@ def category_tables(results: StudyResults) -> list[Table]:
         cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *found])}
         for detector in detectors:
             columns += [Column("AP", name.removeprefix("AP"), detector.label) for name in _PER_CATEGORY]
-            reference = _reference(results, detector, detectors)
+            reference = baseline_among(results, detector, detectors)
             for category, row in cells.items():
                 row += [_score_cell(detector, reference, scores, name, category) for name in _PER_CATEGORY]
         rows = tuple(Row(Cell(category), tuple(row)) for category, row in cells.items())
@@ -204,7 +204,7 @@ def category_tables(results: StudyResults) -> list[Table]:
             "the same framework."
         )
         identifier = f"categories-{len(tables) + 1}"
-        tables.append(Table(identifier, caption + _range_words(results), tuple(columns), (Group("", rows),)))
+        tables.append(Table(identifier, caption + range_words(results), tuple(columns), (Group("", rows),)))
     return [table for table in tables if not table.empty]
 
 
@@ -229,48 +229,6 @@ def training_table(results: StudyResults) -> Table:
     caption = "The total loss as mean over the first and over the last 5 % of the logged iterations."
     columns = (Column("Run", kind="text"), *(Column(title) for title in titles))
     return Table("training-ends", caption, columns, tuple(groups))
-
-
-# Column of cost.csv, title, factor, decimals.
-_COSTS = (
-    ("parameters", "Parameters, M", 1e-6, 2),
-    ("trainable_parameters", "Trainable, M", 1e-6, 2),
-    ("flops", "FLOPs, G", 1e-9, 2),
-    ("seconds_per_iteration", "Training, s/iteration", 1, 3),
-    ("seconds_per_image", "Test, s/image", 1, 4),
-    ("peak_memory_mb", "Peak memory, MB", 1, 0),
-)
-
-
-def cost_table(results: StudyResults) -> Table:
-    """Size, arithmetic, time and memory of every detector, with the ratio to the baseline."""
-    costs = results.rows("cost")
-    groups = []
-    for title, detectors in results.panels():
-        rows = []
-        for detector in detectors:
-            reference = _reference(results, detector, detectors)
-            cells = [_cost_cell(detector, reference, costs, name, *how) for name, _, *how in _COSTS]
-            devices = dict.fromkeys(costs.get((record.id,), {}).get("train_device") for record in detector.runs)
-            cells.append(Cell(", ".join(device for device in devices if device) or points(None)))
-            rows.append(Row(Cell(detector.label), tuple(cells)))
-        groups.append(Group(title, tuple(rows)))
-    titles = (Column(title) for _, title, _, _ in _COSTS)
-    columns = (Column("Detector", kind="text"), *titles, Column("Trained on", kind="text"))
-    caption = "Cost of each detector, and under each value its ratio to the baseline of the same framework."
-    return Table("cost-values", caption + _range_words(results), columns, tuple(groups) if costs else ())
-
-
-def _cost_cell(
-    detector: Detector, reference: Detector | None, costs: Rows, name: str, scale: float, digits: int
-) -> Cell:
-    ours = Spread.of(detector.by_seed(costs, name))
-    theirs = Spread.of(reference.by_seed(costs, name)) if reference else Spread(())
-    notes = [ours.range_line(scale, digits)]
-    if ours.mean and theirs.mean:
-        ratio = ours.mean / theirs.mean
-        notes.append(Line(f"×{ratio:.2f}", "muted", "ratio to the baseline", ratio))
-    return number_cell(ours.mean, scale, digits, tuple(line for line in notes if line.text))
 
 
 def run_table(results: StudyResults) -> Table:

@@ -162,7 +162,7 @@ def test_published_values_stand_beside_their_detectors(tmp_path: Path) -> None:
     results = write_results(tmp_path / "results", study)
     page = report_on(study, results, tmp_path)
     ap = pd.read_csv(results / "studies" / "tiny" / "ap.csv")
-    measured = ap[ap["headline"]].set_index(["framework", "label"])
+    measured = ap[ap["headline"]].set_index(["framework", "label"]).rename(columns=str.upper)
     heads, *rows = page.tables["beside-published"][1:]
     printed, framework = 0, ""
     for row in rows:
@@ -173,13 +173,16 @@ def test_published_values_stand_beside_their_detectors(tmp_path: Path) -> None:
         for name, cell in zip(heads, row[1:], strict=False):
             if "printed" not in cell:
                 continue
+            if name == "AP|L":
+                assert cell.startswith("–|"), "no large object was evaluated here"
+                continue
             value, published, difference = cell.split("|")
             exact = 100 * measured.loc[(framework, label), name.replace("|", "")]
             assert value == f"{exact:.1f}"
             expected = exact - float(published.removesuffix(" printed"))
             assert float(difference.replace("−", "-").replace("±", "")) == pytest.approx(expected, abs=0.051)
             printed += 1
-    assert printed == 13
+    assert printed == 21
     cascade, further, _ = (row for row in rows if row[0].startswith("Cascade R-CNN"))
     assert "40.3 printed" in cascade[1], "the model zoo's Cascade R-CNN of the same framework and length"
     assert cascade[-1].startswith("2 known differences|score rule: (3,1-3) probabilities here, (3,1-3) logits")

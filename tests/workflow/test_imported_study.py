@@ -1,6 +1,7 @@
 """A study of imported detections through Snakemake, and Snakemake's own report with the page inside."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,13 @@ import pytest
 import yaml
 
 from cascadebench.configuration import PROJECT
+
+EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
+"""Ground truth of 100 images of COCO val2014 and made-up detections, the example of the COCO API."""
+EXAMPLE_TRUTH, EXAMPLE_FOUND = (
+    EXAMPLE / "instances_val2014_100.json",
+    EXAMPLE / "instances_val2014_fakebbox100_results.json",
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +32,23 @@ def folder(tmp_path_factory) -> Path:
     (place / "truth.json").write_text(json.dumps(truth))
     found = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.5}]
     (place / "found.json").write_text(json.dumps(found))
-    data = {"kind": "annotations", "root": [str(place)], "val": "truth.json"}
-    card = {"name": "two", "title": "Two", "categories": ["disc"], "data": data}
-    (place / "two.yaml").write_text(yaml.safe_dump(card))
-    study = {"name": "outside", "title": "Outside", "dataset": str(place / "two.yaml"), "imported": ["mine"]}
+    bring_in(place, place / "truth.json", place / "found.json")
+    return place
+
+
+def bring_in(place: Path, truth: Path, found: Path) -> None:
+    """Import detections into a study of their own, and have Snakemake write its report."""
+    categories = sorted(json.loads(truth.read_text())["categories"], key=lambda one: one["id"])
+    data = {"kind": "annotations", "root": [str(truth.parent)], "val": truth.name}
+    card = {"name": "theirs", "title": "Theirs", "categories": [one["name"] for one in categories], "data": data}
+    (place / "theirs.yaml").write_text(yaml.safe_dump(card))
+    study = {"name": "outside", "title": "Outside", "dataset": str(place / "theirs.yaml"), "imported": ["mine"]}
     (place / "outside.yaml").write_text(yaml.safe_dump(study))
-    of_card = ["prepare", "two.yaml", "--out", "results/datasets/two"]
-    for words in (of_card, ["import", "mine", "--study", "outside.yaml", "found.json", "--title", "A model of mine"]):
+    of_card = ["prepare", "theirs.yaml", "--out", "results/datasets/theirs"]
+    of_file = ["import", "mine", "--study", "outside.yaml", str(found), "--title", "A model of mine"]
+    for words in (of_card, of_file):
         run([sys.executable, "-m", "cascadebench", *words], place)
     snakemake(place)
-    return place
 
 
 def run(command: list[str], folder: Path) -> None:
@@ -63,6 +78,18 @@ def test_the_page_shows_what_was_imported(folder):
     page = (folder / "reports/outside.html").read_text()
     assert "A model of mine" in page
     assert "not controlled" in page
+
+
+@pytest.mark.skipif(not EXAMPLE_TRUTH.is_file(), reason=f"the example of the COCO API is not there: {EXAMPLE}")
+def test_the_example_of_the_coco_api_appears_as_not_controlled_with_its_own_ap(tmp_path):
+    bring_in(tmp_path, EXAMPLE_TRUTH, EXAMPLE_FOUND)
+    table = (tmp_path / "reports/outside.html").read_text().split('<table id="headline"')[1].split("</table>")[0]
+    (row,) = (row for row in table.split("<tr>") if "A model of mine" in row)
+    head, *cells = (re.findall(r">\s*([^<>]*[^<>\s])\s*<", cell) for cell in re.split(r"<t[dh]", row)[1:])
+    assert head[:2] == ["A model of mine", "test stage final, not controlled"]
+    ap, *by_iou = (cell[0] for cell in cells[:11])
+    assert (ap, by_iou[0], by_iou[5]) == ("50.5", "69.7", "57.3"), "AP, AP50 and AP75 as pycocotools prints them"
+    assert [cell[0] for cell in cells[11:14]] == ["58.6", "51.9", "50.1"], "small, medium and large objects"
 
 
 def test_snakemakes_report_holds_the_page_and_needs_no_network(folder):
