@@ -27,15 +27,15 @@ def variant_module(run: Run) -> ModuleType:
     """
     variant, framework = run.variant, run.framework
     if variant.folder is None:
-        path, name = ADAPTERS / framework / "variants" / f"{variant.name}.py", f"adapters.{framework}.variants"
-        name = f"{name}.{variant.name}"
+        folder, package, name = ADAPTERS / framework / "variants", f"adapters.{framework}.variants", variant.name
     else:
-        path = Path(variant.folder) / f"{framework}.py"
-        name = f"{_package(variant.name, path.parent)}.{framework}"
+        folder, name = Path(variant.folder), framework
+        package = _package(variant.name, folder)
+    path = folder / f"{name}.py"
     if not path.is_file():
         raise InputError(f"variant {variant.name}: no file {path}")
     try:
-        module = importlib.import_module(name)
+        module = importlib.import_module(f"{package}.{name}")
     except InputError:
         raise
     except Exception as error:  # whatever somebody's module may raise

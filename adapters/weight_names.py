@@ -38,7 +38,7 @@ def _own_name(name: str, run: Run) -> str:
     own = module.common_name(name) if hasattr(module, "common_name") else None
     if not isinstance(own, str) or not own.startswith(OWN_NAMES):
         raise InputError(
-            f"{module.__file__}: the weight {name!r} has no common name; a function common_name(name) that returns "
-            f"'{OWN_NAMES}...' for it gives it one, found {own!r} (docs/adding-a-variant.md, New layers)"
+            f"{module.__file__}: the weight {name!r} has no common name; a function common_name(name) must give it one "
+            f"that begins with {OWN_NAMES!r}, found {own!r} (docs/adding-a-variant.md, New layers)"
         )
     return own
