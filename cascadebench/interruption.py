@@ -9,6 +9,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """SIGUSR1 is what Slurm is often told to send some minutes before the end (``--signal=USR1@120``)."""
 
 
+def ignore_signals(*_: object) -> None:
+    """Go on at every such signal, in a process that works for one which finishes its step first."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Stopped(BaseException):
     """A process ends because a signal asked for it; no framework's ``except Exception`` may take it for a failure.
 
@@ -16,10 +22,13 @@ class Stopped(BaseException):
     ----------
     number : int
         The signal.
+    message : str
+        How the line goes on after the signal's name; kept as ``how``.
     """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}{message}")
+        self.number, self.how = number, message
         self.exit_code = 128 + number
 
 
