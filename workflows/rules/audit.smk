@@ -25,5 +25,6 @@ rule audit:
         accepted=[one.model_dump_json() for one in STUDY.file.accepted_violations],
         labels=[planned.label for planned in STUDY.runs],
         treatments=[sorted(planned.treatment) for planned in STUDY.runs],
+        division=[EXECUTION.gpus, EXECUTION.accumulation],
     shell:
         "python -m cascadebench audit {params.study:q} > {log:q} 2>&1"
