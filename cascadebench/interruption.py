@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""SIGUSR1 is what Slurm is often told to send some minutes before the end (``--signal=USR1@120``)."""
+"""SIGUSR1 too, which Slurm is often told to send: a training that gets it by itself stops as at SIGTERM."""
 
 
 def ignore_signals(*_: object) -> None:
