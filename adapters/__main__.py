@@ -26,9 +26,10 @@ from adapters.checkpoints import read_checkpoint
 from adapters.contract import Adapter
 from adapters.cost import cost_of
 from adapters.diagnosed_prediction import DiagnosedPrediction
-from adapters.distributed import launch_processes, start_process_group, stop_process_group
+from adapters.distributed import is_one_of_several, start_process_group, stop_process_group
 from adapters.exclusive import execute, taken
 from adapters.prediction_columns import detection_columns, proposal_columns
+from adapters.processes import end_with_starter, leave_word, train_in_processes
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
 from adapters.step_parts import check_division
 from adapters.training_session import TrainingSession, seed_everything
@@ -49,7 +50,7 @@ from cascadebench.shared_runs import (
     take_prediction,
     take_training,
 )
-from cascadebench.study import Execution
+from cascadebench.study import Execution, check_batch_division
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
 from cascadebench.variant_sources import variant_digest
@@ -108,6 +109,10 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
     }
     if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
         return
+    if arguments.processes > 1 and not is_one_of_several():
+        check_batch_division(run, arguments.processes, arguments.accumulation, "execution")
+        train_in_processes(arguments.processes, arguments.words, arguments.interruption)
+        return
     session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
     variant_sha256 = variant_digest(run.variant.name, run.variant.folder)  # now: somebody may edit it meanwhile
     if session.start < session.iterations:
@@ -116,7 +121,10 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
         check_division(run, model, session.world_size, execution.accumulation)
         with arguments.interruption.watched(None):
-            adapter.train(run, model, records, order, session)
+            try:
+                adapter.train(run, model, records, order, session)
+            finally:
+                session.stop_reading()
     if session.rank == 0:
         summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
         summary |= {"variant_sha256": variant_sha256, "files": digests(arguments.out, TRAINING_FILES)}
@@ -252,6 +260,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--gpus", type=int, default=0, help="GPUs; 0: the CPU; above 1 training starts a process on each"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="without GPUs: processes that train every step together"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 gives the same bytes on every run")
     parser.add_argument("--accumulation", type=int, default=1, help="passes of every process that make up one step")
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
@@ -275,7 +286,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")
-    arguments.begun = begun(sys.argv[1:] if argv is None else argv)
+    if arguments.gpus and arguments.processes > 1:
+        parser.error("--processes: without --gpus, which starts a process for each GPU")
+    arguments.processes = arguments.gpus or arguments.processes
+    arguments.folder = None if arguments.each else arguments.out
+    arguments.words = sys.argv[1:] if argv is None else argv
+    arguments.begun = begun(arguments.words)
     return arguments
 
 
@@ -315,30 +331,23 @@ def run_command(arguments: argparse.Namespace) -> int:
     runs = [read_own_run(path, arguments.framework) for path in arguments.run]
     prepare_torch(arguments)
     adapter = load_adapter(arguments.framework)
-    above, exit_code, told = arguments.out, 0, set()
+    above, worst, told = arguments.out, 0, set()
     for run in runs:
-        arguments.out = above / run.id if arguments.each else above
+        arguments.folder = arguments.out = above / run.id if arguments.each else above
         arguments.data = arguments.data or Path("results/datasets") / run.dataset.name
         try:
             execute(partial(COMMANDS[arguments.command], adapter, run, arguments), arguments)
-            forget_failure(arguments.out, arguments.command)
+            if not is_one_of_several():
+                forget_failure(arguments.out, arguments.command)
         except Exception as error:
             if not arguments.each:
                 raise
-            if str(error) not in told:
-                code = failure_code(arguments, error)
-                exit_code = max(exit_code, code)
-                told |= {str(error)} if code == 2 else set()  # runs of one variant have its mistakes in common
-    return exit_code
-
-
-def failure_code(arguments: argparse.Namespace, error: Exception) -> int:
-    """Tell what stopped a command; returns the exit code: 1 for a failure, which is noted, 2 for wrong input."""
-    if isinstance(error, InputError) and not isinstance(error, Fault):
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    note_failure(arguments.out, arguments.command, error)
-    return 1
+            code = exit_code(error)
+            worst = max(worst, code)
+            # Runs of one variant have its mistakes in common.
+            note_failure(arguments.folder, arguments.command, error, quietly=code == 2 and str(error) in told)
+            told.add(str(error))
+    return worst
 
 
 def predict_checkpoint(words: list[str]) -> int:
@@ -365,20 +374,36 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words[1:2] == ["predict-checkpoint"]:
         return predict_checkpoint(words)
+    if is_one_of_several():
+        end_with_starter()
     arguments = parse(argv)
-    if arguments.command == "train" and arguments.gpus > 1 and "WORLD_SIZE" not in os.environ:
-        launch_processes(arguments.gpus, sys.argv[1:] if argv is None else argv)
     arguments.interruption = Interruption()
     try:
         with arguments.interruption.watched("; the next attempt goes on from the last finished step"):
             return run_command(arguments)
-    except Stopped as stop:
-        print(stop, file=sys.stderr)
-        return stop.exit_code
-    except Exception as error:
-        return failure_code(arguments, error)
+    except (Stopped, Exception) as error:
+        if is_one_of_several():
+            leave_word(error)
+        elif isinstance(error, Stopped):
+            print(error, file=sys.stderr)
+        else:
+            note_failure(folder_of_failure(arguments, error), arguments.command, error)
+        return exit_code(error)
     finally:
         stop_process_group()
+
+
+def folder_of_failure(arguments: argparse.Namespace, error: BaseException) -> Path | None:
+    """Folder of the run that a failure belongs to; None: no run has failed, the command line is wrong."""
+    swapped_wrongly = arguments.command == "predict-with" and exit_code(error) == 2
+    return None if swapped_wrongly else arguments.folder
+
+
+def exit_code(error: BaseException) -> int:
+    """Of a command that ended with an exception: 128 and the signal, 2 for wrong input, 1 for any other failure."""
+    if isinstance(error, Stopped):
+        return error.exit_code
+    return 2 if isinstance(error, InputError) and not isinstance(error, Fault) else 1
 
 
 if __name__ == "__main__":

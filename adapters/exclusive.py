@@ -1,12 +1,11 @@
 """One process at a time trains or predicts a run, and what another has made already is taken over."""
 
 import argparse
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from adapters.distributed import any_process
+from adapters.distributed import is_one_of_several
 from cascadebench.errors import InputError
 from cascadebench.failures import refuse_again
 from cascadebench.files import read_json, remove_unfinished
@@ -23,14 +22,14 @@ def execute(work: Callable[[], None], arguments: argparse.Namespace) -> None:
 
     Where another process has finished it meanwhile, nothing is left to do.
     """
+    if is_one_of_several():  # the process that started it holds the folder
+        work()
+        return
     names = WRITTEN.get(arguments.command, ())
-    alone = bool(names) and int(os.environ.get("RANK", 0)) == 0
-    with leased(arguments.out, arguments.command) if alone else nullcontext(False) as waited:
-        waited = any_process(waited, arguments.device)  # the other processes of a training stand here until rank 0 may
+    with leased(arguments.out, arguments.command) if names else nullcontext(False) as waited:
         refuse_again(arguments.out, arguments.command, arguments.attempt)
-        if alone:
-            for name in names:
-                remove_unfinished(arguments.out / name)
+        for name in names:
+            remove_unfinished(arguments.out / name)
         if waited and _is_complete(arguments.out / names[0]):
             print(f"{arguments.out / names[0]}: made meanwhile by another process", flush=True)
         else:
@@ -48,7 +47,7 @@ def _is_complete(manifest: Path) -> bool:
 def taken(arguments: argparse.Namespace, run: Run, take: Callable[[Path], None]) -> bool:
     """Take what another has made if ``--shared-results`` names it and all of it is right; else say why it is not."""
     begun = arguments.command == "train" and any((arguments.out / "checkpoints").glob("*.pt"))
-    if arguments.shared_results is None or begun or "WORLD_SIZE" in os.environ:
+    if arguments.shared_results is None or begun or is_one_of_several():
         return False
     try:
         take(arguments.shared_results)

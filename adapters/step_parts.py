@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from adapters.convolution_branch import ConvolutionBranch
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
@@ -101,8 +101,12 @@ def check_division(run: Run, model: nn.Module, world_size: int, accumulation: in
         If the batch cannot be divided, or if the passes of a step would change its numbers.
     """
     check_batch_division(run, world_size, accumulation, "execution")
-    if accumulation > 1 and any(isinstance(module, ConvolutionBranch) for module in model.modules()):
+    model.train()
+    # A class with a forward pass of its own has it in order to learn from something else than its part of the batch.
+    learns = [name for name, one in model.named_modules() if type(one).forward is _BatchNorm.forward and one.training]
+    if world_size * accumulation > 1 and learns:
+        key, number = ("accumulation", accumulation) if accumulation > 1 else ("gpus", world_size)
         raise InputError(
-            f"execution.accumulation: {accumulation}: batch norm would learn from a part of each batch in the "
-            f"regression heads of {run.variant.name}; only 1 is allowed"
+            f"execution.{key}: {number}: batch norm would learn from a part of each batch in {run.variant.name} "
+            f"({learns[0]}); only 1 is allowed"
         )

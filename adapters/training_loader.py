@@ -1,6 +1,6 @@
 """Which images of a training one process reads, in which order, and the loader that reads them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from adapters.training_session import TrainingSession
 from cascadebench.errors import Fault
+from cascadebench.interruption import ignore_signals
 from cascadebench.training_order import TrainingOrder
 
 
@@ -37,7 +38,18 @@ def _collated(collate_fn: Callable, items: list[Any]) -> Any:
 class FaultTellingLoader(DataLoader):
     """A loader that raises the faults of its items in the process that trains."""
 
+    _reading: Generator | None = None
+
     def __iter__(self) -> Iterator[Any]:
+        self._reading = self._batches()
+        return self._reading
+
+    def close(self) -> None:
+        """End the processes that read; they ignore the signal by which Python's own end would end them."""
+        if self._reading:
+            self._reading.close()
+
+    def _batches(self) -> Generator[Any]:
         for batch in super().__iter__():
             if isinstance(batch, Fault):
                 raise batch
@@ -47,7 +59,7 @@ class FaultTellingLoader(DataLoader):
 def training_loader(
     dataset: Dataset, order: TrainingOrder, session: TrainingSession, collate_fn: Callable
 ) -> DataLoader:
-    """Build the loader of this process's batches from the session's first iteration on.
+    """Build the loader of this process's batches from the session's first iteration on; the session closes it.
 
     Parameters
     ----------
@@ -56,13 +68,16 @@ def training_loader(
     collate_fn : callable
         The framework's way from a list of items to a batch.
     """
-    return FaultTellingLoader(
+    session.loader = FaultTellingLoader(
         dataset,
         batch_size=order.images.shape[1] // session.world_size,
         sampler=StepPositions(order, session),
         num_workers=session.execution.loader_workers,
         collate_fn=partial(_collated, collate_fn),
+        # A signal to the whole job must not take the pictures from the step that the training finishes first.
+        worker_init_fn=ignore_signals,
         # A loader draws a seed for its workers when its first batch is asked for, inside the first step of a session.
         # From torch's own generator, that would shift the step's random numbers, and only in a resumed training.
         generator=torch.Generator(),
     )
+    return session.loader

@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from adapters.checkpoints import Checkpoints
-from adapters.distributed import any_process
+from adapters.distributed import any_process, place_in_group, wait_for_every_process
 from adapters.stage_recording import StageRecording
 from adapters.step_parts import ImageSampling
 from cascadebench.diagnostics.observations import iou_thresholds
@@ -73,6 +73,8 @@ class TrainingSession:
         This process and their number; each trains ``batch_size / world_size`` images a step.
     sampling : ImageSampling
         Random states of what the model samples, image by image.
+    loader : FaultTellingLoader or None
+        What reads the batches.
     """
 
     def __init__(
@@ -85,8 +87,7 @@ class TrainingSession:
     ) -> None:
         self.run, self.out, self.device, self.execution = run, out, device, execution
         self.iterations = run.protocol.schedule.iterations
-        self.rank = int(os.environ.get("RANK", 0))
-        self.world_size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world_size = place_in_group()
         self.interruption = interruption or Interruption()
         self.checkpoints = Checkpoints(out / "checkpoints")
         self.checkpoint = self.checkpoints.last
@@ -96,10 +97,12 @@ class TrainingSession:
         if self._resumed.state:
             self.start, self._consumed = (self._resumed.state[key] for key in ("iteration", "consumed_sha256"))
         self.seconds: list[float] = []
-        self._images: int | None = None
+        # Checkpoints of an earlier version do not have it.
+        self._images: int | None = (self._resumed.state or {}).get("images_per_step")
         self._saved_at = time.monotonic()
         self._recording: StageRecording | None = None
         self._log: TextIO | None = None
+        self.loader: Any = None
         self._wall_start = time.perf_counter()
 
     def images_of_rank(self) -> slice:
@@ -201,12 +204,15 @@ class TrainingSession:
             wrong = ", ".join(f"{name} is {value}" for name, value in values.items() if not math.isfinite(value))
             what = f"the loss is not finite at iteration {iteration}: {wrong or f'the sum of {values}'}"
             raise Fault(f"{what}; try a lower base_lr", final=True)
+        self._images = len(consumed) * self.world_size
+        if self._images != self.run.protocol.schedule.batch_size:
+            wanted = self.run.protocol.schedule.batch_size
+            raise Fault(f"iteration {iteration} has trained on {self._images} images, not on {wanted}", final=True)
         # From the end of one step to the end of the next: one engine reads the batch before its step begins, the other
         # within it. On a GPU the losses' values above waited for the whole step.
         ended = time.perf_counter()
         self.seconds.append(ended - self._step_ended)
         self._step_ended = ended
-        self._images = len(consumed) * self.world_size
         # A chain: equal hashes mean that everything up to here was equal.
         step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
         self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
@@ -219,6 +225,7 @@ class TrainingSession:
         if self.rank == 0 and (stopping or self._due(done)):
             self._save(done)
         if stopping:
+            wait_for_every_process()  # whoever ends before rank 0 has saved would be taken for lost
             raise Stopped(self.interruption.number or signal.SIGTERM, f" at iteration {done}; the next attempt resumes")
 
     def _due(self, done: int) -> bool:
@@ -255,6 +262,7 @@ class TrainingSession:
         state = {
             "iteration": done,
             "consumed_sha256": self._consumed,
+            "images_per_step": self._images,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
@@ -262,8 +270,14 @@ class TrainingSession:
         self.checkpoints.save(state)
         self._saved_at = time.monotonic()
 
+    def stop_reading(self) -> None:
+        """End the loader's processes, however the training ended."""
+        if self.loader is not None:
+            self.loader.close()
+
     def finish(self) -> dict[str, Any]:
         """Close the logs and write the stage statistics; return what ``trained.json`` says of time and iterations."""
+        self.stop_reading()
         if self.rank == 0 and self._log:
             self._progress.stop()
             self._log.close()

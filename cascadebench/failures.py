@@ -5,14 +5,17 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from cascadebench.errors import Fault, InputError
 from cascadebench.files import read_json, write_json
 
 STEPS = ("inspect", "train", "predict", "predict-with", "evaluate-run", "diagnose-run")
 """Commands that work on a run's folder, in their order."""
+_LINES_KEPT = 12
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -24,8 +27,14 @@ def as_fault(error: BaseException) -> Fault | None:
         if isinstance(one, MemoryError) or _is_want_of_memory(one):
             said = str(one).splitlines()[0] if str(one) else "no more could be had"
             return Fault(f"out of memory: {said}; smaller batches or images, or more memory, may help")
+        if isinstance(one, FloatingPointError):  # so Detectron2 says it of proposals, before there is a loss
+            said = str(one).splitlines()[0] if str(one) else "a number"
+            return Fault(f"numbers of the model are not finite: {said}; try a lower base_lr", final=True)
+        # What torch says of a loader's process.
         if "is killed by signal" in str(one) or "exited unexpectedly" in str(one):
-            return Fault("a process that reads pictures was killed, probably for want of memory (loader_workers)")
+            killed = "is killed by signal: Killed" in str(one)
+            because = "was killed, probably for want of memory" if killed else f"ended: {one}"
+            return Fault(f"a process that reads pictures (loader_workers) {because}")
         if isinstance(one, OSError) and one.errno in _FULL:
             return Fault(f"{one.filename or 'a file'}: cannot be written: {one.strerror}; the disk or a quota is full")
         if isinstance(one, OSError) and one.filename and one.strerror:
@@ -44,19 +53,62 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def note_failure(folder: Path, command: str, error: BaseException) -> None:
-    """Print the fault as one line, or a traceback if it is none, and write ``failed.json``."""
-    fault = as_fault(error)
-    if fault:
-        print(f"error: {fault}", file=sys.stderr)
-        message, lines = str(fault), [f"error: {fault}"]
-    elif isinstance(error, InputError):
-        message, lines = str(error), [f"error: {error}"]
-    else:
-        message, lines = f"{type(error).__name__}: {error}", traceback.format_exc().splitlines()[-12:]
-        traceback.print_exc()
+class ToldError(Exception):
+    """A mistake in a program that showed in another process.
+
+    Parameters
+    ----------
+    lines : list of str
+        Its traceback there.
+    """
+
+    def __init__(self, message: str, lines: list[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is told of an error.
+
+    Attributes
+    ----------
+    kind : str
+        ``fault``, ``input`` (wrong input) or ``error`` (a mistake in a program).
+    final : bool
+        As :attr:`cascadebench.errors.Fault.final`.
+    lines : list of str
+        What is printed: one line, or a traceback.
+    """
+
+    kind: Literal["fault", "input", "error"]
+    message: str
+    final: bool
+    lines: list[str]
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Say in one line what has gone wrong, or with a traceback where it is a mistake in a program."""
+    if fault := as_fault(error):
+        return Failure("fault", str(fault), fault.final, [f"error: {fault}"])
+    if isinstance(error, InputError):
+        return Failure("input", str(error), False, [f"error: {error}"])
+    if isinstance(error, ToldError):
+        return Failure("error", str(error), False, error.lines)
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return Failure("error", f"{type(error).__name__}: {error}", False, lines)
+
+
+def note_failure(folder: Path | None, command: str, error: BaseException, *, quietly: bool = False) -> None:
+    """Print what has gone wrong, unless `quietly`, and write ``failed.json`` in a run's folder, if it is known."""
+    found = failure_of(error)
+    if not quietly:
+        print("\n".join(found.lines), file=sys.stderr)
+    if folder is None:
+        return
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = {"command": command, "message": message, "time": now, "final": bool(fault and fault.final), "log": lines}
+    failure = {"command": command, "message": found.message, "time": now, "final": found.final}
+    failure["log"] = found.lines[-_LINES_KEPT:]
     try:
         write_json(folder / "failed.json", failure)
     except OSError as also:
@@ -90,11 +142,16 @@ def noted(folder: Path, command: str) -> Iterator[None]:
 
 
 def refuse_again(folder: Path, command: str, attempt: int) -> None:
-    """Raise the fault that ended the attempt before, if it would end this one in the same way."""
+    """Raise the fault that ended the attempt before, if it would end this one in the same way.
+
+    A first attempt was asked for by a person and forgets that fault: if a signal stops it, the second goes on.
+    """
     path = folder / "failed.json"
-    if attempt > 1 and path.exists():
-        failure = read_json(path)
-        if failure.get("final") and failure["command"] == command:
+    failure = read_json(path) if path.exists() else {}
+    if failure.get("command") == command:
+        if attempt == 1:
+            path.unlink()
+        elif failure.get("final"):
             raise Fault(f"{failure['message'].removesuffix(NOT_AGAIN)}{NOT_AGAIN}", final=True)
 
 

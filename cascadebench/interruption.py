@@ -6,7 +6,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-"""SIGUSR1 is what Slurm is often told to send some minutes before the end (``--signal=USR1@120``)."""
+"""SIGUSR1 too, which Slurm is often told to send: a training that gets it by itself stops as at SIGTERM."""
+
+
+def ignore_signals(*_: object) -> None:
+    """Go on at every such signal, in a process that works for one which finishes its step first."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Stopped(BaseException):
@@ -16,10 +22,13 @@ class Stopped(BaseException):
     ----------
     number : int
         The signal.
+    message : str
+        How the line goes on after the signal's name; kept as ``how``.
     """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}{message}")
+        self.number, self.how = number, message
         self.exit_code = 128 + number
 
 

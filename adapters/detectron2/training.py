@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from detectron2.engine import HookBase, SimpleTrainer
 from detectron2.solver import LRMultiplier, WarmupParamScheduler, get_default_optimizer_params
-from detectron2.utils import comm
 from fvcore.common.param_scheduler import MultiStepParamScheduler, ParamScheduler
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from adapters.distributed import mean_over_processes
 from adapters.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training_session import TrainingSession
 from cascadebench.errors import InputError
@@ -122,9 +122,8 @@ class SessionTrainer(SimpleTrainer):
         self.optimizer.step()
 
     def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *ignored: Any, **also_ignored: Any) -> None:
-        # The mean over the processes arrives in the one of rank 0, which writes the log.
         detached = {name: value.detach() for name, value in loss_dict.items()}
-        self.losses = comm.reduce_dict(detached)
+        self.losses = mean_over_processes(detached)
 
 
 class SessionHook(HookBase):

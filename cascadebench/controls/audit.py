@@ -11,10 +11,14 @@ from cascadebench.controls.definitions import CONTROLS
 from cascadebench.study import AcceptedViolation, PlannedRun, Study
 
 FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
-Check = Literal["readings", "protocol", "treatment", "seeds", "frameworks", "acceptance"]
+Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance"]
 Readings = dict[str, dict[str, Any]]
 """A run's readings by control: ``name``, ``value``, ``read_from``."""
 
+EXECUTION = "execution"
+"""Stands for the other run where a value does not go with how the study divides a step."""
+LEARNS_FROM_BATCH = {"backbone.batch_norm": "trained", "heads.regression_branch": "residual_convolutions"}
+"""Controls and their values with which batch norm learns from the images, or RoIs, that one pass sees."""
 PROTOCOL = "protocol"
 """Stands for the other run where a value is compared with what the protocol says."""
 UNCHECKED = "unchecked"
@@ -33,12 +37,13 @@ class Finding:
         difference``: the definition of the control says why frameworks differ. ``own rule``: the protocol keeps a
         framework's own rules, and this is one.
     check : str
-        What was checked: ``readings`` (every control is there), ``protocol``, ``treatment`` (against the baseline),
-        ``seeds``, ``frameworks``, ``acceptance`` (an accepted violation that does not occur).
+        What was checked: ``readings`` (every control is there), ``protocol``, ``division`` (a step in the parts that
+        the study's ``execution`` makes of it), ``treatment`` (against the baseline), ``seeds``, ``frameworks``,
+        ``acceptance`` (an accepted violation that does not occur).
     control, run : str
         Name and run id; empty where they are none in particular.
     other_run : str
-        Id of the run that it was compared with, or ``protocol``.
+        Id of the run that it was compared with, ``protocol`` or ``execution``.
     value, other
         The two values.
     read_from, other_read_from : str
@@ -132,6 +137,7 @@ def audit(study: Study, controls: Mapping[str, Sequence[dict[str, Any]]]) -> Aud
     findings = [finding for planned in study.runs for finding in _incomplete(planned, controls.get(planned.run.id))]
     for planned in study.runs:
         findings += _against_protocol(planned, readings.get(planned.run.id, {}))
+        findings += _divided(study, planned, readings.get(planned.run.id, {}))
     wrong = {(finding.run, finding.control) for finding in findings if finding.kind == "violation"}
     for check, planned, reference in _pairs(study):
         here = {name: entry for name, entry in readings.get(planned.run.id, {}).items()
@@ -178,6 +184,26 @@ def _against_protocol(planned: PlannedRun, readings: Readings) -> Iterator[Findi
             )
             place = entry["read_from"]
             yield Finding(kind, "protocol", name, run.id, PROTOCOL, entry["value"], expected, place, "", reason)
+
+
+def _divided(study: Study, planned: PlannedRun, readings: Readings) -> Iterator[Finding]:
+    """Values that are others in the parts that the study makes of a step."""
+    processes, passes = max(study.file.execution.gpus, 1), study.file.execution.accumulation
+    if processes * passes == 1:
+        return
+    images = planned.run.protocol.schedule.batch_size // processes // passes
+    division = f"{processes} process(es) x {passes} pass(es) x {images} image(s)"
+    reasons = {
+        name: "batch norm would learn from a part of each step's batch; gpus and accumulation may be at most 1"
+        for name, value in LEARNS_FROM_BATCH.items()
+        if readings.get(name, {}).get("value") == value
+    }
+    if not same_value(readings.get("training.batch_size", {}).get("value"), images * processes * passes):
+        reasons["training.batch_size"] = "the parts do not add up to the step's batch"
+    for name in [one for one in reasons if one in readings]:
+        entry = readings[name]
+        values = (entry["value"], division, entry["read_from"], "study.execution", reasons[name])
+        yield Finding("violation", "division", name, planned.run.id, EXECUTION, *values)
 
 
 def _pairs(study: Study) -> Iterator[tuple[Check, PlannedRun, PlannedRun]]:
@@ -249,6 +275,7 @@ def _matches(entry: AcceptedViolation, finding: Finding, planned: Mapping[str, P
     frameworks = {planned[run].run.framework for run in (finding.run, finding.other_run) if run in planned}
     return (
         finding.kind == "violation"
+        and finding.check != "division"  # the training would refuse it
         and finding.control == entry.control
         and entry.variant in (None, planned[finding.run].label)
         and (entry.framework is None or entry.framework in frameworks)

@@ -1,15 +1,13 @@
 """A step divided among two processes (gloo, on the CPU, as several GPUs would), or among two passes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from adapters.__main__ import initial_model, load_adapter
+from adapters.__main__ import initial_model, load_adapter, main
 from adapters.step_parts import check_division
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.card import load_dataset_card
@@ -67,11 +65,8 @@ def train_here(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict
 def train_in_two_processes(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
     """Train a run in two processes; return its checkpoint's weights."""
     run.write(folder / "run.yaml")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "--"]
-    command = ["adapters", run.framework, "train", "--run", folder / "run.yaml", "--out", folder, "--data", dataset]
-    passes = ["--accumulation", str(accumulation)]
-    done = subprocess.run([*launcher, *command, *passes], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = ["train", "--run", folder / "run.yaml", "--out", folder, "--data", dataset, "--processes", 2]
+    assert main([run.framework, *map(str, command), "--accumulation", str(accumulation)]) == 0
     check_summary(json.loads((folder / "trained.json").read_text()), run, 2, accumulation)
     lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(run.protocol.schedule.iterations))
@@ -107,8 +102,12 @@ def farthest(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) 
 def test_heads_with_batch_norm_are_not_divided(framework, divisible_run):
     run = divisible_run(framework, "decoupled_rcnn", double_head=True)
     model = load_adapter(framework).build_model(run)
-    with pytest.raises(InputError, match="in the regression heads of decoupled_rcnn; only 1 is allowed"):
-        check_division(run, model, 1, 2)
+    for processes, passes, key in ((1, 2, "accumulation"), (2, 1, "gpus")):
+        with pytest.raises(
+            InputError, match=rf"{key}: 2: batch norm .* in decoupled_rcnn \(.*norm1\); only 1 is allowed"
+        ):
+            check_division(run, model, processes, passes)
+    check_division(run, model, 1, 1)
 
 
 def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
@@ -117,4 +116,8 @@ def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
         check_division(divisible_run("mmdet", "faster_rcnn"), model, 3, 1)
     with pytest.raises(InputError, match=r"execution.accumulation: 2: batch norm would learn .* in protocol tiny"):
         check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
-    check_division(divisible_run("mmdet", "faster_rcnn"), model, 2, 2)
+    with pytest.raises(InputError, match=r"execution.gpus: 2: batch norm would learn .* in protocol tiny"):
+        check_division(small_run("mmdet", "faster_rcnn"), model, 2, 1)
+    for framework in FRAMEWORKS:
+        run = divisible_run(framework, "faster_rcnn")
+        check_division(run, load_adapter(framework).build_model(run), 2, 2)

@@ -1,10 +1,13 @@
 """What stops a training or a prediction on its way, and what is left of it; in both frameworks."""
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import signal
+import subprocess
+import time
 from contextlib import redirect_stdout
 
 import pytest
@@ -13,6 +16,7 @@ import torch
 from adapters.__main__ import main
 from adapters.checkpoints import Checkpoints, read_checkpoint
 from adapters.training_session import TrainingSession
+from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
 from cascadebench.errors import Fault, InputError
@@ -264,7 +268,72 @@ def test_want_of_memory_is_told_in_one_line():
         assert str(as_fault(error)).startswith("out of memory: ")
     killed = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
     assert "probably for want of memory" in str(as_fault(killed))
+    ended = RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+    assert "memory" not in str(as_fault(ended))
+    assert str(as_fault(ended)).endswith("killed by signal: Terminated.")
     assert as_fault(KeyError("a mistake")) is None
+
+
+def test_what_detectron2_says_of_numbers_that_are_not_finite_is_final():
+    fault = as_fault(FloatingPointError("Predicted boxes or scores contain Inf/NaN. Training has diverged."))
+    assert fault.final
+    assert "not finite: Predicted boxes or scores contain Inf/NaN" in str(fault)
+
+
+def test_a_signal_to_the_processes_that_read_too(framework, small_run, prepared, tmp_path, monkeypatch, capsys):
+    """A cluster may send its signal to every process of a job."""
+
+    def signal_all(losses):
+        readers = multiprocessing.active_children()
+        # By another process: from its parent, torch lets a reader take the signal for a regular end.
+        subprocess.run(
+            ["kill", "-TERM", *(str(pid) for pid in (*(one.pid for one in readers), os.getpid()))], check=True
+        )
+        time.sleep(0.5)  # for the reader to die, if it is to
+        assert len(readers) == 1
+
+    run = small_run(framework, "faster_rcnn")
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 1, signal_all)
+        assert command(run, "train", tmp_path, prepared, "--workers", "1") == 128 + signal.SIGTERM
+    line = "stopped by SIGTERM at iteration 2; the next attempt resumes"
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert command(run, "train", tmp_path, prepared, "--workers", "1") == 0
+
+
+def test_a_person_s_attempt_forgets_what_was_final(small_run, prepared, tmp_path, monkeypatch):
+    run = small_run("mmdet", "faster_rcnn")
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 3, lambda losses: losses.update(rpn_regression=torch.tensor(float("nan"))))
+        assert command(run, "train", tmp_path, prepared) == 1
+    with monkeypatch.context() as patched:
+        at_iteration(patched, 4, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
+        assert command(run, "train", tmp_path, prepared) == 143
+    assert run_state(tmp_path)[0] == "started"
+    assert command(run, "train", tmp_path, prepared, "--attempt", "2") == 0
+
+
+def test_wrong_input_that_shows_on_a_node_is_the_state_of_the_run(small_run, prepared, tmp_path, capsys):
+    run = small_run("mmdet", "faster_rcnn")
+    weights = load_backbone("resnet50", "test").weights.model_copy(update={"path": str(tmp_path / "none.pth")})
+    run = run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": weights})})
+    assert command(run, "train", tmp_path / "out", prepared) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "none.pth" in line
+    assert run_state(tmp_path / "out") == ("failed", f"train: {line.removeprefix('error: ')}")
+
+
+def test_the_images_of_a_step_are_known_to_a_process_that_trains_nothing(small_run, prepared, tmp_path):
+    run = small_run("detectron2", "faster_rcnn")
+    assert command(run, "train", tmp_path, prepared) == 0
+    (tmp_path / "trained.json").unlink()
+    assert command(run, "train", tmp_path, prepared) == 0
+    assert trained(tmp_path)["images_per_step"] == 2
+    state = read_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    del state["images_per_step"]  # as an earlier version wrote it
+    Checkpoints(tmp_path / "checkpoints").save(state)
+    assert Checkpoints(tmp_path / "checkpoints").load().state["iteration"] == 6
+    assert command(run, "train", tmp_path, prepared) == 0
 
 
 def test_two_processes_that_want_the_same_run_train_it_once(small_run, prepared, tmp_path):

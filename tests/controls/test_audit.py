@@ -269,3 +269,30 @@ def test_own_rules_are_listed_and_differ_from_the_baseline_only_by_treatment(cha
     listed = {(control, run) for _, control, run, _ in found(outcome, "own rule")}
     assert listed >= {("rpn.loss_normalizer", run) for run in study.run_ids} | {("rpn.border", cascade[0])}
     assert [(check, control) for check, control, _, _ in found(outcome)] == [("treatment", "rpn.border")]
+
+
+@pytest.mark.parametrize("divided", [{"gpus": 4}, {"accumulation": 2}])
+def test_batch_norm_that_would_learn_from_a_part_of_a_batch_is_a_violation(changed_study, divided):
+    study = changed_study("decoupled_table_11")
+    controls = right_controls(study)
+    assert not [one for one in audit(study, controls).findings if one.check == "division"]
+    study = changed_study("decoupled_table_11", execution=divided)
+    double_heads = [one.run.id for one in study.runs if one.run.variant.options["double_head"]]
+    for _ in range(2):
+        outcome = [one for one in audit(study, controls).of_kind("violation") if one.check == "division"]
+        assert [one.run for one in outcome] == double_heads
+        assert {one.control for one in outcome} == {"heads.regression_branch"}
+        # It cannot be accepted: the training would refuse it.
+        accepted = {"control": "heads.regression_branch", "reason": "a test"}
+        study = changed_study("decoupled_table_11", execution=divided, accepted_violations=[accepted])
+
+
+def test_the_parts_of_a_step_add_up_to_its_batch(changed_study):
+    study = changed_study("coco_1x")
+    controls = right_controls(study)
+    assert not [one for one in audit(study, controls).findings if one.check == "division"]
+    execution = study.file.execution.model_copy(update={"gpus": 3})
+    study = replace(study, file=study.file.model_copy(update={"execution": execution}))
+    outcome = [one for one in audit(study, controls).of_kind("violation") if one.check == "division"]
+    assert {one.control for one in outcome} == {"training.batch_size"}
+    assert {one.other for one in outcome} == {"3 process(es) x 1 pass(es) x 5 image(s)"}

@@ -26,5 +26,6 @@ rule audit:
         labels=[planned.label for planned in STUDY.runs],
         treatments=[sorted(planned.treatment) for planned in STUDY.runs],
         values=[sorted(planned.values.items()) for planned in STUDY.runs],
+        division=[EXECUTION.gpus, EXECUTION.accumulation],
     shell:
         "python -m cascadebench audit {params.study:q} > {log:q} 2>&1"

@@ -1,0 +1,211 @@
+"""Several processes that train one run (gloo, on the CPU): signals, faults, and who holds the run's folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from adapters import __main__, exclusive
+from adapters.__main__ import main
+from cascadebench.datasets.card import load_dataset_card
+from cascadebench.datasets.prepare import prepare
+from cascadebench.datasets.prepared import load_split, trainable
+from cascadebench.evaluation.aggregate import run_state
+from cascadebench.files import read_json
+from cascadebench.training_order import training_order
+
+FRAMEWORKS = ["mmdet", "detectron2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Twelve drawn training images."""
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    card = load_dataset_card("shapes", "test")
+    few = card.data.model_copy(update={"train_images": 12, "val_images": 2})
+    prepare(card.model_copy(update={"data": few}), folder)
+    return folder
+
+
+@pytest.fixture
+def divisible_run(small_run):
+    """Return a function that makes a run of ten steps of two images, whose batch norm learns from no batch."""
+
+    def make(framework, variant="faster_rcnn", base_lr=0.005, **options):
+        run = small_run(framework, variant, **options)
+        schedule = run.protocol.schedule.model_copy(update={"iterations": 10, "base_lr": base_lr})
+        backbone = run.protocol.backbone.model_copy(update={"batch_norm": "fixed_statistics"})
+        update = {"schedule": schedule, "backbone": backbone}
+        return run.model_copy(update={"protocol": run.protocol.model_copy(update=update)})
+
+    return make
+
+
+def words(run, out, data, *arguments) -> list[str]:
+    """Command line of a training in two processes."""
+    run.write(out / "run.yaml")
+    return [run.framework, "train", "--run", str(out / "run.yaml"), "--out", str(out), "--data", str(data),
+            "--processes", "2", "--log-interval", "1", *arguments]  # fmt: skip
+
+
+@contextmanager
+def started(command, iterations):
+    """Start a command as a job of its own, and go on when it has trained so many iterations."""
+    job = subprocess.Popen(
+        [sys.executable, "-m", "adapters", *command],
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        said = []
+        for line in job.stdout:
+            said.append(line)
+            if line.startswith(f"iteration {iterations}/"):
+                break
+        assert said[-1].startswith("iteration "), "".join(said)
+        yield job
+    finally:
+        if job.poll() is None:
+            os.killpg(job.pid, signal.SIGKILL)
+        job.stdout.close()
+        job.wait()
+
+
+def children(process) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def left(out):
+    """What a training leaves, without the seconds of its log."""
+    log = [json.loads(line) | {"seconds": 0} for line in (out / "train_log.jsonl").read_text().splitlines()]
+    return log, [(out / name).read_bytes() for name in ("checkpoints/last.pt", "stage_statistics.parquet")]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_signal_to_the_whole_job_leaves_a_checkpoint_that_is_gone_on_from(framework, divisible_run, data, tmp_path):
+    run, whole, out = divisible_run(framework), tmp_path / "whole", tmp_path / "stopped"
+    assert main(words(run, whole, data)) == 0
+    with started(words(run, out, data, "--workers", "1"), 3) as job:
+        os.killpg(job.pid, signal.SIGTERM)  # the processes' loaders too
+        said = job.stdout.read()
+        assert job.wait() == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1].startswith("stopped by SIGTERM at iteration ")
+    assert said.count("stopped by") == 1
+    assert "Traceback" not in said
+    assert run_state(out)[0] == "started"
+    assert main(words(run, out, data)) == 0
+    assert left(out) == left(whole)
+    assert read_json(out / "trained.json")["resumes"] == 1
+
+
+def test_a_signal_to_the_first_process_alone_reaches_all(divisible_run, data, tmp_path):
+    with started(words(divisible_run("mmdet"), tmp_path, data), 2) as job:
+        job.send_signal(signal.SIGINT)
+        said = job.stdout.read()
+        assert job.wait() == 128 + signal.SIGINT, said
+    assert said.splitlines()[-1].startswith("stopped by SIGINT at iteration ")
+
+
+def test_no_process_outlives_the_one_that_started_it(divisible_run, data, tmp_path):
+    with started(words(divisible_run("detectron2"), tmp_path, data), 1) as job:
+        others = children(job.pid)
+        assert len(others) == 2
+        job.kill()
+        job.wait()
+        deadline = time.monotonic() + 60
+        while alive := [one for one in others if Path(f"/proc/{one}/cwd").exists()]:
+            assert time.monotonic() < deadline, alive
+            time.sleep(0.1)
+    assert run_state(tmp_path)[0] == "failed"
+
+
+def test_a_killed_process_ends_the_others_and_is_named(divisible_run, data, tmp_path):
+    with started(words(divisible_run("mmdet"), tmp_path, data), 1) as job:
+        os.kill(children(job.pid)[1], signal.SIGKILL)
+        said = job.stdout.read()
+        assert job.wait() == 1, said
+    message = "process 1 of the 2 that train was ended by SIGKILL, probably for want of memory"
+    assert said.splitlines()[-1] == f"error: {message}"
+    assert "Traceback" not in said
+    assert run_state(tmp_path) == ("failed", f"train: {message}")
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
+    framework, divisible_run, data, tmp_path, capfd
+):
+    run = divisible_run(framework)
+    order = training_order(trainable(load_split(data, "train")), run.protocol, run.seed)
+    read_before = set(order.images[:2].ravel())
+    records = trainable(load_split(data, "train"))
+    step = next(one for one in range(2, 6) if order.images[one, 1] not in read_before)
+    assert order.images[step, 1] not in order.images[: step + 1, 0]  # only process 1 meets it
+    path = records[order.images[step, 1]].path
+    content = path.read_bytes()
+    path.write_bytes(b"nothing")
+    try:
+        assert main(words(run, tmp_path, data)) == 1
+    finally:
+        path.write_bytes(content)
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    failure = read_json(tmp_path / "failed.json")
+    assert failure["message"].startswith(f"{path}: cannot be read as a picture")
+    assert failure["log"] == [f"error: {failure['message']}"]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_loss_that_is_not_finite_is_final(framework, divisible_run, data, tmp_path, capfd):
+    run = divisible_run(framework, base_lr=1e12)
+    assert main(words(run, tmp_path, data)) == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    failure = read_json(tmp_path / "failed.json")
+    assert failure["final"]
+    assert "not finite" in failure["message"]
+    assert main(words(run, tmp_path, data, "--attempt", "2")) == 1
+    assert "(not tried again by itself)" in capfd.readouterr().err
+
+
+def test_wrong_input_is_wrong_input_in_every_process(divisible_run, data, tmp_path, capfd):
+    run = divisible_run("mmdet", "decoupled_rcnn", double_head=True)
+    assert main(words(run, tmp_path, data)) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "error: execution.gpus: 2: batch norm would learn from a part of each batch in decoupled_rcnn"
+    )
+    assert run_state(tmp_path) == ("failed", f"train: {said.removeprefix('error: ')}")
+
+
+def test_the_processes_are_started_by_the_holder_of_the_folder(divisible_run, data, tmp_path, monkeypatch):
+    events = []
+
+    @contextmanager
+    def leased(folder, command):
+        events.append("taken")
+        yield False
+        events.append("given back")
+
+    monkeypatch.setattr(exclusive, "leased", leased)
+    monkeypatch.setattr(__main__, "train_in_processes", lambda number, *_: events.append(number))
+    assert main(words(divisible_run("mmdet"), tmp_path, data)) == 0
+    assert events == ["taken", 2, "given back"]
+
+
+def test_a_run_of_a_colleague_is_taken_and_nothing_started(divisible_run, data, tmp_path, monkeypatch, capsys):
+    run = divisible_run("mmdet")
+    there, here = tmp_path / "theirs" / "runs" / run.id, tmp_path / "ours"
+    alone = [word if word != "2" else "1" for word in words(run, there, data)]
+    assert main(alone) == 0
+    for folder in (there, here):
+        folder.mkdir(exist_ok=True)
+        (folder / "controls.json").write_text(json.dumps({"controls": []}))
+    monkeypatch.setattr(__main__, "train_in_processes", lambda *_: pytest.fail("trained again"))
+    assert main(words(run, here, data, "--shared-results", str(tmp_path / "theirs"))) == 0
+    assert "taken from" in capsys.readouterr().out
+    assert left(here) == left(there)
