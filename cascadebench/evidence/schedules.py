@@ -78,7 +78,7 @@ def length_difference(protocol: Protocol, schedule: Schedule) -> str | None:
     """Say how much longer or shorter a protocol trains than a published schedule; None if it is the same length."""
     here, there = protocol.schedule.iterations * protocol.schedule.batch_size, schedule.images
     if there is None:
-        return f"training: {here:,} images here; the source's schedule ({schedule.words}) is not known in numbers"
+        return f"training: {here:,} images here, and the source's schedule ({schedule.words}) is not known in numbers"
     if abs(here - there) <= SAME_LENGTH * there:
         return None
     return f"training: {here:,} images here, {there:,} in the source ({schedule.words})"

@@ -89,7 +89,7 @@ def test_a_source_that_says_little_is_shown_with_what_it_does_not_say():
         "fscascade.abstract.fscascade.AP": (
             "framework: mmdet here, not given in the source",
             "backbone: resnet50 here, not given in the source",
-            "training: 1,440,000 images here; the source's schedule (not given) is not known in numbers",
+            "training: 1,440,000 images here, and the source's schedule (not given) is not known in numbers",
             "split: val2017 here, not given in the source",
             "no ensemble, no further enhancements",
         )

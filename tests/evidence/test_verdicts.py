@@ -177,7 +177,7 @@ def test_what_the_source_does_not_say_of_its_schedule_is_told():
     assert notes[0] == "not given in the source: batch size, learning rate, RoIs per image"
     others = {Key("proposal_AR1000", f"stage {stage}"): Measured(value) for stage, value in ((1, 0.5), (2, 0.7))}
     notes = one("regression-raises-proposal-recall", MeasuredRun(make_run("cascade_rcnn"), others=others)).notes
-    assert notes[0] == "training: 1,440,000 images here; the source's schedule (not given) is not known in numbers"
+    assert notes[0] == "training: 1,440,000 images here, and the source's schedule (not given) is not known in numbers"
 
 
 def test_a_schedule_for_other_data_is_not_compared():
