@@ -289,7 +289,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if arguments.gpus and arguments.processes > 1:
         parser.error("--processes: without --gpus, which starts a process for each GPU")
     arguments.processes = arguments.gpus or arguments.processes
-    arguments.folder = None if arguments.each else arguments.out
+    arguments.folder = None
     arguments.words = sys.argv[1:] if argv is None else argv
     arguments.begun = begun(arguments.words)
     return arguments
@@ -329,6 +329,8 @@ COMMANDS = {"inspect": inspect, "train": train, "predict": predict, "predict-wit
 def run_command(arguments: argparse.Namespace) -> int:
     """Run the command on every run that the command line names; returns the worst exit code of several."""
     runs = [read_own_run(path, arguments.framework) for path in arguments.run]
+    if not arguments.each:
+        arguments.folder = arguments.out  # from here on it is this run that fails
     prepare_torch(arguments)
     adapter = load_adapter(arguments.framework)
     above, worst, told = arguments.out, 0, set()
