@@ -89,10 +89,10 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Say in one line what has gone wrong, or with a traceback where it is a mistake in a program."""
+    if isinstance(error, InputError) and not isinstance(error, Fault):
+        return Failure("input", str(error), False, [f"error: {error}"])
     if fault := as_fault(error):
         return Failure("fault", str(fault), fault.final, [f"error: {fault}"])
-    if isinstance(error, InputError):
-        return Failure("input", str(error), False, [f"error: {error}"])
     if isinstance(error, ToldError):
         return Failure("error", str(error), False, error.lines)
     lines = "".join(traceback.format_exception(error)).splitlines()

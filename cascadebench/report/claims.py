@@ -34,41 +34,49 @@ class Finding:
     ----------
     title : str
         The framework, and the backbone if there are several.
+    seeds : str
+        Over how many seeds the value is a mean, such as ``1 seed``; empty if it has none.
     word : str
         The verdict.
     reading : str
         What the interval says where the verdict is that it does not count; else empty.
-    value, interval, published : str
+    value, published : str
         As printed; empty if there is none.
-    seeds : str
-        Over how many seeds the value is a mean, such as ``1 seed``; empty if it has none.
-    notes : tuple of str
-        What a reader must know beside, such as settings of the schedule that are not the source's.
+    error : str
+        The interval, or why there is none; empty without a value.
     """
 
     title: str
+    seeds: str
     word: str
     reading: str
     value: str
-    interval: str
+    error: str
     published: str
-    seeds: str = ""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class StripClaim:
-    """A claim in the strip: its words, its source, the table that says more, and what was found."""
+    """A claim in the strip: its words, its source, when it holds, the place that says more, and what was found."""
 
     words: str
     source: str
-    table: str
+    condition: str
+    place: str
     findings: tuple[Finding, ...]
 
 
 def counts(results: StudyResults) -> list[tuple[str, int]]:
     """Number of verdicts of every kind that occurs."""
-    words = [row["verdict"] for row in _rows(results)]
+    return _counted([row["verdict"] for row in _rows(results)])
+
+
+def readings(results: StudyResults) -> list[tuple[str, int]]:
+    """Number of readings of every kind among the verdicts that are not comparable."""
+    return _counted([row["reading"] for row in _rows(results) if row["verdict"] == "not comparable"])
+
+
+def _counted(words: list[str]) -> list[tuple[str, int]]:
     return [(word, words.count(word)) for word in WORDS if word in words]
 
 
@@ -85,12 +93,12 @@ def questions(results: StudyResults) -> int:
 
 def strip(results: StudyResults) -> list[StripClaim]:
     """Every claim of the study with its verdicts, in its order."""
-    ids = _table_ids(results)
     return [
         StripClaim(
             rows[0]["words"],
             f"{rows[0]['source']}, {rows[0]['place']}",
-            ids[rows[0]["source"]],
+            _condition(rows[0]),
+            _place(rows[0]),
             tuple(_finding(results, row) for row in rows),
         )
         for rows in _by_claim(results).values()
@@ -102,7 +110,7 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     tables = []
     for source, identifier in _table_ids(results).items():
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows))
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), _place(rows[0]))
             for rows in _by_claim(results).values()
             if rows[0]["source"] == source
         )
@@ -144,6 +152,11 @@ def _table_ids(results: StudyResults) -> dict[str, str]:
     return {source: f"claims-{number}" for number, source in enumerate(sources, start=1)}
 
 
+def _place(row: Mapping[str, Any]) -> str:
+    """Where a claim's rows stand in the page."""
+    return f"claim-{row['claim']}"
+
+
 def _title(results: StudyResults, row: Mapping[str, Any]) -> str:
     title = framework_title(row["framework"])
     return f"{title}, {row['backbone']}" if len(results.study.file.backbones) > 1 else title
@@ -153,10 +166,9 @@ def _finding(results: StudyResults, row: Mapping[str, Any]) -> Finding:
     unit = row["unit"]
     reading = row["reading"] if row["reading"] != row["verdict"] else ""
     value = "" if math.isnan(row["value"]) else _with_unit(_written(row["value"], unit, short=True), unit)
-    interval = "" if row["sampling"] == "exact" else _interval(row, "adjusted_", short=True)
+    error = _error(row, "adjusted_", short=True)
     published = "" if math.isnan(row["published"]) else _written(row["published"], unit, short=True)
-    notes = tuple(text for text in row["notes"].split(SEPARATOR) if text)
-    return Finding(_title(results, row), row["verdict"], reading, value, interval, published, _seeds(row), notes)
+    return Finding(_title(results, row), _seeds(row), row["verdict"], reading, value, error, published)
 
 
 def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
@@ -169,14 +181,13 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     seeds = _seeds(row)
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
     remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
-    exact = row["sampling"] == "exact"
     p_value = row["adjusted_p_value"]
     cells = (
         Cell(row["verdict"], tuple(verdict), _TONES.get(row["verdict"], "")),
         Cell(_with_unit(_written(row["value"], unit), unit), (Line(seeds, "muted"),) if seeds else ()),
-        Cell("exact" if exact else _interval(row, "") or ABSENT),
+        Cell(_error(row, "") or ABSENT),
         Cell(
-            "exact" if exact else _interval(row, "adjusted_") or ABSENT,
+            _error(row, "adjusted_") or ABSENT,
             () if math.isnan(p_value) else (Line(f"adjusted p {p_value:.2g}", "muted"),),
         ),
         Cell(_with_unit(_written(row["published"], unit, short=True), unit), (Line(row["place"], "muted"),)),
@@ -203,10 +214,14 @@ def _condition(row: Mapping[str, Any]) -> str:
     return f"{side} 0" if row["threshold"] == 0 else _with_unit(f"{side} {low}", unit)
 
 
-def _interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
-    """An interval in brackets; empty if there is none, without an end where there are too few samples for it."""
-    if math.isnan(row["samples"]):
+def _error(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
+    """An interval in brackets, or in words why there is none; without a value empty."""
+    if math.isnan(row["value"]):
         return ""
+    if row["sampling"] == "exact":
+        return "exact"
+    if math.isnan(row["samples"]):
+        return "error unknown"
     if math.isnan(row[f"{kind}low"]):
         return "unbounded: too few samples"
     ends = (_written(row[f"{kind}{end}"], row["unit"], short=short) for end in ("low", "high"))

@@ -1,6 +1,5 @@
 """Everything that the report reads. A file that is missing or unreadable is noted and never stops the report."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,12 +10,17 @@ from typing import Any
 import pandas as pd
 
 from cascadebench.controls.audit import Audit
-from cascadebench.controls.audit_files import read_audit
 from cascadebench.errors import InputError
-from cascadebench.examples.file import ExamplesFile, read_examples
-from cascadebench.files import read_json
 from cascadebench.imported import FRAMEWORK, NOT_CONTROLLED, ImportedRun, find_imported
 from cascadebench.report.diagnostic_files import RunDiagnostics, read_diagnostics
+from cascadebench.report.result_files import (
+    Examples,
+    read_audit_file,
+    read_examples_file,
+    read_log,
+    read_object,
+    read_table,
+)
 from cascadebench.run import Run
 from cascadebench.study import Study
 from cascadebench.variant import load_framework_card
@@ -61,7 +65,6 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
 RUN_FILES = ("controls", "cost", "trained", "predicted")
-LOG_COLUMNS = ["iteration", "lr", "loss"]
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,6 @@ class Detector:
         """
         found = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
         return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
-
-
-@dataclass(frozen=True)
-class Examples:
-    """``examples.json`` and the folder that its thumbnails lie in."""
-
-    file: ExamplesFile
-    folder: Path
 
 
 @dataclass
@@ -263,83 +258,6 @@ def framework_title(name: str) -> str:
         return name
 
 
-def _read_table(path: Path, name: str, missing: list[str]) -> pd.DataFrame:
-    """Read one CSV; all text first, so that a label such as ``NA`` stays text."""
-    text, numbers = TABLES[name]
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        missing.append(f"{path.name} is missing.")
-        table = pd.DataFrame()
-    except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
-        missing.append(f"{path.name} cannot be read: {error}.")
-        table = pd.DataFrame()
-    absent = [column for column in (*text, *numbers) if column not in table]
-    if absent and len(table):
-        missing.append(f"{path.name} has no column {', '.join(absent)}.")
-    table = table.reindex(columns=[*text, *numbers])
-    for column in text:
-        table[column] = table[column].fillna("").astype(str)
-    for column in numbers:
-        values = pd.to_numeric(table[column], errors="coerce").astype(float)
-        table[column] = values.where(values.map(math.isfinite))
-    return table
-
-
-def _read_object(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Read a JSON object; without one, an empty mapping and why."""
-    if not path.is_file():
-        return {}, "missing"
-    try:
-        value = read_json(path)
-    except InputError:
-        return {}, "unreadable"
-    return (value, None) if isinstance(value, dict) else ({}, "unreadable")
-
-
-def _read_audit(path: Path, missing: list[str]) -> Audit | None:
-    """Read the audit of the controls; None if there is none."""
-    if not path.is_file():
-        missing.append(f"{path.name} is missing.")
-        return None
-    try:
-        audit = read_audit(path)
-    except InputError:
-        audit = None
-    if audit is None:
-        missing.append(f"{path.name} is unreadable.")
-    return audit
-
-
-def _read_examples(folder: Path, missing: list[str]) -> Examples | None:
-    """Read the examples of detections; None if there are none."""
-    path = folder / "examples.json"
-    if not path.is_file():
-        missing.append(f"{path.name} is missing.")
-        return None
-    try:
-        return Examples(read_examples(path), folder)
-    except InputError:
-        missing.append(f"{path.name} is unreadable.")
-        return None
-
-
-def _read_log(path: Path) -> pd.DataFrame:
-    """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
-    lines = []
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            for text in stream:
-                try:
-                    line = json.loads(text)
-                except json.JSONDecodeError:
-                    continue
-                values = [line.get(key) for key in LOG_COLUMNS] if isinstance(line, dict) else [None]
-                if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
-                    lines.append(values)
-    return pd.DataFrame(lines, columns=LOG_COLUMNS).astype({"iteration": int})
-
-
 def collect(study: Study, results: Path) -> StudyResults:
     """Read everything that exists of a study.
 
@@ -353,7 +271,7 @@ def collect(study: Study, results: Path) -> StudyResults:
     # A table of masks says something only where a variant predicts them, verdicts only where there are claims.
     idle = {"ap_masks": not study.masks, "verdicts": not study.file.claims}
     names = [name for name in TABLES if not idle.get(name)]
-    tables = {name: _read_table(folder / f"{name}.csv", name, missing) for name in names}
+    tables = {name: read_table(folder / f"{name}.csv", *TABLES[name], missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}
     records, gone = [], {}
     for planned in study.runs:
@@ -361,10 +279,10 @@ def collect(study: Study, results: Path) -> StudyResults:
         run_folder = results / "runs" / identifier
         files = {}
         for name in (*RUN_FILES, "failed"):
-            files[name], problem = _read_object(run_folder / f"{name}.json")
+            files[name], problem = read_object(run_folder / f"{name}.json")
             if problem and not (name == "failed" and problem == "missing"):
                 gone.setdefault((f"{name}.json", problem), []).append(identifier)
-        log = _read_log(run_folder / "train_log.jsonl")
+        log = read_log(run_folder / "train_log.jsonl")
         if log.empty:
             gone.setdefault(("train_log.jsonl", "missing or empty"), []).append(identifier)
         status = states.get(identifier, {"state": "unknown", "detail": "not in status.csv"})
@@ -374,11 +292,11 @@ def collect(study: Study, results: Path) -> StudyResults:
     for (name, problem), runs in gone.items():
         which = "" if len(runs) == len(study.runs) else f": {', '.join(runs)}"
         missing.append(f"{name} is {problem} for {len(runs)} of {len(study.runs)} runs{which}.")
-    lock, problem = _read_object(results / "datasets" / study.dataset.name / "lock.json")
+    lock, problem = read_object(results / "datasets" / study.dataset.name / "lock.json")
     if problem:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
-    audit = _read_audit(folder / "audit.json", missing) if study.runs else None
-    examples = _read_examples(folder, missing) if study.runs else None
+    audit = read_audit_file(folder / "audit.json", missing) if study.runs else None
+    examples = read_examples_file(folder, missing) if study.runs else None
     imported, problems = find_imported(study, results)
     missing += [f"Imported detections {name} are not shown: {problem}." for name, problem in problems.items()]
     return StudyResults(study, tables, tuple(records), lock, audit, examples, missing, tuple(imported))

@@ -16,6 +16,19 @@ COSTS = (
     ("flops", "FLOPs, G", 1e-9),
     ("seconds_per_image", "Test time, s per image", 1.0),
 )
+# Where a name can stand: alignment to the point, and the way from it.
+_SIDES = (
+    ("left", "middle", 8, 0),
+    ("right", "middle", -8, 0),
+    ("center", "bottom", 0, -7),
+    ("center", "top", 0, 7),
+    ("left", "bottom", 4, -5),
+    ("left", "top", 4, 5),
+    ("right", "bottom", -4, -5),
+    ("right", "top", -4, 5),
+)
+# Pixels of the narrowest chart, of a name's letters, and of a point.
+_WIDTH, _HEIGHT, _NAME_WIDTH, _LETTER, _LINE, _POINT = 230, 240, 120, 6, 12, 10
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 
 
@@ -78,13 +91,11 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
         alt.Tooltip("cost:Q", title=title),
         alt.Tooltip("value:Q", title="AP × 100", format=".1f"),
     ]
-    best = data.loc[data.groupby("name", sort=False)["value"].idxmax()]
-    # A name has its room on the side of the middle.
-    right = best["cost"] > (cost.min() + cost.max()) / 2
     names = [
-        base.properties(data=part).mark_text(align=align, dx=dx, fontSize=11, limit=120).encode(y=y, text="name:N")
-        for part, align, dx in ((best[~right], "left", 8), (best[right], "right", -8))
-        if len(part)
+        base.properties(data=part)
+        .mark_text(align=align, baseline=baseline, dx=dx, dy=dy, fontSize=11, limit=_NAME_WIDTH)
+        .encode(y=y, text="name:N")
+        for (align, baseline, dx, dy), part in named_points(data, ends)
     ]
     chart = alt.layer(
         base.mark_rule(strokeWidth=1, opacity=0.45).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
@@ -93,3 +104,42 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
     )
     description = f"AP times 100 against {title.lower()}, one point per detector and framework."
     return panel(identifier, title, description, chart, height=240)
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
+def named_points(data: pd.DataFrame, ends: list[float]) -> list[tuple[tuple[str, str, int, int], pd.DataFrame]]:
+    """The best points of all detectors by the side where their names cover least; those at the edges choose first."""
+    low, high = float(data["low"].min()), float(data["high"].max())
+    x = _WIDTH * (data["cost"] - ends[0]) / (ends[1] - ends[0])
+    y = _HEIGHT * (high - data["value"]) / (high - low or 1)
+    taken: list[Box] = [_box(*place, _POINT, _POINT, _SIDES[0][:2]) for place in zip(x - _POINT / 2, y, strict=True)]
+    chosen: dict[tuple[str, str, int, int], list[int]] = {}
+    best = data.groupby("name", sort=False)["value"].idxmax()
+    for place in sorted(best, key=lambda place: -abs(x[place] - _WIDTH / 2)):
+        width = min(_NAME_WIDTH, _LETTER * len(data.loc[place, "name"]))
+        boxes = {side: _box(x[place] + side[2], y[place] + side[3], width, _LINE, side[:2]) for side in _SIDES}
+        side = min(boxes, key=lambda side: _covered(boxes[side], taken))
+        taken.append(boxes[side])
+        chosen.setdefault(side, []).append(place)
+    return [(side, data.loc[places]) for side, places in chosen.items()]
+
+
+def _box(x: float, y: float, width: float, height: float, anchor: tuple[str, str]) -> Box:
+    left = x - width * {"left": 0, "center": 0.5, "right": 1}[anchor[0]]
+    top = y - height * {"top": 0, "middle": 0.5, "bottom": 1}[anchor[1]]
+    return left, top, left + width, top + height
+
+
+def _covered(box: Box, taken: list[Box]) -> float:
+    """Area that a box shares with others, and more for what is cut off at the sides of the chart."""
+    outside = max(-box[0], 0) + max(box[2] - _WIDTH, 0)
+    return 4 * outside * _LINE + sum(_shared(box, other) for other in taken)
+
+
+def _shared(one: Box, other: Box) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0) * max(height, 0)

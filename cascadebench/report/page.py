@@ -33,6 +33,7 @@ from cascadebench.report import (
     training_charts,
 )
 from cascadebench.report.collect import StudyResults, collect
+from cascadebench.report.packed_charts import packed
 from cascadebench.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -153,7 +154,7 @@ def _context(results: StudyResults) -> dict[str, Any]:
         "absent_parts": absent,
         "controls": settings.compare_controls(results),
         "audit_tables": controls_audit.audit_tables(results),
-        "specifications": {panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels},
+        "specifications": packed({panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels}),
         "themes": charts.THEMES,
         "version": __version__,
     }

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from made_diagnostics import write_diagnostics
+from made_results import HOSTILE, variant_of_tiny, write_results
 from playwright.sync_api import Browser, Page, sync_playwright
 from test_claims_section import ROWS
-from test_report import HOSTILE, variant_of_tiny, write_results
+from test_example_views import write_examples
 
 from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.report import write_report
@@ -71,13 +72,14 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 @pytest.fixture(scope="session")
 def report(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of that study: everything went well, with diagnostics of a few runs."""
+    """The report of that study: everything went well, with diagnostics of a few runs, verdicts and examples."""
     folder = tmp_path_factory.mktemp("report")
     results = write_results(folder / "results", study)
     for planned in study.runs:
         if (planned.run.framework, planned.run.seed, planned.run.backbone.name) == ("mmdet", 0, "resnet18_narrow"):
             write_diagnostics(results / "runs" / planned.run.id, planned.run, study.dataset.categories)
     pd.DataFrame(ROWS, columns=list(VERDICTS)).to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
+    write_examples(results, study)
     write_report(study, results, folder / "report.html")
     return folder / "report.html"
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import Open
-from test_report import HOSTILE, variant_of_tiny, write_results
+from made_results import HOSTILE, variant_of_tiny, write_results
 
 from cascadebench.report import write_report
 from cascadebench.report.page import SECTIONS
 from cascadebench.study import Study
 
 DRAWN = "[data-drawn] .drawing svg"
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
 
 def draw_all(page) -> int:
@@ -44,6 +45,31 @@ def test_charts_are_drawn_when_they_come_near_the_screen(open_report: Open, repo
     assert "could not be drawn" not in page.locator("main").inner_text()
 
 
+def test_drawings_far_away_are_let_go_and_come_back(open_report: Open, report: Path) -> None:
+    page = open_report(report)
+    chart = page.locator("[data-chart='ap-by-iou-1']")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg").wait_for()
+    height = chart.bounding_box()["height"]
+    page.locator("footer").scroll_into_view_if_needed()
+    chart.locator("svg").wait_for(state="detached")
+    assert chart.bounding_box()["height"] == height
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg").wait_for()
+    assert chart.get_attribute("data-drawn") == "light"
+
+
+def test_claims_on_a_phone_need_no_scrolling_aside(open_report: Open, report: Path) -> None:
+    page = open_report(report, **PHONE)
+    table = page.locator("#claims-1")
+    for cell in table.locator("tbody td").all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= 390
+    assert page.locator(".scroll:has(#claims-1)").evaluate("(one) => one.scrollWidth - one.clientWidth") == 0
+    page.locator(".strip a").last.click()
+    assert page.locator("#claim-five").bounding_box()["y"] < 844
+
+
 def colours(page) -> tuple[str, str]:
     return page.evaluate("getComputedStyle(document.body).backgroundColor"), page.evaluate(
         "document.querySelector('.drawing svg').style.backgroundColor"
@@ -66,15 +92,22 @@ def test_colours_follow_the_system_until_they_are_chosen(open_report: Open, repo
 
 
 def test_nothing_is_wider_than_a_phone(open_report: Open, report: Path) -> None:
-    page = open_report(report, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = open_report(report, **PHONE)
     draw_all(page)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_serious_violation_of_accessibility(open_report: Open, hostile_report: Path, scheme: str) -> None:
-    page = open_report(hostile_report, color_scheme=scheme)
+@pytest.mark.parametrize("name", ["report", "hostile_report"])
+@pytest.mark.parametrize("settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+def test_no_serious_violation_of_accessibility(
+    open_report: Open, request: pytest.FixtureRequest, name: str, settings: dict
+) -> None:
+    page = open_report(request.getfixturevalue(name), **settings)
     draw_all(page)
+    if name == "report":
+        assert page.locator(".verdicts .strip li").count() > 5
+        assert page.locator(".example-view").count() > 5
+        assert page.locator("#error-values").count() == 1
     # A drawing is one picture with a name: what is inside it is nothing that a reader meets alone.
     parts, options = {"exclude": [[".drawing svg"]]}, {"resultTypes": ["violations"]}
     found = [

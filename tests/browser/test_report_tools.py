@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import Open
+from parsed_page import Page as Parsed
 from PIL import Image
 from playwright.sync_api import Locator, Page
-from test_report import Page as Parsed
 
 MINUS, THIN_SPACE = "−", "\u202f"
 
@@ -189,7 +189,7 @@ def test_frameworks_and_backbones_can_be_chosen(page: Page) -> None:
 
 
 def test_a_chart_is_saved_as_svg_png_and_csv(page: Page, parsed: Parsed) -> None:
-    specification = parsed.data("chart-specifications")["ap-by-iou-1"]
+    specification = parsed.charts()["ap-by-iou-1"]
     chart = page.locator("[data-chart='ap-by-iou-1']")
     files = {
         name: saved(page, chart.get_by_role("button", name=f"{name} of the chart")) for name in ("SVG", "PNG", "CSV")

@@ -86,9 +86,11 @@ def _detections(observation: ImageObservation, box: int, classifier: int, label:
     return pd.DataFrame(columns | {"w": sides[:, 0], "h": sides[:, 1]})
 
 
-def write_diagnostics(folder: Path, run: Run, categories: list[str], others: tuple[str, ...] = ()) -> None:
-    """Write every diagnostic of a run; `others` are runs whose proposals it was given."""
-    rng = np.random.default_rng([run.seed, run.variant.stages])
+def write_diagnostics(
+    folder: Path, run: Run, categories: list[str], others: tuple[str, ...] = (), draw: int = 0
+) -> None:
+    """Write every diagnostic of a run; `others` are runs whose proposals it was given, another `draw` other numbers."""
+    rng = np.random.default_rng([run.seed, run.variant.stages, draw])
     thresholds = iou_thresholds(run)
     observations, truths = [], {}
     for image_id in range(1, IMAGES + 1):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_report import HOSTILE, Page, report_on, variant_of_tiny, write_results
+from made_results import HOSTILE, variant_of_tiny, write_results
+from parsed_page import Page, report_on
 from two_detectors import two_detectors
 
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
@@ -43,7 +44,10 @@ ROWS = [
     verdict("four", "not comparable", reading="supported", unadjusted_reading="supported", direction="less")
     | {"threshold": 1.05, "reasons": "data: shapes here", "source": "Other", "words": f"Claimed {HOSTILE}"}
     | EXACT,
-    verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other"),
+    verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other", seeds=3),
+    verdict("six", "inconclusive", source="Other")
+    | NO_SAMPLES
+    | dict.fromkeys(("low", "high", "adjusted_low", "adjusted_high")),
 ]
 
 
@@ -65,15 +69,27 @@ def strip(page: Page) -> str:
 
 def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
     text = strip(page)
-    assert text.startswith("Verdicts on 5 published claims 1 supported 1 not supported 2 inconclusive 1 not run 1 not")
+    assert text.startswith("Verdicts on 6 published claims 1 supported 1 not supported 3 inconclusive 1 not run 1 not")
+    assert "Not comparable, but measured here: 1 supported One verdict" in text
     assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
-    assert "Words of one. Paper, Fig. 1 MMDetection supported +1.2 points [−0.1, +2.6] printed +3.4" in text
-    assert "Detectron2 inconclusive +1.2 points [−0.1, +2.6]" in text
+    one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 1 seed supported +1.2 points [−0.1, +2.6]"
+    assert f"{one} printed +3.4" in text
+    assert "Detectron2 1 seed inconclusive +1.2 points [−0.1, +2.6]" in text
+    assert "Holds if between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
     assert "MMDetection not run no value no number printed" in text
-    assert "MMDetection not comparable here: supported 1.015 times no number printed" in text
+    assert "MMDetection 1 seed not comparable here: supported 1.015 times exact no number printed" in text
+    assert "MMDetection 3 seeds inconclusive +1.2 points unbounded: too few samples" in text
+    assert "MMDetection 1 seed inconclusive +1.2 points error unknown no number printed" in text
     assert "[unbounded: too few samples]" not in text
-    assert "unbounded: too few samples" in text
     assert "Why not comparable: data: shapes here." in text
+
+
+def test_every_claim_leads_to_its_rows(page: Page) -> None:
+    places = [f"claim-{row['claim']}" for row in ROWS]
+    rows = [attributes["id"] for tag, attributes in page.tags if tag == "tr" and "id" in attributes]
+    assert rows == list(dict.fromkeys(places))
+    links = [attributes["href"] for tag, attributes in page.tags if attributes.get("href", "").startswith("#claim-")]
+    assert links == [f"#{place}" for place in rows]
 
 
 def test_every_verdict_has_a_shape_of_its_own(page: Page) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import vl_convert
 from made_diagnostics import write_diagnostics
-from test_report import AP_NAMES, Page, report_on, scores, variant_of_tiny, write_results
+from made_results import AP_NAMES, scores, variant_of_tiny, write_results
+from parsed_page import Page, report_on
 
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.recall import RECALL
@@ -51,7 +52,7 @@ def page(study: Study, complete: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_the_page_stays_small_and_its_charts_have_places_and_tables(page: Page) -> None:
     assert len(page.html.encode()) < 4_000_000
     places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
-    assert sorted(places) == sorted(page.data("chart-specifications"))
+    assert sorted(places) == sorted(page.charts())
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     assert {attributes["href"][1:] for _, attributes in page.tags if "href" in attributes} <= set(identifiers)
@@ -63,7 +64,7 @@ def test_every_chart_draws(page: Page, scheme: str) -> None:
     theme = page.data("chart-themes")[scheme]
     marks = {"quality": ("rect mark", 9), "errors": ("bar", 12)}  # cells; kinds of two detectors
     marks |= {"stage-matrix": ("rect mark", 4 * 6), "cost-accuracy": ("point", 4)}
-    for name, specification in page.data("chart-specifications").items():
+    for name, specification in page.charts().items():
         mark, count = marks.get(name.rpartition("-")[0], ("line mark", 1))
         svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
         assert svg.count(f'aria-roledescription="{mark}"') >= count, name
@@ -73,7 +74,7 @@ def test_recall_is_drawn_as_the_file_has_it(page: Page, study: Study, complete: 
     run = run_of(study, "Cascade R-CNN", "mmdet")
     table = read_parquet(complete / "runs" / run.id / "recall.parquet", RECALL).astype({"area": "str"})
     table = table[(table["area"] == "all") & (table["limit"] == 1000)]
-    points = next(iter(page.data("chart-specifications")["recall-2"]["datasets"].values()))
+    points = next(iter(page.charts()["recall-2"]["datasets"].values()))
     names = {stage: f"after stage {stage}" if stage else "proposals" for stage in range(4)}
     expected = {(names[row.stage], row.iou): 100 * row.matched / row.total for row in table.itertuples()}
     assert {(point["label"], point["iou"]): point["value"] for point in points} == pytest.approx(expected, rel=1e-3)
@@ -105,7 +106,7 @@ def test_error_table_has_the_numbers_of_the_file(page: Page, study: Study, compl
 def test_quality_matrix_has_a_row_for_every_cell_and_one_scale(page: Page) -> None:
     cells = [row[0] for row in page.tables["quality-values"] if row and row[0].startswith("head")]
     assert cells == 2 * [f"head {head} on stage {stage}" for head in (1, 2, 3) for stage in (1, 2, 3)]
-    chart = page.data("chart-specifications")["quality-1"]
+    chart = page.charts()["quality-1"]
     points = next(iter(chart["datasets"].values()))
     ap = {(p["head"], p["stage"]): p["value"] for p in points}
     assert f"{ap[3, 1]:.1f}" == page.row("quality-values", "head 3 on stage 1")[1]
@@ -166,7 +167,7 @@ def test_without_any_diagnostic_the_section_is_one_sentence(study: Study, tmp_pa
     text = " ".join(page.text.split())
     assert "Not recorded in any run: What enters each stage in training (stage_statistics.parquet);" in text
     assert not [name for name in page.tables if name in ("stage-values", "recall-values", "error-values")]
-    assert not [name for name in page.data("chart-specifications") if name.startswith(("stage-iou", "quality"))]
+    assert not [name for name in page.charts() if name.startswith(("stage-iou", "quality"))]
 
 
 def test_equal_results_give_equal_bytes(study: Study, complete: Path, page: Page, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from made_results import HOSTILE, variant_of_tiny, write_results
+from parsed_page import Page, report_on
 from PIL import Image
-from test_report import HOSTILE, Page, report_on, variant_of_tiny, write_results
 
 from cascadebench.study import Study
 

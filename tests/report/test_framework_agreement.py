@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_report import AP_NAMES, Page, report_on, scores, variant_of_tiny, write_csv, write_results
+from made_results import AP_NAMES, scores, variant_of_tiny, write_csv, write_results
+from parsed_page import Page, report_on
 from two_detectors import two_detectors
 
 from cascadebench.study import Study
@@ -87,7 +88,7 @@ def test_frameworks_are_compared_at_every_iou(page: Page, complete: Path) -> Non
             signed(first[name] - second[name]) for name in ("AP", *AP_NAMES)
         ]
     assert page.row("agreement-values", "Cascade R-CNN")[3 + 1 + AP_NAMES.index("AP75")].endswith("|−2.2 to +3.4")
-    points = page.data("chart-specifications")["agreement-by-iou-2"]["datasets"].values()
+    points = page.charts()["agreement-by-iou-2"]["datasets"].values()
     banded = [p for rows in points for p in rows if p.get("low") != p.get("high")]
     assert [(p["iou"], p["low"], p["high"]) for p in banded] == [(0.75, -2.21, 3.42)]
     assert (
@@ -117,7 +118,7 @@ def test_one_framework_has_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_matrix_of_test_stages_has_the_values_of_the_table(page: Page) -> None:
-    cells = next(iter(page.data("chart-specifications")["stage-matrix-1"]["datasets"].values()))
+    cells = next(iter(page.charts()["stage-matrix-1"]["datasets"].values()))
     assert len(cells) == 4 * 6
     columns = {"AP": 1, "AP50": 2, "AP75": 2 + AP_NAMES.index("AP75"), "AP90": 2 + AP_NAMES.index("AP90")}
     for cell in cells:
@@ -129,9 +130,7 @@ def test_matrix_of_test_stages_has_the_values_of_the_table(page: Page) -> None:
 
 
 def test_cost_charts_have_the_values_of_the_files(page: Page, study: Study, complete: Path) -> None:
-    points = next(
-        rows for rows in page.data("chart-specifications")["cost-accuracy-1"]["datasets"].values() if len(rows) == 4
-    )
+    points = next(rows for rows in page.charts()["cost-accuracy-1"]["datasets"].values() if len(rows) == 4)
     found = {(point["label"], point["framework"]): point for point in points}
     with (complete / "studies" / study.name / "cost.csv").open(encoding="utf-8") as stream:
         costs = {(row["label"], row["framework"]): float(row["parameters"]) for row in csv.DictReader(stream)}
@@ -163,5 +162,5 @@ def test_without_costs_or_values_the_sections_say_so(study: Study, complete: Pat
     assert "Nothing to compare: no detector has headline AP values in two frameworks" in page.text
     assert "No costs: cost.csv is missing or empty." in page.text
     assert "No values per category: ap_per_class.csv is missing or empty." in page.text
-    names = {name.rpartition("-")[0] for name in page.data("chart-specifications")}
+    names = {name.rpartition("-")[0] for name in page.charts()}
     assert not names & {"cost-accuracy", "stage-matrix", "agreement-by-iou"}

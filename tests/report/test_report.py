@@ -2,251 +2,25 @@
 
 import base64
 import csv
-import dataclasses
 import hashlib
 import json
-import math
 import re
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import vl_convert
-import yaml
+from made_results import AP_NAMES, HOSTILE, scores, variant_of_tiny, write_audit, write_csv, write_results
+from parsed_page import Page, report_on
 from two_detectors import two_detectors
 
-from cascadebench.configuration import CONFIG, read_yaml
-from cascadebench.controls.audit import Audit, Finding
+from cascadebench.controls.audit import Finding
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.report.page import SCRIPTS
-from cascadebench.study import Study, load_study
-
-AP_NAMES = [f"AP{percent}" for percent in range(50, 100, 5)]
-MEASURES = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR1", "AR10", "AR100"]
-HOSTILE = "</script><script>alert(1)</script>"
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """Write rows as the aggregation does: absent values are empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def scores(framework: str, boxes: int, classifier: float, seed: int) -> dict[str, float | None]:
-    """AP by IoU of a test stage: later boxes are tighter, later classifiers lose a little at low IoU."""
-    shift = (0.006 if framework == "mmdet" else 0) + 0.004 * math.sin(7 * seed)
-    values = {}
-    for index, name in enumerate(AP_NAMES):
-        tight = index / 9
-        gain = (boxes - 1) * (0.05 * tight - 0.008) + (classifier - 1) * (0.02 * tight - 0.006)
-        values[name] = round(0.62 * (1 - tight**2.2) + 0.03 + gain + shift, 5)
-    mean = sum(values.values()) / 10
-    values |= {"AP": round(mean, 5), "APs": round(mean * 0.6, 5), "APm": round(mean * 1.1, 5), "APl": None}
-    return values | {"AR1": round(mean * 0.8, 5), "AR10": round(mean * 1.2, 5), "AR100": round(mean * 1.25, 5)}
-
-
-def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
-    """The files of one run's folder."""
-    run = study.run(run_id)
-    folder.mkdir(parents=True)
-    run.write(folder / "run.yaml")
-    stages = run.variant.stages
-    values = {
-        "optimizer.lr": (0.04, "optimizer.param_groups[0]['lr']"),
-        "rpn.nms_iou": (0.7, "model.rpn_head.test_cfg.nms.iou_threshold"),
-        "rpn.delta_clamp": ([-4.135, 4.135] if run.framework == "mmdet" else 4.135, "box_coder.scale_clamp"),
-        "heads.stages": (stages, "len(model.roi_head.bbox_head)"),
-        "heads.iou_threshold": ([0.5, 0.6, 0.7][:stages], "[a.pos_iou_thr for a in model.roi_head.bbox_assigner]"),
-    }
-    controls = [{"name": name, "value": value, "read_from": place} for name, (value, place) in values.items()]
-    versions = {"torch": "2.3.1", run.framework: "3.3.0" if run.framework == "mmdet" else "0.6"}
-
-    def write(name: str, value: dict) -> None:
-        (folder / name).write_text(json.dumps(value), encoding="utf-8")
-
-    write("controls.json", {"run": run_id, "versions": versions, "controls": controls})
-    write("cost.json", {"parameters": 1, "flops": 1, "flops_input": {"width": 128, "height": 128, "rois": 100}})
-    iterations = 180 if failed else run.protocol.schedule.iterations
-    with (folder / "train_log.jsonl").open("w", encoding="utf-8") as log:
-        for i in range(iterations):
-            loss = (0.4 + 0.3 * stages) * (0.45 + math.exp(-i / 120)) + 0.12 * math.sin(2.7 * i) * math.cos(i)
-            line = {"iteration": i, "lr": run.learning_rate(i), "loss": loss, "losses": {"rpn": loss}, "seconds": 0.2}
-            log.write(json.dumps(line) + "\n")
-    if failed:
-        message = f"DivergedError: the loss is not finite at iteration 180: {HOSTILE}"
-        lines = ["Traceback (most recent call last):", '  File "session.py", line 9, in step', message]
-        write(
-            "failed.json", {"command": "train", "message": message, "time": "2025-11-20T10:00:00+00:00", "log": lines}
-        )
-        return
-    trained = {"run": run_id, "training_order_sha256": f"{run.seed:064x}", "device": "CPU, 1 thread(s)"}
-    write("trained.json", trained | {"versions": versions, "hardware": {"machine": "x86_64", "system": "Linux"}})
-    write("predicted.json", {"run": run_id, "seconds_per_image": 0.05})
-
-
-def write_audit(root: Path, study: Study, *findings: Finding) -> None:
-    """The audit of the controls as ``cascadebench audit`` writes it."""
-    audit = Audit(study.name, len(study.runs), len(CONTROLS), findings)
-    summary = {"passed": audit.passed, "verdict": audit.verdict}
-    (root / "studies" / study.name / "audit.json").write_text(json.dumps(summary | dataclasses.asdict(audit)))
-
-
-def operators(study: Study) -> list[Finding]:
-    """A stated difference between the frameworks, of every variant."""
-    pairs = [(planned.run.id, other.run.id) for planned in study.runs for other in study.runs
-             if (planned.run.framework, other.run.framework) == ("detectron2", "mmdet") and planned.label == other.label
-             and planned.run.seed == other.run.seed]  # fmt: skip
-    return [
-        Finding(
-            "framework difference", "frameworks", "model.operators", *pair, "vision", "mmcv", "a.nms", "b.nms", "Why."
-        )
-        for pair in pairs
-    ]
-
-
-def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Path:
-    """A results tree as the pipeline leaves it; the runs in `failed` broke during training."""
-    status, ap, per_class, gaps, cost = [], [], [], [], []
-    for planned in study.runs:
-        run, run_id = planned.run, planned.run.id
-        broke = run_id in failed
-        write_run(root / "runs" / run_id, study, run_id, broke)
-        head = {"label": planned.label, "framework": run.framework, "backbone": run.backbone.name, "seed": run.seed}
-        state = {"state": "failed", "detail": "train"} if broke else {"state": "evaluated", "detail": ""}
-        status.append({"run": run_id, **head, "variant": run.variant.name, "dataset": run.dataset.name, **state})
-        if broke:
-            continue
-        stages = run.variant.test_stages
-        table = {
-            s.label: scores(run.framework, s.boxes, sum(s.classifiers) / len(s.classifiers), run.seed) for s in stages
-        }
-        for stage, values in table.items():
-            where = {**head, "run": run_id, "test_stage": stage}
-            ap.append({**where, "headline": stage == run.variant.headline, **{name: values[name] for name in MEASURES}})
-            for position, category in enumerate(study.dataset.categories):
-                row = {name: round(values[name] - 0.01 * position, 5) for name in ("AP", "AP50", "AP75")}
-                per_class.append({**where, "category": category, **row})
-        base = scores(run.framework, 1, 1, run.seed)
-        pairs = {
-            "stage 3 - stage 2": ("(3,3)", "(2,2)"),
-            "stage 3 - stage 1": ("(3,3)", "(1,1)"),
-            "stage 3 - baseline": ("(3,3)", ""),
-        }
-        for gap, (ours, theirs) in pairs.items() if run.variant.stages == 3 else ():
-            for name in AP_NAMES:
-                value = table[ours][name] - table.get(theirs, base)[name]
-                gaps.append({**head, "run": run_id, "gap": gap, "iou": int(name[2:]) / 100, "gap_ap": round(value, 5)})
-        size = {
-            "parameters": 3_400_000 + 700_000 * run.variant.stages,
-            "trainable_parameters": 3_300_000,
-            "flops": 620_000_000,
-        }
-        speed = {
-            "seconds_per_iteration": 0.21,
-            "seconds_per_image": 0.051,
-            "peak_memory_mb": 812.0,
-            "train_device": "CPU",
-        }
-        cost.append({**head, "run": run_id, **size, **speed})
-    tables = {"status": status, "ap": ap, "ap_per_class": per_class, "gaps": gaps, "cost": cost}
-    for name, rows in tables.items():
-        write_csv(root / "studies" / study.name / f"{name}.csv", rows)
-    write_audit(root, study, *operators(study))
-    split = {"images": 400, "annotations": 1203, "crowd": 0, "dropped": 0, "clipped": 2, "source_sha256": "ab" * 32}
-    lock = {
-        "dataset": study.dataset.name,
-        "digest": "cd" * 32,
-        "categories": [],
-        "splits": {"train": split, "val": split},
-    }
-    (root / "datasets" / study.dataset.name).mkdir(parents=True)
-    (root / "datasets" / study.dataset.name / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
-    return root
-
-
-def variant_of_tiny(folder: Path, **changes: object) -> Study:
-    """The first two detectors of the embedded study, with some keys of its file replaced."""
-    path = folder / "tiny.yaml"
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
-    content["variants"] = content["variants"][:2]
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
-    return load_study(str(path))
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags, text, scripts, and the rows of every table."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.scripts: list[tuple[dict, str]] = []
-        self.styles, self.text = "", ""
-        self._inside, self._cell, self._table = "", None, ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note the tag; open scripts, tables, rows and cells."""
-        values = dict(attrs)
-        self.tags.append((tag, values))
-        if tag in ("script", "style"):
-            self._inside = tag
-            self.scripts += [(values, "")] if tag == "script" else []
-        elif tag == "table":
-            self._table = values["id"]
-            self.tables[self._table] = []
-        elif tag == "tr":
-            self.tables[self._table].append([])
-        elif tag in ("td", "th"):
-            self._cell = []
-
-    def handle_endtag(self, tag: str) -> None:
-        """Close scripts and cells."""
-        if tag in ("script", "style"):
-            self._inside = ""
-        elif tag in ("td", "th"):
-            self.tables[self._table][-1].append("|".join(self._cell))
-            self._cell = None
-
-    def handle_data(self, data: str) -> None:
-        """Sort text to where it belongs."""
-        if self._inside == "script":
-            attributes, text = self.scripts[-1]
-            self.scripts[-1] = attributes, text + data
-        elif self._inside == "style":
-            self.styles += data
-        else:
-            self.text += data
-            if self._cell is not None and data.strip():
-                self._cell.append(data.strip())
-
-    @property
-    def executed(self) -> list[str]:
-        """Scripts that the browser runs."""
-        return [text for attributes, text in self.scripts if attributes.get("type") is None]
-
-    def data(self, identifier: str) -> dict:
-        """JSON of a script element that is only data."""
-        return next(json.loads(text) for attributes, text in self.scripts if attributes.get("id") == identifier)
-
-    def row(self, table: str, head: str, nth: int = 0) -> list[str]:
-        """The nth row whose header starts with `head`."""
-        return [row for row in self.tables[table] if row and row[0].startswith(head)][nth]
-
-
-def report_on(study: Study, results: Path, folder: Path) -> Page:
-    """Write the report and read it."""
-    output = folder / "reports" / "out.html"
-    write_report(study, results, output)
-    return Page(output.read_text(encoding="utf-8"))
+from cascadebench.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +89,7 @@ def test_sections_stand_in_order(page: Page) -> None:
 
 
 def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
-    specifications = page.data("chart-specifications")
+    specifications = page.charts()
     places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
     assert sorted(places) == sorted(specifications)
     # AP, gaps against baseline and stage before, test stages, loss, learning rate: for each of two frameworks; the two
@@ -328,7 +102,7 @@ def test_every_chart_has_a_place_a_description_and_a_table(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_chart_draws_its_lines(page: Page, scheme: str) -> None:
     theme = page.data("chart-themes")[scheme]
-    for name, specification in page.data("chart-specifications").items():
+    for name, specification in page.charts().items():
         svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
         # The baseline has no gap to itself; cells of (1,1) to (3,3) at AP, AP50, AP75 and AP90.
         others = {"gaps-by-iou": ("line mark", 1), "agreement-by-iou": ("line mark", 1)}
@@ -369,7 +143,7 @@ def test_stage_table_has_every_test_stage_and_marks_the_headline(page: Page) -> 
 
 
 def test_curves_hold_the_values_of_the_table(page: Page) -> None:
-    specification = page.data("chart-specifications")["ap-by-iou-1"]
+    specification = page.charts()["ap-by-iou-1"]
     points = next(iter(specification["datasets"].values()))
     by_label = {
         label: [p["value"] for p in points if p["label"] == label] for label in ("Faster R-CNN FPN", "Cascade R-CNN")
@@ -406,7 +180,8 @@ def test_protocol_table_has_every_value(study: Study, page: Page) -> None:
 
 def test_the_audit_states_framework_differences_once(study: Study, page: Page) -> None:
     verdict = f"0 violations; 1 stated framework difference ({len(CONTROLS)} controls in {len(study.runs)} runs)."
-    assert verdict in page.text
+    assert page.text.count(verdict) == 2
+    assert page.text.index(f"Controls audited: {verdict}") < page.text.index("AP by IoU threshold")
     assert "audit-violations" not in page.tables
     runs = [f"Faster R-CNN FPN, {name}, seed 0|Cascade R-CNN, {name}, seed 0" for name in ("Detectron2", "MMDetection")]
     row = ["model.operators", runs[0], "vision|a.nms", runs[1], "mmcv|b.nms", "Why."]
@@ -423,7 +198,7 @@ def test_violations_are_told_at_the_top_and_accepted_ones_with_their_reason(stud
         Finding("accepted", "treatment", "input.resize", wrong, fine, "cv2", "pillow", "y", "z", "It is a test."),
     )  # fmt: skip
     page = report_on(study, results, tmp_path)
-    assert "2 violations; 1 accepted violation; 0 stated framework differences" in page.text
+    assert page.text.count("2 violations; 1 accepted violation; 0 stated framework differences") == 2
     assert page.text.index("audit of the controls found violations") < page.text.index("AP by IoU threshold")
     title = "Cascade R-CNN, Detectron2, seed 0"
     value = ["rpn.nms_iou", title, "0.7000001|x.iou", "the protocol", "0.7", HOSTILE]
@@ -453,7 +228,7 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
     assert "alert(1)" not in "".join(page.executed)
     assert not {tag for tag, _ in page.tags} & {"img", "b"}
     assert page.row("headline", HOSTILE)[0].startswith(HOSTILE)
-    assert HOSTILE in json.dumps(page.data("chart-specifications"))
+    assert HOSTILE in json.dumps(page.charts())
     assert f"at iteration 180: {HOSTILE}" in page.text
 
 
@@ -467,6 +242,7 @@ def test_text_from_files_is_never_markup(tmp_path: Path) -> None:
         ("studies/tiny/cost.csv", "cost.csv is missing."),
         ("studies/tiny/audit.json", "audit.json is missing."),
         ("studies/tiny/audit.json", "Not audited: audit.json is missing or unreadable."),
+        ("studies/tiny/audit.json", "Controls not audited: it is not known"),
         ("runs", "controls.json is missing for 4 of 4 runs."),
         ("datasets", "datasets/shapes/lock.json is missing."),
         (".", "train_log.jsonl is missing or empty for 4 of 4 runs."),
@@ -505,7 +281,7 @@ def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
     row = page.row("headline", "Cascade R-CNN")
     assert "mean of 2 of 3 seeds" in row[0]
     assert row[2] == f"{sum(values) / 2:.1f}|{min(values):.1f}…{max(values):.1f}|{difference:+.1f}".replace("-", "−")
-    points = next(iter(page.data("chart-specifications")["ap-by-iou-1"]["datasets"].values()))
+    points = next(iter(page.charts()["ap-by-iou-1"]["datasets"].values()))
     means = {(p["label"], p["seeds"]) for p in points if p["seed"] == "all"}
     assert means == {("Faster R-CNN FPN", 3), ("Cascade R-CNN", 2)}
     alone = {p["seed"]: p["value"] for p in points if p["label"] == "Cascade R-CNN" and p["iou"] == 0.5}
@@ -527,7 +303,7 @@ def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, comple
     page = report_on(study, results, tmp_path)
     assert "intervals.csv is missing" not in page.text
     assert page.text.count("Bands are 95% intervals") == 2
-    charts = page.data("chart-specifications")
+    charts = page.charts()
     banded = [
         point
         for name, chart in charts.items()
@@ -563,14 +339,14 @@ def test_long_logs_are_thinned(tmp_path: Path) -> None:
     study = variant_of_tiny(tmp_path, protocol_override={"schedule": {"iterations": 5000, "steps": [3000, 4000]}})
     page = report_on(study, write_results(tmp_path, study), tmp_path)
     for name in ("training-loss-1", "training-lr-1"):
-        points = next(iter(page.data("chart-specifications")[name]["datasets"].values()))
+        points = next(iter(page.charts()[name]["datasets"].values()))
         assert len(points) == 2 * 200 if name == "training-loss-1" else len(points) < 2 * 50
 
 
 def test_thinned_learning_rates_draw_the_same_line(tmp_path: Path) -> None:
     study = variant_of_tiny(tmp_path, protocol_override={"schedule": {"iterations": 150, "steps": [90, 120]}})
     page = report_on(study, write_results(tmp_path, study), tmp_path)
-    points = next(iter(page.data("chart-specifications")["training-lr-1"]["datasets"].values()))
+    points = next(iter(page.charts()["training-lr-1"]["datasets"].values()))
     drawn = [(point["iteration"], point["value"]) for point in points if point["label"] == "Cascade R-CNN"]
     assert len(drawn) < 100
     run = study.runs[0].run

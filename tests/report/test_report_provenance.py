@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_report import report_on, write_results
+from made_results import write_results
+from parsed_page import report_on
 from two_detectors import two_detectors
 
 from cascadebench.study import Study

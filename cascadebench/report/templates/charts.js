@@ -1,20 +1,50 @@
-// Draws a chart when it comes near the screen, in the page's colours, and saves it; changes what a figure shows.
+// Draws a chart when it comes near the screen, in the page's colours, and lets go of it when it is far away again; saves
+// it; changes what a figure shows.
 (() => {
   "use strict";
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const specifications = read("chart-specifications");
+  const { charts, parts } = read("chart-specifications");
   const themes = read("chart-themes");
   const places = [...document.querySelectorAll("[data-chart]")];
   const drawn = new Map(); // place -> promise of what is drawn there, as Vega-Embed returns it
   let printing = false;
+  let keeping = false; // all drawings, wherever they are
 
   // Paper is white whatever the screen is.
   const scheme = () => (printing ? "light" : document.documentElement.dataset.scheme);
   const seedOf = (place) => place.closest("figure").querySelector("select[name=seed]")?.value;
 
+  // What is in several charts is written once: {"part": 3} stands for it.
+  function whole(value) {
+    if (value === null || typeof value !== "object") return value;
+    if (Array.isArray(value)) return value.map(whole);
+    if ("part" in value) return whole(parts[value.part]);
+    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, whole(inner)]));
+  }
+
+  // Rows of the columns that they are written in; equal values that follow each other are written as runs.
+  function rowsOf({ names, columns }) {
+    const values = columns.map((column) =>
+      Array.isArray(column)
+        ? column
+        : column.runs.flatMap((value, at, runs) => (at % 2 ? [] : Array(runs[at + 1]).fill(value))),
+    );
+    return (values[0] ?? []).map((_, row) =>
+      Object.fromEntries(
+        names.map((name, at) => [name, values[at][row]]).filter(([, value]) => value !== null),
+      ),
+    );
+  }
+
+  function chart(place) {
+    const { datasets, ...specification } = whole(charts[place.dataset.chart]);
+    const rows = Object.entries(datasets).map(([name, columns]) => [name, rowsOf(columns)]);
+    return { ...specification, datasets: Object.fromEntries(rows) };
+  }
+
   // A specification under the seed that is chosen: its parameter "seed" gets another value.
   function specificationOf(place) {
-    const specification = specifications[place.dataset.chart];
+    const specification = chart(place);
     const seed = seedOf(place);
     if (seed === undefined) return specification;
     const params = specification.params.map((one) => (one.name === "seed" ? { ...one, value: seed } : one));
@@ -51,26 +81,59 @@
     return drawn.get(place);
   }
 
-  // One after the other, so that the page answers between two charts.
+  // Drawings take memory; the room of one that is gone is kept by its style.
+  async function release(place) {
+    const earlier = drawn.get(place);
+    drawn.delete(place);
+    delete place.dataset.state;
+    (await earlier)?.finalize();
+    if (drawn.has(place)) return; // near again meanwhile
+    delete place.dataset.drawn;
+    place.querySelector(".drawing").replaceChildren();
+  }
+
+  // One after the other, so that the page answers between two charts; not those that a reader has passed meanwhile.
+  const near = new Set();
   let queue = Promise.resolve();
   function enqueue(place) {
-    queue = queue.then(() => new Promise((resolve) => setTimeout(resolve))).then(() => draw(place));
+    queue = queue
+      .then(() => new Promise((resolve) => setTimeout(resolve)))
+      .then(() => (near.has(place) ? draw(place) : undefined));
   }
 
   const observer = new IntersectionObserver(
-    (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => enqueue(entry.target)),
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) near.add(target);
+        else near.delete(target);
+        if (isIntersecting) enqueue(target);
+      }
+    },
     { rootMargin: "600px" },
   );
+  const farther = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (!isIntersecting && !keeping && drawn.has(target)) release(target);
+      }
+    },
+    { rootMargin: "4000px" },
+  );
 
-  // Observing anew reports every chart that is near, and so draws those that look different now.
-  function refresh(some) {
-    for (const place of some) {
-      observer.unobserve(place);
-      observer.observe(place);
+  // Observing anew reports where every chart is, and so draws those near that look different now.
+  function refresh(some, observers = [observer]) {
+    for (const one of observers) {
+      for (const place of some) {
+        one.unobserve(place);
+        one.observe(place);
+      }
     }
   }
 
-  const drawAll = () => Promise.all(places.map(draw)).then(() => undefined);
+  function drawAll() {
+    keeping = true;
+    return Promise.all(places.map(draw)).then(() => undefined);
+  }
   window.drawAllCharts = drawAll; // for programs that read the page: nothing is left for later
 
   function save(name, address) {
@@ -81,7 +144,7 @@
   }
 
   function table(place) {
-    const sets = Object.values(specifications[place.dataset.chart].datasets);
+    const sets = Object.values(chart(place).datasets);
     const rows = sets.reduce((most, rows) => (rows.length > most.length ? rows : most), []);
     const names = [...new Set(rows.flatMap(Object.keys))];
     return window.csv([names, ...rows.map((row) => names.map((name) => row[name] ?? ""))]);
@@ -100,7 +163,7 @@
       const button = tools.appendChild(document.createElement("button"));
       button.type = "button";
       button.textContent = format;
-      button.setAttribute("aria-label", `${format} of the chart ${specifications[place.dataset.chart].title}`);
+      button.setAttribute("aria-label", `${format} of the chart ${charts[place.dataset.chart].title}`);
       button.addEventListener("click", async () => {
         const { view } = await draw(place);
         save(`${place.dataset.chart}.${format.toLowerCase()}`, await address(view, place));
@@ -131,8 +194,8 @@
     drawAll();
   });
   window.addEventListener("afterprint", () => {
-    printing = false;
-    refresh(places);
+    printing = keeping = false;
+    refresh(places, [observer, farther]);
   });
-  refresh(places);
+  refresh(places, [observer, farther]);
 })();
