@@ -46,6 +46,7 @@ def write_study(folder: Path, name: str, **changes) -> Study:
         "name": name,
         "dataset": str(folder / "few_shapes.yaml"),
         "variants": [{"variant": "faster_rcnn"}],
+        "proposal_swaps": [],
         "seeds": [0, 1],
         "protocol_override": {"schedule": schedule, "inference": {"score_threshold": 0.001}},
         "execution": {"checkpoint_interval": 10, "memory_mb": MEMORY_MB, "train_minutes": 20, "diagnostics": False},

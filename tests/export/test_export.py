@@ -111,7 +111,7 @@ def test_modules_of_a_variant_from_outside_go_in(made, tmp_path):
     new_variant("mine", "cascade_rcnn", tmp_path / "variants")
     (tmp_path / "variants" / "mine" / "parts.py").write_text("")
     content = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "mine", "variant_folders": ["variants"]}
-    content["variants"] = [{"variant": "faster_rcnn"}, {"variant": "mine"}]
+    content |= {"variants": [{"variant": "faster_rcnn"}, {"variant": "mine"}], "proposal_swaps": []}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
     path, _ = export_study(str(tmp_path / "mine.yaml"), made / "results", tmp_path / "no.html", tmp_path / "mine.zip")
     entities = graph(path)

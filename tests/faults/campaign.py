@@ -115,7 +115,7 @@ def write_study(folder: Path, variants: list[str], iterations: int) -> Study:
     card["data"] |= {"train_images": 12, "val_images": 6}
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
-    study["variants"] = [{"variant": name} for name in variants]
+    study |= {"variants": [{"variant": name} for name in variants], "proposal_swaps": []}
     schedule = {"iterations": iterations, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [4]}
     study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
     (folder / "small.yaml").write_text(yaml.safe_dump(study))

@@ -163,6 +163,6 @@ def variant_of_tiny(folder: Path, **changes: object) -> Study:
     """The first two detectors of the embedded study, with some keys of its file replaced."""
     path = folder / "tiny.yaml"
     content = read_yaml(CONFIG / "studies" / "tiny.yaml")
-    content["variants"] = content["variants"][:2]
+    content |= {"variants": content["variants"][:2], "proposal_swaps": []}
     path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
     return load_study(str(path))

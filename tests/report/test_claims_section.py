@@ -72,12 +72,12 @@ def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
     assert text.startswith("Verdicts on 6 published claims 1 supported 1 not supported 3 inconclusive 1 not run 1 not")
     assert "Not comparable, but measured here: 1 supported One verdict" in text
     assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
-    one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 1 seed supported +1.2 points [−0.1, +2.6]"
+    one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 3 seeds supported +1.2 points [−0.1, +2.6]"
     assert f"{one} printed +3.4" in text
     assert "Detectron2 1 seed inconclusive +1.2 points [−0.1, +2.6]" in text
     assert "Holds if between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
     assert "MMDetection not run no value no number printed" in text
-    assert "MMDetection 1 seed not comparable here: supported 1.015 times exact no number printed" in text
+    assert "MMDetection not comparable here: supported 1.015 times exact no number printed" in text
     assert "MMDetection 3 seeds inconclusive +1.2 points unbounded: too few samples" in text
     assert "MMDetection 1 seed inconclusive +1.2 points error unknown no number printed" in text
     assert "[unbounded: too few samples]" not in text
@@ -130,14 +130,14 @@ def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> N
     assert "beside verdicts.csv in results/studies/tiny/, not in this page" in text
 
 
-def test_a_line_of_the_strip_has_its_seeds_and_notes(tmp_path: Path) -> None:
+def test_a_line_of_the_strip_has_its_seeds(tmp_path: Path) -> None:
     study = two_detectors()
     results = write_results(tmp_path, study)
     rows = pd.DataFrame(ROWS, columns=list(VERDICTS))
     rows.to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
     found = {claim.words: claim.findings[0] for claim in strip_of(collect(study, results))}
     assert found["Words of one."].seeds == "3 seeds"
-    assert (found["Words of two."].seeds, found["Words of two."].notes) == ("1 seed", ("one seed", "& another"))
+    assert found["Words of two."].seeds == "1 seed"
     assert found["Words of three."].seeds == ""
     assert found[f"Claimed {HOSTILE}"].seeds == "", "a counted quantity is that of every seed"
 
