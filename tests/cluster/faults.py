@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -233,15 +234,21 @@ class NearLimit:
         try:
             hours, minutes = re.search(r"RunTime=(\d+):(\d+):", self.slurm.control("show", "job", self.job)).groups()
             self.slurm.control("update", f"JobId={self.job}", f"TimeLimit={60 * int(hours) + int(minutes) + 4}")
-            wait_until(lambda: is_pending(training, signal.SIGTERM), 150, "the signal before the time limit")
+            # Less than the three minutes that are left at least: no signal that comes with the limit is waited for.
+            wait_until(lambda: not is_held(training), 150, "the signal before the time limit")
         finally:
-            os.kill(training, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(training, signal.SIGCONT)
 
 
-def is_pending(process: int, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that is held."""
-    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
-    return any(int(mask, 16) >> number - 1 & 1 for mask in masks)
+def is_held(process: int) -> bool:
+    """Whether a process stands still, and no SIGTERM waits for it; Slurm may have let it go on with the signal."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", status, re.MULTILINE)
+    return "State:\tT" in status and not any(int(mask, 16) >> signal.SIGTERM - 1 & 1 for mask in masks)
 
 
 def test_the_signal_before_the_time_limit_saves_what_was_trained(slurm, disturbed, tmp_path, outcomes):

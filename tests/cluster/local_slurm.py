@@ -194,7 +194,7 @@ class LocalSlurm:
         return sorted(found)
 
     def stop(self) -> None:
-        """End the node's jobs and the daemons."""
+        """End the node's jobs, the daemons, and what a job that Slurm took for ended has left."""
         if "slurmctld" in self._processes:
             subprocess.run(["scancel", "--user=root"], env=self.environment, check=False)
         if "slurmd" in self._processes:
@@ -208,3 +208,6 @@ class LocalSlurm:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+        for left in self._own_processes():
+            with suppress(ProcessLookupError):
+                os.kill(int(left.name), signal.SIGKILL)
