@@ -110,7 +110,7 @@ def edited(tmp_path) -> Path:
     assert "Nothing to be done" in snakemake(tmp_path, "--dry-run", "audit")
     write_json(tmp_path / "results" / "runs" / study.run_ids[-1] / "trained.json", {})
     module = tmp_path / "variants" / "mine" / "mmdet.py"
-    module.write_text(module.read_text() + '    config["rpn_head"]["anchor_generator"]["scales"] = [4]\n')
+    module.write_text(module.read_text() + '    config["rpn_head"]["anchor_generator"]["scales"] = [6]\n')
     return tmp_path
 
 
