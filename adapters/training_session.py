@@ -33,7 +33,7 @@ from cascadebench.errors import Fault
 from cascadebench.files import remove_unfinished, whole_lines, write_text
 from cascadebench.interruption import Interruption, Stopped
 from cascadebench.run import Run
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 from cascadebench.training_order import step_seed
 
 TRAIN_LOG = "train_log.jsonl"

@@ -37,14 +37,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from adapters.__main__ import initial_model, load_adapter
+from adapters.commands import initial_model, load_adapter
 from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.training_session import RECORDED_EVERY, TrainingSession, seed_everything
 from cascadebench.backbone import load_backbone
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.run import ChosenVariant, Run
-from cascadebench.study import Execution, load_protocol, load_study
+from cascadebench.study import load_study
+from cascadebench.study_file import Execution, load_protocol
 from cascadebench.test_stages import TestStage
 from cascadebench.training_order import training_order
 

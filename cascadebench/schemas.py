@@ -12,7 +12,7 @@ from cascadebench.files import write_json
 from cascadebench.imported import ImportedFile
 from cascadebench.protocol import Protocol
 from cascadebench.run import Run
-from cascadebench.study import StudyFile
+from cascadebench.study_file import StudyFile
 from cascadebench.variant import FrameworkCard, VariantCard
 
 MODELS: dict[str, type[Configuration]] = {

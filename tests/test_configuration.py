@@ -6,7 +6,8 @@ import yaml
 from cascadebench.configuration import CONFIG, merged, read_yaml, validated
 from cascadebench.errors import InputError
 from cascadebench.protocol import Protocol
-from cascadebench.study import load_protocol, load_study
+from cascadebench.study import load_study
+from cascadebench.study_file import load_protocol
 
 
 @pytest.fixture

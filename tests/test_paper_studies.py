@@ -11,12 +11,13 @@ from dataclasses import asdict, replace
 import pytest
 import yaml
 
-from cascadebench import study as study_module
+from cascadebench import study_file
 from cascadebench.configuration import CONFIG, PROJECT, read_yaml
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.errors import InputError
-from cascadebench.study import load_protocol, load_study
+from cascadebench.study import load_study
+from cascadebench.study_file import load_protocol
 
 CASCADE = "Cai and Vasconcelos, Cascade R-CNN, TPAMI 2019"
 FSCASCADE = "Li, Yang and Zhang, Rethinking Classification and Localization for Cascade R-CNN, BMVC 2019"
@@ -106,10 +107,10 @@ def own_studies(tmp_path, monkeypatch):
         for name in ("mine", "yours", "yours-tiny"):
             override = {"protocol_override": {"rpn": {"nms_iou": 0.6}}, "backbones": ["resnet18_narrow"]}
             (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tiny | {"name": name} | override))
-        content = read_yaml(study_module.TINY_FORM) | more
+        content = read_yaml(study_file.TINY_FORM) | more
         (tmp_path / "form.yaml").write_text(yaml.safe_dump(content))
-        monkeypatch.setattr(study_module, "STUDIES", tmp_path)
-        monkeypatch.setattr(study_module, "TINY_FORM", tmp_path / "form.yaml")
+        monkeypatch.setattr(study_file, "STUDIES", tmp_path)
+        monkeypatch.setattr(study_file, "TINY_FORM", tmp_path / "form.yaml")
 
     return write
 
@@ -206,7 +207,7 @@ def test_a_run_of_full_size_passes_the_audit_in_both_frameworks():
     """Cascade R-CNN on COCO, as it would train: 80 classes, the whole backbone, images of 800 pixels."""
     for framework in ("mmdet", "detectron2"):
         pytest.importorskip(framework)
-    from adapters.__main__ import load_adapter
+    from adapters.commands import load_adapter
 
     whole = load_study("cascade_table_1")
     runs = tuple(one for one in whole.runs if (one.label, one.run.seed) == ("Cascade R-CNN", 0))

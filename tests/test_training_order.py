@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.study import load_protocol
+from cascadebench.study_file import load_protocol
 from cascadebench.training_order import sampling_seed, step_seed, training_order
 
 

@@ -19,7 +19,7 @@ from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 from cascadebench.training_order import TrainingOrder, training_order
 
 

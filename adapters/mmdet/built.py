@@ -21,7 +21,7 @@ from adapters.probe_inputs import probe_records
 from adapters.training_loader import training_loader
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.run import Run
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 from cascadebench.training_order import TrainingOrder, training_order
 
 PLANNED_IMAGES = 1000

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from cascadebench.controls.definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.study import AcceptedViolation, PlannedRun, Study
+from cascadebench.study import PlannedRun, Study
+from cascadebench.study_file import AcceptedViolation
 
 FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
 Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from cascadebench.configuration import CONFIG, PROJECT, named_file
 from cascadebench.evaluation.aggregate import run_state
 from cascadebench.report.collect import TABLES
-from cascadebench.study import STUDIES, TINY_FORM, Study, read_study_file
+from cascadebench.study import Study
+from cascadebench.study_file import STUDIES, TINY_FORM, read_study_file
 from cascadebench.variant import ADAPTERS
 from cascadebench.variant_catalog import find_variant
 from cascadebench.variant_sources import variant_sources

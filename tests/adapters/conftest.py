@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.study import Execution, chosen_variant, load_study
+from cascadebench.study import chosen_variant, load_study
+from cascadebench.study_file import Execution
 from cascadebench.variant_catalog import find_variant
 
 torch.set_num_threads(1)

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from adapters.__main__ import initial_model
+from adapters.commands import initial_model
 from adapters.training_session import TrainingSession
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 from cascadebench.training_order import training_order
 
 

@@ -28,7 +28,8 @@ from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.run import Revisions, Run
-from cascadebench.study import Execution, chosen_variant, load_protocol
+from cascadebench.study import chosen_variant
+from cascadebench.study_file import Execution, load_protocol
 from cascadebench.training_order import TrainingOrder, training_order
 from cascadebench.variant_catalog import find_variant
 

@@ -19,7 +19,7 @@ from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.config import detector_node
 from adapters.detectron2.training import loss_name
 from cascadebench.backbone import load_backbone
-from cascadebench.study import load_protocol
+from cascadebench.study_file import load_protocol
 from cascadebench.test_stages import TestStage
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from adapters.__main__ import initial_model, load_adapter, main
+from adapters.__main__ import main
+from adapters.commands import initial_model, load_adapter
 from adapters.step_parts import check_division
 from adapters.training_session import TrainingSession
 from cascadebench.datasets.card import load_dataset_card
@@ -15,7 +16,7 @@ from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.errors import InputError
 from cascadebench.run import Run
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 from cascadebench.training_order import training_order
 
 FRAMEWORKS = ["mmdet", "detectron2"]

@@ -22,7 +22,7 @@ from cascadebench.datasets.prepare import prepare
 from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.aggregate import run_state
 from cascadebench.failures import as_fault
-from cascadebench.study import Execution
+from cascadebench.study_file import Execution
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from saved_model import save_model
 
-from adapters.__main__ import initial_model, load_adapter, main, proposals_of
+from adapters.__main__ import main
+from adapters.commands import initial_model, load_adapter, proposals_of
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals, swapped
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare

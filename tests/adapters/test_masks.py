@@ -17,7 +17,7 @@ from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.structures import BitMasks
 from mmdet.structures.mask import BitmapMasks
 
-from adapters.__main__ import initial_model, load_adapter
+from adapters.commands import initial_model, load_adapter
 from adapters.masks import (
     MASK_SIZE,
     mask_loss,

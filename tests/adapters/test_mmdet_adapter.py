@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 
-from adapters.__main__ import initial_model
+from adapters.commands import initial_model
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
@@ -19,7 +19,8 @@ from cascadebench.datasets.prepared import trainable
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
 from cascadebench.stages import stage_settings
-from cascadebench.study import load_protocol, load_study
+from cascadebench.study import load_study
+from cascadebench.study_file import load_protocol
 from cascadebench.test_stages import TestStage
 from cascadebench.training_order import training_order
 

@@ -11,7 +11,8 @@ from PIL import Image
 from saved_model import save_model
 from torchvision.ops import batched_nms
 
-from adapters.__main__ import initial_model, load_adapter, main
+from adapters.__main__ import main
+from adapters.commands import initial_model, load_adapter
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
 from cascadebench.diagnostics.nms_survivors import survivors

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from adapters import training_session
-from adapters.__main__ import initial_model, load_adapter
+from adapters.commands import initial_model, load_adapter
 from adapters.stage_recording import StageRecording
 from adapters.training_session import TrainingSession, seed_everything
 from cascadebench.diagnostics.boxes import best_ground_truth

@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from adapters.__main__ import load_adapter
+from adapters.commands import load_adapter
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
-from cascadebench.study import Execution, PlannedRun, load_study
+from cascadebench.study import PlannedRun, load_study
+from cascadebench.study_file import Execution
 from cascadebench.variant_catalog import FoundVariant, find_variant
 
 sys.path.append(str(Path(__file__).parents[1] / "parity"))

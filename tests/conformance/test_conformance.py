@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.__main__ import initial_model
+from adapters.commands import initial_model
 from adapters.contract import Prediction
 from adapters.training_session import TrainingSession
 from cascadebench.controls.audit import audit
@@ -47,7 +47,7 @@ def train(adapter, run, records, folder, execution, until: int | None = None):
 @pytest.fixture(scope="module")
 def trained(adapter, run, records, tmp_path_factory):
     """Folder of an undisturbed training, and the model with its weights."""
-    from cascadebench.study import Execution
+    from cascadebench.study_file import Execution
 
     folder = tmp_path_factory.mktemp("trained")
     train(adapter, run, records, folder, Execution(checkpoint_interval=2, log_interval=10))
@@ -64,7 +64,7 @@ def predictions(adapter, run, records, trained) -> list[Prediction]:
 
 def test_builds_inspects_and_passes_the_audit_but_for_its_treatment(study, planned):
     """Against the baseline only what the card declares differs; between the frameworks nothing does."""
-    from adapters.__main__ import load_adapter
+    from adapters.commands import load_adapter
 
     readings = {}
     for one in study.runs:

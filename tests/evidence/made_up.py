@@ -4,7 +4,8 @@ from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.evidence.claims import load_claims
 from cascadebench.run import LIBRARY_REVISION, Revisions, Run
-from cascadebench.study import chosen_variant, load_protocol
+from cascadebench.study import chosen_variant
+from cascadebench.study_file import load_protocol
 from cascadebench.variant_catalog import find_variant
 
 SAMPLES = 1999

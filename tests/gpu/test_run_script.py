@@ -19,7 +19,8 @@ from summarize import samples, use_of_gpu
 
 from cascadebench.configuration import PROJECT
 from cascadebench.files import write_json
-from cascadebench.study import load_protocol, load_study
+from cascadebench.study import load_study
+from cascadebench.study_file import load_protocol
 
 LOCK = PROJECT / "requirements.lock"
 SCRIPT = PROJECT / "tests" / "gpu" / "run.sh"

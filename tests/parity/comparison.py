@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from cascadebench.run import Run
-from cascadebench.study import chosen_variant, load_protocol, load_study
+from cascadebench.study import chosen_variant, load_study
+from cascadebench.study_file import load_protocol
 from cascadebench.variant_catalog import FoundVariant
 
 EVERYTHING = {

@@ -23,7 +23,7 @@ from sides import Detectron2Side, MMDetectionSide
 from adapters.training_session import TrainingSession
 from cascadebench.configuration import CONFIG
 from cascadebench.masks import bitmap
-from cascadebench.study import Execution, load_protocol
+from cascadebench.study_file import Execution, load_protocol
 from cascadebench.training_order import training_order
 from cascadebench.variant import load_framework_card
 from cascadebench.variant_catalog import find_variant, load_variant_card, own_variants

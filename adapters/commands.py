@@ -1,0 +1,249 @@
+"""What ``python -m adapters`` does with a run: inspect, train, predict; the same for every framework."""
+
+import argparse
+import importlib
+import platform
+import resource
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from adapters.arithmetic import arithmetic
+from adapters.checkpoints import read_checkpoint
+from adapters.contract import Adapter
+from adapters.cost import cost_of
+from adapters.diagnosed_prediction import DiagnosedPrediction
+from adapters.distributed import is_one_of_several
+from adapters.exclusive import taken
+from adapters.prediction_columns import detection_columns, proposal_columns
+from adapters.processes import train_in_processes
+from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
+from adapters.step_parts import check_division
+from adapters.training_session import TrainingSession, seed_everything
+from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
+from cascadebench.errors import Fault, InputError
+from cascadebench.evaluation.detections import write_detections, write_proposals
+from cascadebench.files import read_json, sha256_of, write_json
+from cascadebench.proposal_swaps import ProposalSource
+from cascadebench.provenance import hardware, now
+from cascadebench.run import Run, read_run
+from cascadebench.shared_runs import (
+    PREDICTION_FILES,
+    TRAINING_FILES,
+    digests,
+    take_prediction,
+    take_training,
+)
+from cascadebench.study import check_batch_division
+from cascadebench.study_file import Execution
+from cascadebench.training_order import training_order
+from cascadebench.variant import load_framework_card
+from cascadebench.variant_sources import variant_digest
+
+
+def load_adapter(framework: str) -> Adapter:
+    """Import the adapter of a framework; raises InputError if there is none or its framework is not installed."""
+    load_framework_card(framework, "framework")
+    try:
+        return importlib.import_module(f"adapters.{framework}.adapter").ADAPTER
+    except ModuleNotFoundError as error:
+        raise InputError(f"{framework}: {error}; `cascadebench doctor` says what is missing") from error
+
+
+def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
+    """Build the model with initial weights from the run's seed, and the backbone's file of weights if wanted."""
+    seed_everything(run.seed)
+    model = adapter.build_model(run)
+    if with_weights and run.backbone.weights:
+        adapter.load_backbone_weights(model, run)
+    return model
+
+
+def inspect(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Write ``controls.json`` and ``cost.json``; needs neither images nor weights."""
+    built = adapter.build(run)
+    controls = [asdict(control) for control in adapter.read_controls(built)]
+    write_json(arguments.out / "cost.json", cost_of(adapter, built.model, run))
+    write_json(arguments.out / "controls.json", {"run": run.id, "versions": adapter.versions(), "controls": controls})
+
+
+def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Train or resume; write ``trained.json`` last. A run that uses another's weights takes over its manifest."""
+    if run.variant.weights_from:
+        other = weights_folder(run, arguments.out) / "trained.json"
+        if not other.exists():
+            raise InputError(f"{other}: no such file; the run whose weights {run.id} uses must be trained first")
+        write_json(
+            arguments.out / "trained.json", read_json(other) | {"run": run.id, "weights_from": run.variant.weights_from}
+        )
+        return
+    execution = Execution(
+        cpu_threads=arguments.threads,
+        accumulation=arguments.accumulation,
+        loader_workers=arguments.workers,
+        checkpoint_interval=arguments.checkpoint_interval,
+        checkpoint_minutes=arguments.checkpoint_minutes,
+        log_interval=arguments.log_interval,
+    )
+    records = trainable(load_split(arguments.data, "train", segmentations=run.variant.masks))
+    order = training_order(records, run.protocol, run.seed)
+    identity = {
+        "iterations": run.protocol.schedule.iterations,
+        "training_order_sha256": order.digest(),
+        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
+    }
+    if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
+        return
+    if arguments.processes > 1 and not is_one_of_several():
+        check_batch_division(run, arguments.processes, arguments.accumulation, "execution")
+        train_in_processes(arguments.processes, arguments.words, arguments.interruption)
+        return
+    session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
+    variant_sha256 = variant_digest(run.variant.name, run.variant.folder)  # now: somebody may edit it meanwhile
+    if session.start < session.iterations:
+        if session.start:
+            print(f"resuming at iteration {session.start}", flush=True)
+        model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
+        check_division(run, model, session.world_size, execution.accumulation)
+        with arguments.interruption.watched(None):
+            try:
+                adapter.train(run, model, records, order, session)
+            finally:
+                session.stop_reading()
+    if session.rank == 0:
+        summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
+        summary |= {"variant_sha256": variant_sha256, "files": digests(arguments.out, TRAINING_FILES)}
+        write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments))
+
+
+def read_own_run(path: Path, framework: str) -> Run:
+    """Read a run that is the framework's own; raises InputError if it is another's."""
+    run = read_run(path)
+    if run.framework != framework:
+        raise InputError(f"{path}: framework: is {run.framework!r}, asked for {framework!r}")
+    return run
+
+
+def weights_folder(run: Run, out: Path) -> Path:
+    """Folder of the run that was trained: its own, or beside it that of the run whose weights it uses."""
+    return out.parent / run.variant.weights_from if run.variant.weights_from else out
+
+
+def trained_model(adapter: Adapter, run: Run, out: Path, device: torch.device) -> nn.Module:
+    """Build a run's detector with the weights that its training left; raises InputError if there are none yet."""
+    model = initial_model(adapter, run, with_weights=False)
+    checkpoint = weights_folder(run, out) / "checkpoints" / "last.pt"
+    if not checkpoint.exists():
+        raise InputError(f"{checkpoint}: no such file; the run must be trained first")
+    manifest = checkpoint.parents[1] / "trained.json"
+    if manifest.exists() and read_json(manifest)["checkpoint_sha256"] != sha256_of(checkpoint):
+        raise Fault(f"{checkpoint}: damaged: its checksum is not that of trained.json; delete both to train again")
+    state = read_checkpoint(checkpoint)
+    if state["iteration"] != run.protocol.schedule.iterations:
+        raise InputError(
+            f"{checkpoint}: trained for {state['iteration']} of {run.protocol.schedule.iterations} iterations"
+        )
+    model.load_state_dict(state["model"])
+    return model.to(device).eval()
+
+
+def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Detect on the validation images; write detections, proposals, diagnostics, and ``predicted.json`` last."""
+    split = load_split(arguments.data, "val")
+    model = trained_model(adapter, run, arguments.out, arguments.device)
+    identity = {
+        "checkpoint_sha256": sha256_of(weights_folder(run, arguments.out) / "checkpoints" / "last.pt"),
+        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["val"]["prepared_sha256"],
+        "images": len(split.records),
+    }
+    names = PREDICTION_FILES[: 5 if arguments.diagnostics else 2]
+    if taken(arguments, run, lambda shared: take_prediction(shared, run, arguments.out, identity, names)):
+        return
+    for name in PREDICTION_FILES:
+        (arguments.out / name).unlink(missing_ok=True)  # none of an earlier prediction may stand beside this one's
+    diagnosed = DiagnosedPrediction(run, arguments.data / "val.json") if arguments.diagnostics else None
+    predictions, seconds = [], 0.0
+    passes = adapter.predict(run, model, split.records)
+    for _ in split.records:
+        started = time.perf_counter()
+        prediction = next(passes)
+        seconds += time.perf_counter() - started
+        if diagnosed:
+            diagnosed.add(prediction)
+        predictions.append(replace(prediction, observe=None, quality=None))
+    category_ids = np.array(split.category_ids)
+    columns = detection_columns([(one.image_id, one.test_stages) for one in predictions], category_ids)
+    write_detections(arguments.out / "detections.parquet", columns)
+    write_proposals(arguments.out / "proposals.parquet", proposal_columns(predictions))
+    if diagnosed:
+        diagnosed.write(arguments.out, category_ids)
+    write_json(
+        arguments.out / "predicted.json",
+        {"run": run.id, "seconds_per_image": round(seconds / len(predictions), 4)}
+        | identity
+        | {"files": digests(arguments.out, PREDICTION_FILES)}
+        | circumstances(adapter, arguments),
+    )
+
+
+def predict_with(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+    """Detect with other proposals than the run's own; write ``proposals_of/<name>/detections.parquet``."""
+    split = load_split(arguments.data, "val")
+    source, given = ProposalSource(None), GROUND_TRUTH
+    if arguments.proposals_of:
+        path = arguments.proposals_of
+        other = read_own_run(path, run.framework)
+        if not 0 <= arguments.stage <= other.variant.stages:
+            raise InputError(f"--stage {arguments.stage}: {other.id} has 0 (the proposals) to {other.variant.stages}")
+        source = ProposalSource(other.id, arguments.stage)
+        given = proposals_of(adapter, other, trained_model(adapter, other, path.parent, arguments.device), source.stage)
+    elif arguments.stage:
+        raise InputError("--stage: needs --proposals-of; ground truth is added to the proposals")
+    model, headline = trained_model(adapter, run, arguments.out, arguments.device), run.variant.headline
+    found = [
+        (prediction.image_id, {headline: prediction.test_stages[headline]})
+        for prediction in adapter.predict(run, model, split.records, given)
+    ]
+    folder = arguments.out / "proposals_of" / source.name
+    write_detections(folder / "detections.parquet", detection_columns(found, np.array(split.category_ids)))
+
+
+def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> GivenProposals:
+    """What a detector proposes (stage 0), or the boxes that leave one of its stages."""
+
+    def boxes(record: ImageRecord) -> np.ndarray:
+        (prediction,) = adapter.predict(run, model, [record])
+        image = prediction.observe(False)
+        return image.stages[stage - 1].boxes if stage else image.proposals
+
+    return GivenProposals(boxes, keep_own=False)
+
+
+def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
+    device, described = arguments.device, hardware()
+    if device.type == "cuda":
+        name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
+        described |= arithmetic()
+    else:
+        name, peak = (
+            f"CPU, {torch.get_num_threads()} thread(s)",
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10,
+        )
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "device": name,
+        "peak_memory_mb": round(peak),
+        "hardware": described,
+        "versions": versions | adapter.versions(),
+        **arguments.begun,
+        "finished": now(),
+    }
+
+
+COMMANDS = {"inspect": inspect, "train": train, "predict": predict, "predict-with": predict_with}
