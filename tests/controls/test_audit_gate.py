@@ -34,7 +34,7 @@ def write_study(folder: Path, name: str = "small", **changes) -> Study:
     card["data"] |= {"train_images": 12, "val_images": 6}
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
     study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": name, "dataset": str(folder / "few_shapes.yaml")}
-    study["variants"] = study["variants"][:2]
+    study |= {"variants": study["variants"][:2], "proposal_swaps": []}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
     return load_study(str(folder / f"{name}.yaml"))
 
