@@ -10,6 +10,7 @@ from made_diagnostics import write_diagnostics
 from made_results import AP_NAMES, scores, variant_of_tiny, write_results
 from parsed_page import Page, report_on
 
+from cascadebench.configuration import PROJECT
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.recall import RECALL
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
@@ -172,3 +173,10 @@ def test_without_any_diagnostic_the_section_is_one_sentence(study: Study, tmp_pa
 
 def test_equal_results_give_equal_bytes(study: Study, complete: Path, page: Page, tmp_path: Path) -> None:
     assert report_on(study, complete, tmp_path).html == page.html
+
+
+def test_the_committed_example_shows_every_diagnostic():
+    """As a real run of the embedded study made it."""
+    text = (PROJECT / "reports" / "example.html").read_text(encoding="utf-8")
+    assert 'id="diagnostics"' in text
+    assert "Not recorded in any run" not in text
