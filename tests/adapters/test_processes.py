@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters import __main__, exclusive
+from adapters import commands, exclusive
 from adapters.__main__ import main
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
@@ -192,7 +192,7 @@ def test_the_processes_are_started_by_the_holder_of_the_folder(divisible_run, da
         events.append("given back")
 
     monkeypatch.setattr(exclusive, "leased", leased)
-    monkeypatch.setattr(__main__, "train_in_processes", lambda number, *_: events.append(number))
+    monkeypatch.setattr(commands, "train_in_processes", lambda number, *_: events.append(number))
     assert main(words(divisible_run("mmdet"), tmp_path, data)) == 0
     assert events == ["taken", 2, "given back"]
 
@@ -205,7 +205,7 @@ def test_a_run_of_a_colleague_is_taken_and_nothing_started(divisible_run, data, 
     for folder in (there, here):
         folder.mkdir(exist_ok=True)
         (folder / "controls.json").write_text(json.dumps({"controls": []}))
-    monkeypatch.setattr(__main__, "train_in_processes", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(commands, "train_in_processes", lambda *_: pytest.fail("trained again"))
     assert main(words(run, here, data, "--shared-results", str(tmp_path / "theirs"))) == 0
     assert "taken from" in capsys.readouterr().out
     assert left(here) == left(there)
