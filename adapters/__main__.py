@@ -21,8 +21,8 @@ from adapters.commands import COMMANDS, circumstances, load_adapter, read_own_ru
 from adapters.distributed import is_one_of_several, start_process_group, stop_process_group
 from adapters.exclusive import execute
 from adapters.processes import end_with_starter, leave_word
-from cascadebench.errors import Fault, InputError
-from cascadebench.failures import forget_failure, note_failure
+from cascadebench.errors import InputError
+from cascadebench.failures import forget_failure, is_wrong_input, note_failure
 from cascadebench.interruption import Interruption, Stopped
 from cascadebench.provenance import now, project_state
 from cascadebench.shared_runs import SHARED_RESULTS
@@ -174,7 +174,7 @@ def exit_code(error: BaseException) -> int:
     """Of a command that ended with an exception: 128 and the signal, 2 for wrong input, 1 for any other failure."""
     if isinstance(error, Stopped):
         return error.exit_code
-    return 2 if isinstance(error, InputError) and not isinstance(error, Fault) else 1
+    return 2 if is_wrong_input(error) else 1
 
 
 if __name__ == "__main__":

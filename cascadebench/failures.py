@@ -19,6 +19,11 @@ _LINES_KEPT = 12
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+def is_wrong_input(error: BaseException) -> bool:
+    """Whether an exception says what was given wrongly, and not what went wrong with it."""
+    return isinstance(error, InputError) and not isinstance(error, Fault)
+
+
 def as_fault(error: BaseException) -> Fault | None:
     """Find the fault behind an exception; None: it is a mistake in a program, which needs its traceback."""
     for one in _causes(error):
@@ -89,7 +94,7 @@ class Failure:
 
 def failure_of(error: BaseException) -> Failure:
     """Say in one line what has gone wrong, or with a traceback where it is a mistake in a program."""
-    if isinstance(error, InputError) and not isinstance(error, Fault):
+    if is_wrong_input(error):
         return Failure("input", str(error), False, [f"error: {error}"])
     if fault := as_fault(error):
         return Failure("fault", str(fault), fault.final, [f"error: {fault}"])
@@ -135,7 +140,7 @@ def noted(folder: Path, command: str) -> Iterator[None]:
         yield
     except Exception as error:
         note_failure(folder, command, error)
-        if isinstance(error, InputError) and not isinstance(error, Fault):
+        if is_wrong_input(error):
             raise
         raise SystemExit(1) from error
     forget_failure(folder, command)
