@@ -96,6 +96,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         "iterations": run.protocol.schedule.iterations,
         "training_order_sha256": order.digest(),
         "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
+        "variant_sha256": variant_digest(run.variant.name, run.variant.folder),  # now: somebody may edit it meanwhile
     }
     if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
         return
@@ -104,7 +105,6 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         train_in_processes(arguments.processes, arguments.words, arguments.interruption)
         return
     session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
-    variant_sha256 = variant_digest(run.variant.name, run.variant.folder)  # now: somebody may edit it meanwhile
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
@@ -117,8 +117,8 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
                 session.stop_reading()
     if session.rank == 0:
         summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
-        summary |= {"variant_sha256": variant_sha256, "files": digests(arguments.out, TRAINING_FILES)}
-        write_json(arguments.out / "trained.json", summary | circumstances(adapter, arguments))
+        summary |= {"files": digests(arguments.out, TRAINING_FILES)} | circumstances(adapter, arguments)
+        write_json(arguments.out / "trained.json", summary)
 
 
 def read_own_run(path: Path, framework: str) -> Run:

@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from adapters.arithmetic import set_arithmetic
 from adapters.commands import initial_model, load_adapter
 from adapters.diagnosed_prediction import DiagnosedPrediction
 from adapters.training_session import RECORDED_EVERY, TrainingSession, seed_everything
@@ -49,6 +50,7 @@ from cascadebench.study_file import Execution, load_protocol
 from cascadebench.test_stages import TestStage
 from cascadebench.training_order import training_order
 
+MEASURED = ("training", "inference")
 UNTIMED_STEPS = 3
 UNTIMED_IMAGES = 2
 CONSOLE = Console(width=120, highlight=False)
@@ -189,12 +191,12 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Ask torch for deterministic operators, as ``python -m adapters`` does on the CPU."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    """Compute as ``python -m adapters`` does on the CPU."""
+    set_arithmetic(deterministic=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(False)
+        set_arithmetic(deterministic=False)
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -236,7 +238,14 @@ def planned_run(options: argparse.Namespace) -> Run:
     return run.model_copy(update={"protocol": protocol, "dataset": dataset, "backbone": backbone})
 
 
-def inference_rows(bench: Bench) -> Iterator[tuple[str, ...]]:
+def training_rows(bench: Bench, pairs: int) -> Iterator[tuple[str, ...]]:
+    """Rows of the table about training, from as many blocks of either side."""
+    training, recording = bench.training(pairs)
+    yield training.row("step of training: adapter | plain")
+    yield recording.row("step of training: recorded | not recorded")
+
+
+def inference_rows(bench: Bench, _: int) -> Iterator[tuple[str, ...]]:
     """Rows of the table about inference."""
     records = load_split(bench.data, "val").records
     every = bench.run.variant.test_stages
@@ -270,6 +279,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, help="images in a step of training; default: the protocol's")
     parser.add_argument("--steps", type=int, default=20, help="timed in a block of training")
     parser.add_argument("--pairs", type=int, default=9, help="blocks of either side")
+    parser.add_argument("--measure", nargs="+", choices=MEASURED, default=MEASURED, help="default: both")
     parser.add_argument("--workers", type=int, default=0, help="processes that read training images")
     parser.add_argument("--checkpoint", type=Path, help="last.pt of a trained run; default: initial weights")
     return parser.parse_args(argv)
@@ -295,11 +305,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             markup=False,
         )
         table = Table("first | second", "first ms", "second ms", "ratio", "middle half", "processor time", box=SIMPLE)
-        training, recording = bench.training(options.pairs)
-        table.add_row(*training.row("step of training: adapter | plain"))
-        table.add_row(*recording.row("step of training: recorded | not recorded"))
-        for row in inference_rows(bench):
-            table.add_row(*row)
+        for measured in options.measure:
+            for row in {"training": training_rows, "inference": inference_rows}[measured](bench, options.pairs):
+                table.add_row(*row)
         CONSOLE.print(table)
 
 

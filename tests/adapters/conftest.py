@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from cascadebench.datasets.card import load_dataset_card
+from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.study import chosen_variant, load_study
@@ -37,6 +39,19 @@ def records(tmp_path_factory) -> list[ImageRecord]:
         array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
         found.append(ImageRecord(10 + number, Path(path), width, height, array, labels))
     return found
+
+
+@pytest.fixture(scope="session")
+def drawn_images():
+    """Return a function that prepares the embedded dataset with so few images in a folder, and returns the folder."""
+
+    def draw(folder: Path, train: int, val: int) -> Path:
+        card = load_dataset_card("shapes", "test")
+        few = card.data.model_copy(update={"train_images": train, "val_images": val})
+        prepare(card.model_copy(update={"data": few}), folder)
+        return folder
+
+    return draw
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,6 @@ from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from adapters.step_parts import check_division
 from adapters.training_session import TrainingSession
-from cascadebench.datasets.card import load_dataset_card
-from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.errors import InputError
 from cascadebench.run import Run
@@ -23,13 +21,9 @@ FRAMEWORKS = ["mmdet", "detectron2"]
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(drawn_images, tmp_path_factory):
     """Forty drawn images, prepared: five steps of 16 meet each twice."""
-    card = load_dataset_card("shapes")
-    few = card.data.model_copy(update={"train_images": 40, "val_images": 4})
-    folder = tmp_path_factory.mktemp("few")
-    prepare(card.model_copy(update={"data": few}), folder / "shapes")
-    return folder / "shapes"
+    return drawn_images(tmp_path_factory.mktemp("few") / "shapes", 40, 4)
 
 
 @pytest.fixture

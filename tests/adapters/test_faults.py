@@ -17,8 +17,6 @@ from adapters.__main__ import main
 from adapters.checkpoints import Checkpoints, read_checkpoint
 from adapters.training_session import TrainingSession
 from cascadebench.backbone import load_backbone
-from cascadebench.datasets.card import load_dataset_card
-from cascadebench.datasets.prepare import prepare
 from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.aggregate import run_state
 from cascadebench.failures import as_fault
@@ -33,13 +31,9 @@ def framework(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(drawn_images, tmp_path_factory):
     """Eight drawn training images."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    card = load_dataset_card("shapes", "test")
-    data = card.data.model_copy(update={"train_images": 8, "val_images": 2})
-    prepare(card.model_copy(update={"data": data}), folder)
-    return folder
+    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 8, 2)
 
 
 @pytest.fixture

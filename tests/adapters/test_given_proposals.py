@@ -10,8 +10,6 @@ from saved_model import save_model
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter, proposals_of
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals, swapped
-from cascadebench.datasets.card import load_dataset_card
-from cascadebench.datasets.prepare import prepare
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.evaluation.detections import read_detections
 
@@ -94,10 +92,10 @@ def test_a_detector_is_given_the_boxes_that_leave_a_stage_of_another(framework, 
     assert not np.array_equal(boxes, theirs.observe(False).proposals)
 
 
-def test_the_command_writes_the_headline_under_the_name_of_the_source(framework, small_run, tmp_path, capsys):
-    card = load_dataset_card("shapes", "test")
-    data = card.data.model_copy(update={"train_images": 2, "val_images": 3})
-    prepare(card.model_copy(update={"data": data}), tmp_path / "data")
+def test_the_command_writes_the_headline_under_the_name_of_the_source(
+    framework, small_run, drawn_images, tmp_path, capsys
+):
+    drawn_images(tmp_path / "data", 2, 3)
     run, other = small_run(framework, "faster_rcnn"), small_run(framework, "cascade_rcnn")
     for one in (run, other):
         one.write(tmp_path / one.id / "run.yaml")

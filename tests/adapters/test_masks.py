@@ -394,13 +394,8 @@ def test_a_study_on_a_dataset_without_masks_is_refused_in_one_line(tmp_path):
     assert load_study(str(path)).runs[0].run.variant.masks
 
 
-def test_drawn_shapes_have_masks_that_adapters_read(tmp_path):
-    from cascadebench.datasets.card import load_dataset_card
-    from cascadebench.datasets.prepare import prepare
-
-    card = load_dataset_card("shapes")
-    data = card.data.model_copy(update={"train_images": 3, "val_images": 1})
-    prepare(card.model_copy(update={"data": data}), tmp_path / "shapes")
+def test_drawn_shapes_have_masks_that_adapters_read(drawn_images, tmp_path):
+    drawn_images(tmp_path / "shapes", 3, 1)
     for one in load_split(tmp_path / "shapes", "train", segmentations=True).records:
         bitmaps = record_bitmaps(one, one.width, one.height, flip=False)
         targets = mask_targets(torch.from_numpy(bitmaps), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))

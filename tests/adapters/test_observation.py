@@ -13,8 +13,6 @@ from torchvision.ops import batched_nms
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
-from cascadebench.datasets.card import load_dataset_card
-from cascadebench.datasets.prepare import prepare
 from cascadebench.diagnostics.nms_survivors import survivors
 from cascadebench.diagnostics.quality_matrix import quality_stages
 from cascadebench.evaluation.detections import read_detections, read_proposals
@@ -164,13 +162,9 @@ def test_on_the_proposals_a_head_gives_what_it_gives_as_the_first(framework, var
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def dataset(drawn_images, tmp_path_factory):
     """Eight drawn validation images."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    card = load_dataset_card("shapes", "test")
-    data = card.data.model_copy(update={"train_images": 2, "val_images": 8})
-    prepare(card.model_copy(update={"data": data}), folder)
-    return folder
+    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 2, 8)
 
 
 def written_run(run, folder):

@@ -13,8 +13,6 @@ import pytest
 
 from adapters import commands, exclusive
 from adapters.__main__ import main
-from cascadebench.datasets.card import load_dataset_card
-from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.evaluation.aggregate import run_state
 from cascadebench.files import read_json
@@ -24,13 +22,9 @@ FRAMEWORKS = ["mmdet", "detectron2"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(drawn_images, tmp_path_factory):
     """Twelve drawn training images."""
-    folder = tmp_path_factory.mktemp("data") / "shapes"
-    card = load_dataset_card("shapes", "test")
-    few = card.data.model_copy(update={"train_images": 12, "val_images": 2})
-    prepare(card.model_copy(update={"data": few}), folder)
-    return folder
+    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 12, 2)
 
 
 @pytest.fixture
@@ -205,7 +199,15 @@ def test_a_run_of_a_colleague_is_taken_and_nothing_started(divisible_run, data, 
     for folder in (there, here):
         folder.mkdir(exist_ok=True)
         (folder / "controls.json").write_text(json.dumps({"controls": []}))
+    trained_here = []
+    monkeypatch.setattr(commands, "train_in_processes", lambda *_: trained_here.append(run.id))
+    command = words(run, here, data, "--shared-results", str(tmp_path / "theirs"))
+    monkeypatch.setattr(commands, "variant_digest", lambda *_: "of an edited module")
+    assert main(command) == 0
+    assert trained_here == [run.id]
+    assert "'of an edited module' is expected" in capsys.readouterr().out
+    monkeypatch.undo()
     monkeypatch.setattr(commands, "train_in_processes", lambda *_: pytest.fail("trained again"))
-    assert main(words(run, here, data, "--shared-results", str(tmp_path / "theirs"))) == 0
+    assert main(command) == 0
     assert "taken from" in capsys.readouterr().out
     assert left(here) == left(there)
