@@ -23,8 +23,9 @@ from adapters.exclusive import taken
 from adapters.prediction_columns import detection_columns, proposal_columns
 from adapters.processes import train_in_processes
 from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
+from adapters.seeding import seed_everything
 from adapters.step_parts import check_division
-from adapters.training_session import TrainingSession, seed_everything
+from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.errors import Fault, InputError
 from cascadebench.evaluation.detections import write_detections, write_proposals

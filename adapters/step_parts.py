@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adapters.seeding import seed_torch
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.errors import InputError
 from cascadebench.image_size import resized_shape
@@ -62,7 +62,7 @@ class ImageSampling:
         def sample_image(*arguments: Any, **named: Any) -> Any:
             column = self.first_column + self._sampled[sampler]
             self._sampled[sampler] += 1
-            torch.manual_seed(sampling_seed(self.seed, self.iteration, column, sampler))
+            seed_torch(sampling_seed(self.seed, self.iteration, column, sampler))
             return sample(*arguments, **named)
 
         setattr(owner, method, sample_image)

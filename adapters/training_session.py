@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import random
 import signal
 import sys
 import time
@@ -25,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from adapters.checkpoints import Checkpoints
 from adapters.distributed import any_process, place_in_group, wait_for_every_process
+from adapters.seeding import seed_everything
 from adapters.stage_recording import StageRecording
 from adapters.step_parts import ImageSampling
 from cascadebench.diagnostics.observations import iou_thresholds
@@ -39,13 +39,6 @@ from cascadebench.training_order import step_seed
 TRAIN_LOG = "train_log.jsonl"
 RECORDED_EVERY = 20
 """Iterations from one whose stages are recorded to the next."""
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch on every device."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 (the frameworks draw from the legacy generator)
-    torch.manual_seed(seed)
 
 
 class TrainingSession:

@@ -40,7 +40,8 @@ from torch import nn
 from adapters.arithmetic import set_arithmetic
 from adapters.commands import initial_model, load_adapter
 from adapters.diagnosed_prediction import DiagnosedPrediction
-from adapters.training_session import RECORDED_EVERY, TrainingSession, seed_everything
+from adapters.seeding import seed_everything
+from adapters.training_session import RECORDED_EVERY, TrainingSession
 from cascadebench.backbone import load_backbone
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable

@@ -15,8 +15,9 @@ from adapters.detectron2.config import build_detector
 from adapters.detectron2.data import ImageReader, TrainingDataset
 from adapters.detectron2.training import ClippedSGD, SessionTrainer, build_trainer
 from adapters.probe_inputs import probe_records
+from adapters.seeding import seed_everything
 from adapters.training_loader import training_loader
-from adapters.training_session import TrainingSession, seed_everything
+from adapters.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 from cascadebench.study_file import Execution

@@ -18,8 +18,9 @@ from adapters.mmdet import training
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.data import TrainingDataset, test_transforms
 from adapters.probe_inputs import probe_records
+from adapters.seeding import seed_everything
 from adapters.training_loader import training_loader
-from adapters.training_session import TrainingSession, seed_everything
+from adapters.training_session import TrainingSession
 from cascadebench.run import Run
 from cascadebench.study_file import Execution
 from cascadebench.training_order import TrainingOrder, training_order

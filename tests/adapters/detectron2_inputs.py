@@ -13,7 +13,7 @@ from torch import Tensor
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.data import ImageReader
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.training_session import seed_everything
+from adapters.seeding import seed_everything
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 

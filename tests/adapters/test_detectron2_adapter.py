@@ -22,7 +22,8 @@ from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.data import ImageReader, TrainingDataset
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.training import build_optimizer, build_scheduler
-from adapters.training_session import TrainingSession, seed_everything
+from adapters.seeding import seed_everything
+from adapters.training_session import TrainingSession
 from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepared import ImageRecord

@@ -10,8 +10,9 @@ import torch
 
 from adapters import training_session
 from adapters.commands import initial_model, load_adapter
+from adapters.seeding import seed_everything
 from adapters.stage_recording import StageRecording
-from adapters.training_session import TrainingSession, seed_everything
+from adapters.training_session import TrainingSession
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics
 from cascadebench.training_order import training_order
