@@ -1,13 +1,20 @@
 """Detectron2 without the harness: its configuration files, classes, data loader and the plain training loop."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
 from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.data import DatasetCatalog, DatasetMapper, build_detection_train_loader
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetMapper,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data.datasets import register_coco_instances
+from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import default_writers
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
@@ -64,7 +71,7 @@ class PlainDetector:
         writers = default_writers(str(folder), last)
         model.train()
         with EventStorage(0) as storage:
-            for iteration, batch in zip(range(last), build_detection_train_loader(settings), strict=False):
+            for iteration, batch in zip(range(last), images_in_turn(settings), strict=False):
                 storage.iter = iteration
                 terms = model(batch)
                 loss = sum(terms.values())
@@ -135,3 +142,9 @@ def configuration(run: Run, dataset: str, workers: int) -> CfgNode:
     solver.STEPS, solver.WARMUP_ITERS = tuple(schedule.steps), schedule.warmup_iterations
     solver.WARMUP_FACTOR, solver.CHECKPOINT_PERIOD = schedule.warmup_factor, schedule.iterations
     return settings
+
+
+def images_in_turn(settings: CfgNode) -> Iterable[list[dict]]:
+    """Detectron2's loader, which here reads one image after another, as the adapter does beside it."""
+    images = len(get_detection_dataset_dicts(settings.DATASETS.TRAIN))
+    return build_detection_train_loader(settings, sampler=TrainingSampler(images, shuffle=False))

@@ -88,7 +88,7 @@ class PlainDetector:
             "batch_size": self.run.protocol.schedule.batch_size,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
-            "sampler": {"type": "InfiniteSampler", "shuffle": True},
+            "sampler": {"type": "InfiniteSampler", "shuffle": False},  # the adapter reads them in the same order
             "batch_sampler": {"type": "AspectRatioBatchSampler"},
             "dataset": {
                 "type": "CocoDataset",
