@@ -23,7 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -109,9 +109,6 @@ class Bench:
         self.reset()
         records = trainable(load_split(self.data, "train"))
         order = training_order(records, self.run.protocol, self.run.seed)
-        # One after another, as the plain side reads them: images of other shapes would cost more than the harness.
-        in_turn = np.arange(order.images.size).reshape(order.images.shape) % len(records)
-        order = replace(order, images=in_turn)
         with (
             tempfile.TemporaryDirectory() as folder,
             patch("adapters.training_session.RECORDED_EVERY", recorded_every),

@@ -11,10 +11,8 @@ from detectron2.data import (
     DatasetCatalog,
     DatasetMapper,
     build_detection_train_loader,
-    get_detection_dataset_dicts,
 )
 from detectron2.data.datasets import register_coco_instances
-from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import default_writers
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_model
@@ -24,6 +22,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from adapters.detectron2.config import pyramid_node
+from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 
@@ -56,9 +55,16 @@ class PlainDetector:
             DatasetCatalog.remove(name)
         register_coco_instances(name, {}, str(data / "train.json"), str(data / "images" / "train"))
         self.configuration = configuration(run, name, workers)
+        self.order = ImageOrder(run, data)
         self.greatest_norm = run.protocol.optimizer.gradient_clip_norm
         self.model: nn.Module = build_model(self.configuration)
         self.mapper = DatasetMapper(self.configuration, is_train=False)
+
+    def loader(self) -> Iterable[list[dict]]:
+        """Detectron2's loader over the images in the adapter's order, whose batches are grouped already."""
+        settings = self.configuration.clone()
+        settings.DATALOADER.ASPECT_RATIO_GROUPING = False
+        return build_detection_train_loader(settings, sampler=self.order)
 
     def train(self, folder: Path) -> None:
         """Train in Detectron2's plain loop, with the parts of its ``plain_train_net.py``."""
@@ -71,7 +77,7 @@ class PlainDetector:
         writers = default_writers(str(folder), last)
         model.train()
         with EventStorage(0) as storage:
-            for iteration, batch in zip(range(last), images_in_turn(settings), strict=False):
+            for iteration, batch in zip(range(last), self.loader(), strict=False):
                 storage.iter = iteration
                 terms = model(batch)
                 loss = sum(terms.values())
@@ -142,9 +148,3 @@ def configuration(run: Run, dataset: str, workers: int) -> CfgNode:
     solver.STEPS, solver.WARMUP_ITERS = tuple(schedule.steps), schedule.warmup_iterations
     solver.WARMUP_FACTOR, solver.CHECKPOINT_PERIOD = schedule.warmup_factor, schedule.iterations
     return settings
-
-
-def images_in_turn(settings: CfgNode) -> Iterable[list[dict]]:
-    """Detectron2's loader, which here reads one image after another, as the adapter does beside it."""
-    images = len(get_detection_dataset_dicts(settings.DATASETS.TRAIN))
-    return build_detection_train_loader(settings, sampler=TrainingSampler(images, shuffle=False))

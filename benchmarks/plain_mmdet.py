@@ -17,6 +17,7 @@ from torch import nn
 
 from adapters.mmdet.config import backbone_config
 from adapters.mmdet.training import optimizer_config, scheduler_config
+from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.run import Run
 
@@ -88,8 +89,7 @@ class PlainDetector:
             "batch_size": self.run.protocol.schedule.batch_size,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
-            "sampler": {"type": "InfiniteSampler", "shuffle": False},  # the adapter reads them in the same order
-            "batch_sampler": {"type": "AspectRatioBatchSampler"},
+            "sampler": ImageOrder(self.run, self.data),
             "dataset": {
                 "type": "CocoDataset",
                 "data_root": str(self.data),
