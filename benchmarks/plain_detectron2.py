@@ -7,11 +7,7 @@ import torch
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
 from detectron2.config import CfgNode, get_cfg, instantiate
-from detectron2.data import (
-    DatasetCatalog,
-    DatasetMapper,
-    build_detection_train_loader,
-)
+from detectron2.data import DatasetCatalog, DatasetMapper, build_detection_train_loader
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import default_writers
 from detectron2.layers import ShapeSpec

@@ -41,6 +41,7 @@ class PlainDetector:
 
     def __init__(self, run: Run, data: Path, workers: int) -> None:
         self.run, self.data, self.workers = run, data, workers
+        self.order = ImageOrder(run, data)
         init_default_scope("mmdet")
         self.config = model_config(run)
         self.model: nn.Module = MODELS.build(self.config)
@@ -89,7 +90,7 @@ class PlainDetector:
             "batch_size": self.run.protocol.schedule.batch_size,
             "num_workers": self.workers,
             "persistent_workers": self.workers > 0,
-            "sampler": ImageOrder(self.run, self.data),
+            "sampler": self.order,
             "dataset": {
                 "type": "CocoDataset",
                 "data_root": str(self.data),
