@@ -12,12 +12,13 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-from cascadebench.errors import InputError
-from cascadebench.evaluation import EVALUATION_REVISION
-from cascadebench.proposal_swaps import ProposalSource
-from cascadebench.shared_runs import SHARED_RESULTS, shared_folder
-from cascadebench.study import load_study
-from cascadebench.variant_sources import building_digest
+from cascadebench.core.errors import InputError
+from cascadebench.evidence.claims import as_written
+from cascadebench.metrics.coco import EVALUATION_REVISION
+from cascadebench.study.proposal_swaps import ProposalSource
+from cascadebench.execution.shared_runs import SHARED_RESULTS, shared_folder
+from cascadebench.study_loading import load_study
+from cascadebench.detectors.variant_sources import building_digest
 
 STUDY_NAME = str(config.get("study", "tiny"))
 try:

@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from adapters import checkpoint_prediction
-from adapters.arithmetic import set_arithmetic
 from adapters.commands import COMMANDS, circumstances, load_adapter, read_own_run
-from adapters.distributed import is_one_of_several, start_process_group, stop_process_group
-from adapters.exclusive import execute
-from adapters.processes import end_with_starter, leave_word
-from cascadebench.errors import InputError
-from cascadebench.failures import forget_failure, is_wrong_input, note_failure
-from cascadebench.interruption import Interruption, Stopped
-from cascadebench.provenance import now, project_state
-from cascadebench.shared_runs import SHARED_RESULTS
+from adapters.prediction import checkpoint_prediction
+from adapters.run_lease import execute
+from adapters.training.arithmetic import set_arithmetic
+from adapters.training.distributed import is_one_of_several, start_process_group, stop_process_group
+from adapters.training.processes import end_with_starter, leave_word
+from cascadebench.core.errors import InputError
+from cascadebench.execution.failures import forget_failure, is_wrong_input, note_failure
+from cascadebench.execution.interruption import Interruption, Stopped
+from cascadebench.execution.provenance import now, project_state
+from cascadebench.execution.shared_runs import SHARED_RESULTS
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -13,38 +13,38 @@ import numpy as np
 import torch
 from torch import nn
 
-from adapters.arithmetic import arithmetic
-from adapters.checkpoints import read_checkpoint
 from adapters.contract import Adapter
-from adapters.cost import cost_of
-from adapters.diagnosed_prediction import DiagnosedPrediction
-from adapters.distributed import is_one_of_several
-from adapters.exclusive import taken
-from adapters.prediction_columns import detection_columns, proposal_columns
-from adapters.processes import train_in_processes
-from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals
-from adapters.seeding import seed_everything
-from adapters.step_parts import check_division
-from adapters.training_session import TrainingSession
+from adapters.inspection.cost import cost_of
+from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
+from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
+from adapters.prediction.prediction_columns import detection_columns, proposal_columns
+from adapters.run_lease import taken
+from adapters.training.arithmetic import arithmetic
+from adapters.training.checkpoints import read_checkpoint
+from adapters.training.distributed import is_one_of_several
+from adapters.training.processes import train_in_processes
+from adapters.training.seeding import seed_everything
+from adapters.training.step_parts import check_division
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import Fault, InputError
+from cascadebench.core.files import read_json, sha256_of, write_json
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
-from cascadebench.errors import Fault, InputError
-from cascadebench.evaluation.detections import write_detections, write_proposals
-from cascadebench.files import read_json, sha256_of, write_json
-from cascadebench.proposal_swaps import ProposalSource
-from cascadebench.provenance import hardware, now
-from cascadebench.run import Run, read_run
-from cascadebench.shared_runs import (
+from cascadebench.detectors.cards import load_framework_card
+from cascadebench.detectors.variant_sources import variant_digest
+from cascadebench.determinism.training_order import training_order
+from cascadebench.execution.provenance import hardware, now
+from cascadebench.execution.shared_runs import (
     PREDICTION_FILES,
     TRAINING_FILES,
     digests,
     take_prediction,
     take_training,
 )
-from cascadebench.study import check_batch_division
-from cascadebench.study_file import Execution
-from cascadebench.training_order import training_order
-from cascadebench.variant import load_framework_card
-from cascadebench.variant_sources import variant_digest
+from cascadebench.metrics.coco.detections import write_detections, write_proposals
+from cascadebench.study.batch_division import check_batch_division
+from cascadebench.study.proposal_swaps import ProposalSource
+from cascadebench.study.run import Run, read_run
+from cascadebench.study.study_file import Execution
 
 
 def load_adapter(framework: str) -> Adapter:

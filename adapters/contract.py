@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 from torch import nn
 
-from adapters.proposal_swaps import GivenProposals
-from adapters.training_session import TrainingSession
+from adapters.prediction.given_proposals import GivenProposals
+from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.diagnostics.observations import ImageObservation
-from cascadebench.run import Run
-from cascadebench.training_order import TrainingOrder
+from cascadebench.study.run import Run
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Detections:
     labels : ndarray, int64 [N]
         Position of the category in the dataset card, from 0.
     masks : sequence of str or None
-        For every box the run lengths of its mask over the original image, in COCO's text (:mod:`cascadebench.masks`);
-        None: this test stage has no masks.
+        For every box the run lengths of its mask over the original image, in COCO's text
+        (:mod:`cascadebench.datasets.masks`); None: this test stage has no masks.
     """
 
     boxes: np.ndarray
@@ -72,7 +72,7 @@ class Prediction:
     proposals : Detections
         RPN proposals; scores are objectness in [0, 1], labels are all 0.
     test_stages : dict of str to Detections
-        By label of the test stage (:class:`cascadebench.test_stages.TestStage`).
+        By label of the test stage (:class:`cascadebench.detectors.inference_stages.TestStage`).
     observe : callable or None
         Gives the RoIs and boxes of every stage of the same pass, and the RPN's candidates if its argument is true.
     quality : callable or None
@@ -109,7 +109,7 @@ class Adapter(Protocol):
         """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
 
     def common_name(self, name: str, run: Run | None = None) -> str | None:
-        """Translate a name of the model's state dict into the common one (:mod:`cascadebench.initial_weights`).
+        """Translate a name of the state dict into the common one (:mod:`cascadebench.determinism.initial_weights`).
 
         With a run also one of a layer that its variant adds and names itself.
         """

@@ -7,7 +7,7 @@ project's reading of it (card ``fscascade``).
 import torch
 from torch import Tensor, nn
 
-from cascadebench.initial_weights import initial_tensor
+from cascadebench.determinism.initial_weights import initial_tensor
 
 
 class FeatureSharing(nn.Module):

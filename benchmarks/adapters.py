@@ -38,19 +38,19 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from adapters.arithmetic import set_arithmetic
 from adapters.commands import initial_model, load_adapter
-from adapters.diagnosed_prediction import DiagnosedPrediction
-from adapters.seeding import seed_everything
-from adapters.training_session import RECORDED_EVERY, TrainingSession
-from cascadebench.backbone import load_backbone
+from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
+from adapters.training.arithmetic import set_arithmetic
+from adapters.training.seeding import seed_everything
+from adapters.training.training_session import RECORDED_EVERY, TrainingSession
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
-from cascadebench.run import ChosenVariant, Run
-from cascadebench.study import load_study
-from cascadebench.study_file import Execution, load_protocol
-from cascadebench.test_stages import TestStage
-from cascadebench.training_order import training_order
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.run import ChosenVariant, Run
+from cascadebench.study.study_file import Execution, load_protocol
+from cascadebench.study_loading import load_study
 
 MEASURED = ("training", "inference")
 UNTIMED_STEPS = 3
@@ -112,7 +112,7 @@ class Bench:
         order = training_order(records, self.run.protocol, self.run.seed)
         with (
             tempfile.TemporaryDirectory() as folder,
-            patch("adapters.training_session.RECORDED_EVERY", recorded_every),
+            patch("adapters.training.training_session.RECORDED_EVERY", recorded_every),
             quiet(),
             deterministic(),
         ):

@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.generated_detections import Detector, generated_detections, generated_truth, object_ease
-from cascadebench.evaluation.bootstrap import image_weights
-from cascadebench.evaluation.detection_order import ordered_detections
-from cascadebench.evaluation.ground_truth_table import ground_truth_table
-from cascadebench.evaluation.intervals import PERCENTILES, absolute_interval, gap_interval, quantities
-from cascadebench.evaluation.matching import match
-from cascadebench.evaluation.weighted_ap import Plan, weighted_ap, weighting_plan
+from cascadebench.metrics.coco.detection_order import ordered_detections
+from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
+from cascadebench.metrics.coco.matching import match
+from cascadebench.uncertainty.bootstrap import image_weights
+from cascadebench.uncertainty.intervals import PERCENTILES, absolute_interval, gap_interval, quantities
+from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighting_plan
 
 SHOWN = ("AP", "AP50", "AP75", "AP90")
 DETECTORS = (Detector(found=0.80, spread=0.070), Detector(found=0.81, spread=0.066))

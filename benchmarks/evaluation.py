@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.generated_detections import Detector, generated_detections, generated_truth, object_ease
-from cascadebench.configuration import PROJECT
-from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.ground_truth import GroundTruth
-from cascadebench.files import write_text
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import write_text
+from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.metrics.coco.ground_truth import GroundTruth
 
 EVALUATORS = ("pycocotools", "faster-coco-eval", "hotcoco", "ultrafast-pycocotools")
 STAGES = 10

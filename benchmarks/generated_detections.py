@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cascadebench.evaluation.ground_truth import GroundTruth
+from cascadebench.metrics.coco.ground_truth import GroundTruth
 
 _WIDTH, _HEIGHT = 640.0, 480.0
 _BY_DETECTOR = {"score": "float32", "x": "float32", "y": "float32", "w": "float32", "h": "float32"}
@@ -62,7 +62,7 @@ def object_ease(random: np.random.Generator, truth: GroundTruth) -> np.ndarray:
 def generated_detections(
     random: np.random.Generator, truth: GroundTruth, ease: np.ndarray, detector: Detector, detections: int = 392_000
 ) -> pd.DataFrame:
-    """Detections as :func:`cascadebench.evaluation.detections.read_detections` returns them, without test stages.
+    """Detections as :func:`cascadebench.metrics.coco.detections.read_detections` returns them, without test stages.
 
     About a detection and a half per found object, the best score for the best box as a rule; the rest are false.
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from torch.utils.data import Sampler
 
 from cascadebench.datasets.prepared import load_split, trainable
-from cascadebench.run import Run
-from cascadebench.training_order import training_order
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.run import Run
 
 
 class ImageOrder(Sampler[int]):

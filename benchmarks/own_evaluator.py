@@ -16,15 +16,15 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.other_evaluators import peak_mb
-from cascadebench.evaluation.accumulation import Accumulation, accumulate
-from cascadebench.evaluation.bootstrap import bootstrap
-from cascadebench.evaluation.detection_order import ordered_detections
-from cascadebench.evaluation.detections import read_detections
-from cascadebench.evaluation.evaluate_files import evaluate_files
-from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
-from cascadebench.evaluation.ground_truth_table import GroundTruthTable, ground_truth_table
-from cascadebench.evaluation.intervals import interval_table
-from cascadebench.evaluation.matching import Matches, match
+from cascadebench.metrics.coco.accumulation import Accumulation, accumulate
+from cascadebench.metrics.coco.detection_order import ordered_detections
+from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.metrics.coco.evaluate_files import evaluate_files
+from cascadebench.metrics.coco.ground_truth import GroundTruth, read_ground_truth
+from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, ground_truth_table
+from cascadebench.metrics.coco.matching import Matches, match
+from cascadebench.uncertainty.bootstrap import bootstrap
+from cascadebench.uncertainty.intervals import interval_table
 
 Arrays = tuple[np.ndarray, ...]
 COLUMNS = ("image_id", "category_id", "score", "x", "y", "w", "h")

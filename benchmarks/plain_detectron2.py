@@ -20,7 +20,7 @@ from torch import nn
 from adapters.detectron2.config import pyramid_node
 from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 TEMPLATES = {
     "faster_rcnn": "COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml",

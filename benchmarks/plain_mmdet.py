@@ -19,7 +19,7 @@ from adapters.mmdet.config import backbone_config
 from adapters.mmdet.training import optimizer_config, scheduler_config
 from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 TEMPLATES = Path(mmdet.__file__).parent / ".mim" / "configs" / "_base_"
 # The runner asks for the specification of mmcv's operators, which the adapter's stand-in for them does not have.

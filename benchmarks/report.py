@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workflow import Cost, command_cost, write_study
-from cascadebench.configuration import PROJECT
-from cascadebench.evaluation.aggregate import aggregate
+from cascadebench.core.configuration import PROJECT
 from cascadebench.report.page import write_report
-from cascadebench.study import Study, load_study
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
+from cascadebench.tables.aggregate import aggregate
 
 CONSOLE = Console(width=120, highlight=False)
 

@@ -22,8 +22,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from cascadebench.configuration import CONFIG, PROJECT
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, PROJECT
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 VARIANTS_AND_FRAMEWORKS = 8
 # Files of a run in the order in which they are made, and of a study.

@@ -1,5 +1,5 @@
 """``python -m cascadebench``."""
 
-from cascadebench.cli import main
+from cascadebench.cli.main import main
 
 main()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cascadebench.errors import InputError
-from cascadebench.variant_catalog import find_variant, own_variants
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.variant_catalog import find_variant, own_variants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

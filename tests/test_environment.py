@@ -5,7 +5,7 @@ import tomllib
 
 import yaml
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 
 PYTHON = (3, 11)
 CONDA_NAMES = {"pytorch": "torch"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 
 FRAMEWORKS = {"torch", "torchvision", "mmdet", "mmcv", "mmengine", "detectron2", "fvcore"}
 FORBIDDEN = {

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from cascadebench.study import Study, load_study
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 
 def two_detectors() -> Study:

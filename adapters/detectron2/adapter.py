@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from adapters.contract import Control, Prediction
-from adapters.detectron2.built import Built, assemble, build
+from adapters.detectron2.assembly import Built, assemble, build
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import read_controls
 from adapters.detectron2.cost import trace_parts
@@ -16,11 +16,11 @@ from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.weights import common_name, common_names, load_backbone_weights
-from adapters.proposal_swaps import GivenProposals
-from adapters.training_session import TrainingSession
+from adapters.prediction.given_proposals import GivenProposals
+from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
-from cascadebench.training_order import TrainingOrder
+from cascadebench.determinism.training_order import TrainingOrder
+from cascadebench.study.run import Run
 
 
 class Detectron2Adapter:

@@ -22,19 +22,19 @@ from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from adapters.convolution_branch import ConvolutionBranch
-from adapters.detectron2.alignment import StepPaddedRCNN, TwoSidedBoxTransform
+from adapters.detector.variant_module import variant_module
+from adapters.detectron2.common_rules import StepPaddedRCNN, TwoSidedBoxTransform
 from adapters.detectron2.heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.sampling import DecoupledROIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledROIHeads
 from adapters.detectron2.weights import common_names
-from adapters.initial_weights import fill_with_common_weights
-from adapters.variant_module import variant_module
-from cascadebench.backbone import Backbone
-from cascadebench.errors import InputError
-from cascadebench.run import Run
-from cascadebench.stages import StageSettings, stage_settings
+from adapters.layers.convolution_branch import ConvolutionBranch
+from adapters.weights.initial_weights import fill_with_common_weights
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.backbone import Backbone
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import StageSettings, stage_settings
 
 STRIDES = (4, 8, 16, 32, 64)
 RESIDUAL_STAGES = ["res2", "res3", "res4", "res5"]
@@ -55,7 +55,7 @@ class FixedStatisticsBatchNorm2d(nn.BatchNorm2d):
 
 
 NORMS = {"trained": "BN", "fixed_statistics": FixedStatisticsBatchNorm2d, "frozen": "FrozenBN"}
-GROUP_NORM = "GN"  # Detectron2's has 32 groups, as :data:`cascadebench.backbone.NORM_GROUPS` says
+GROUP_NORM = "GN"  # Detectron2's has 32 groups, as :data:`cascadebench.detectors.backbone.NORM_GROUPS` says
 
 
 class DivisibleFPN(FPN):

@@ -5,8 +5,8 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from cascadebench.run import Run
-from cascadebench.test_stages import TestStage
+from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.study.run import Run
 
 
 class _Dense(nn.Module):

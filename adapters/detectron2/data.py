@@ -11,13 +11,13 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch.utils.data import Dataset
 
-from adapters.masks import record_bitmaps
-from adapters.pictures import check_size, fault_as_item, reading
-from adapters.step_parts import step_shape
+from adapters.data.pictures import check_size, fault_as_item, reading
+from adapters.layers.masks import record_bitmaps
+from adapters.training.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.image_size import resized_shape
-from cascadebench.run import Run
-from cascadebench.training_order import TrainingOrder
+from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import TrainingOrder
+from cascadebench.study.run import Run
 
 
 class ImageReader:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from adapters.contract import Detections, Prediction
 from adapters.detectron2.candidates import candidates_of, noted_candidates
-from adapters.observation import image_observation
-from adapters.original_image import Rows, on_original
-from adapters.proposal_swaps import GivenProposals, swapped
-from adapters.score_rules import boxes_and_scores
+from adapters.prediction.given_proposals import GivenProposals, swapped
+from adapters.prediction.image_observations import image_observation
+from adapters.prediction.original_image import Rows, on_original
+from adapters.prediction.score_rules import boxes_and_scores
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.observations import ImageObservation
-from cascadebench.test_stages import TestStage
 
 PROPOSALS = "proposals"
 """Key of the proposals beside those of the test stages."""

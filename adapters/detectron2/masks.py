@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
 from adapters.detectron2.stages import ControlledROIHeads, ScaledGradient
-from adapters.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.layers.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
 
 
 class MaskROIHeads(ControlledROIHeads):

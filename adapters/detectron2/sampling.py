@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapters.detectron2.heads import Task, layers_of
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.score_rules import one_box_each
+from adapters.prediction.score_rules import one_box_each
 
 
 class TwoListRPN(RPN):

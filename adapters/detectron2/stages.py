@@ -9,10 +9,10 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.score_rules import StageOutputs, asks_for_last_rois, one_box_each
-from adapters.stage_recording import StageRecording
+from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois, one_box_each
+from adapters.training.stage_recording import StageRecording
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
-from cascadebench.test_stages import TestStage
 
 
 class ScaledGradient(torch.autograd.Function):

@@ -16,19 +16,19 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_r
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from adapters.checkpoint_prediction import own_stages
 from adapters.contract import Detections
-from adapters.score_rules import StageOutputs, boxes_and_scores
+from adapters.prediction.checkpoint_prediction import own_stages
+from adapters.prediction.score_rules import StageOutputs, boxes_and_scores
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.errors import InputError
-from cascadebench.evaluation.import_detections import FINAL
+from cascadebench.imported.importing import FINAL
 
 KINDS = (np.float32, np.float32, np.int64)
 """Types of boxes, scores and labels."""
 
 
 class Detectron2Model:
-    """Keeps :class:`adapters.checkpoint_prediction.StockModel`."""
+    """Keeps :class:`adapters.prediction.checkpoint_prediction.StockModel`."""
 
     def __init__(self, model: nn.Module, mapper: DatasetMapper) -> None:
         self.model, self.mapper = model, mapper

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from adapters.distributed import mean_over_processes
-from adapters.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
-from adapters.training_session import TrainingSession
-from cascadebench.errors import InputError
-from cascadebench.run import Run
+from adapters.training.distributed import mean_over_processes
+from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import InputError
+from cascadebench.study.run import Run
 
 LOSS_NAMES = {
     "loss_rpn_cls": "rpn_classification",

@@ -15,23 +15,23 @@ from torch import Tensor, nn
 
 from adapters.contract import Control, Detections, Prediction
 from adapters.mmdet import training, weights
-from adapters.mmdet.built import Built, build
+from adapters.mmdet.assembly import Built, build
 from adapters.mmdet.candidates import candidates_of, noted_candidates
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
-from adapters.observation import image_observation
-from adapters.original_image import on_original
-from adapters.proposal_swaps import GivenProposals, swapped
-from adapters.score_rules import boxes_and_scores
-from adapters.training_loader import training_loader
-from adapters.training_session import TrainingSession
+from adapters.prediction.given_proposals import GivenProposals, swapped
+from adapters.prediction.image_observations import image_observation
+from adapters.prediction.original_image import on_original
+from adapters.prediction.score_rules import boxes_and_scores
+from adapters.training.training_loader import training_loader
+from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.diagnostics.observations import ImageObservation
-from cascadebench.run import Run
-from cascadebench.training_order import TrainingOrder
+from cascadebench.study.run import Run
 
 PROPOSALS = "proposals"
 """Key of the proposals beside those of the test stages."""

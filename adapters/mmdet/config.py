@@ -13,13 +13,13 @@ from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
-from adapters.initial_weights import fill_with_common_weights
+from adapters.detector.variant_module import variant_module
 from adapters.mmdet import own_rules, sampling  # noqa: F401 (sampling and what it imports register their modules)
 from adapters.mmdet.weights import common_names
-from adapters.variant_module import variant_module
-from cascadebench.backbone import NORM_GROUPS
-from cascadebench.run import Run
-from cascadebench.stages import StageSettings, stage_settings
+from adapters.weights.initial_weights import fill_with_common_weights
+from cascadebench.detectors.backbone import NORM_GROUPS
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import StageSettings, stage_settings
 
 STRIDES = (4, 8, 16, 32, 64)
 GROUP_NORM = {"type": "GN", "num_groups": NORM_GROUPS, "requires_grad": True}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.mmdet.config import STRIDES
-from cascadebench.test_stages import TestStage
+from cascadebench.detectors.inference_stages import TestStage
 
 
 class _Dense(nn.Module):

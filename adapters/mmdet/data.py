@@ -8,13 +8,13 @@ from mmcv.transforms import BaseTransform, Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
 from torch.utils.data import Dataset
 
-from adapters.masks import record_bitmaps
+from adapters.data.pictures import check_size, fault_as_item, reading
+from adapters.layers.masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
-from adapters.pictures import check_size, fault_as_item, reading
-from adapters.step_parts import step_shape
+from adapters.training.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
-from cascadebench.training_order import TrainingOrder
+from cascadebench.determinism.training_order import TrainingOrder
+from cascadebench.study.run import Run
 
 
 class CheckedLoad(LoadImageFromFile):

@@ -9,7 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from adapters.convolution_branch import ConvolutionBranch
+from adapters.layers.convolution_branch import ConvolutionBranch
 
 
 @MODELS.register_module()

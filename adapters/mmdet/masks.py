@@ -9,7 +9,7 @@ from mmengine.model import ModuleDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.layers.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
 from adapters.mmdet.stages import ControlledCascadeRoIHead
 
 

@@ -7,8 +7,8 @@ Detections still come from this project's test stages, which include MMDetection
 
 from typing import Any
 
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 def apply_to(run: Run) -> bool:

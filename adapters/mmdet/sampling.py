@@ -16,7 +16,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.mmdet.alignment import CommonRulesRPNHead
+from adapters.mmdet.common_rules import CommonRulesRPNHead
 from adapters.mmdet.heads import without_empty
 from adapters.mmdet.stages import ControlledCascadeRoIHead
 

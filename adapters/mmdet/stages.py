@@ -14,10 +14,10 @@ from mmengine.model import ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.score_rules import StageOutputs, asks_for_last_rois
-from adapters.stage_recording import StageRecording
+from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois
+from adapters.training.stage_recording import StageRecording
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
-from cascadebench.test_stages import TestStage
 
 
 @TASK_UTILS.register_module()

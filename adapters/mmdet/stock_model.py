@@ -16,17 +16,17 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from adapters.checkpoint_prediction import own_stages
 from adapters.contract import Detections
 from adapters.mmdet.data import image_fields
-from adapters.score_rules import StageOutputs, boxes_and_scores
+from adapters.prediction.checkpoint_prediction import own_stages
+from adapters.prediction.score_rules import StageOutputs, boxes_and_scores
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.errors import InputError
-from cascadebench.evaluation.import_detections import FINAL
+from cascadebench.imported.importing import FINAL
 
 
 class MMDetectionModel:
-    """Keeps :class:`adapters.checkpoint_prediction.StockModel`."""
+    """Keeps :class:`adapters.prediction.checkpoint_prediction.StockModel`."""
 
     def __init__(self, model: nn.Module, transforms: Compose) -> None:
         self.model, self.transforms = model, transforms

@@ -14,9 +14,9 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from adapters.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
-from adapters.training_session import TrainingSession
-from cascadebench.run import Run
+from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
+from adapters.training.training_session import TrainingSession
+from cascadebench.study.run import Run
 
 RPN_LOSSES = {"loss_rpn_cls": "rpn_classification", "loss_rpn_bbox": "rpn_regression"}
 TASKS = {"cls": "classification", "bbox": "regression", "mask": "mask"}

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from torch import nn
 
-from adapters.backbone_weights import fill_backbone
-from adapters.weight_names import with_own_names
-from cascadebench.run import Run
+from adapters.weights.backbone_weights import fill_backbone
+from adapters.weights.weight_names import with_own_names
+from cascadebench.study.run import Run
 
 TENSORS = ("weight", "bias", "running_mean", "running_var")
 MODULES = {

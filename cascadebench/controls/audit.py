@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cascadebench.controls.definition import ControlDefinition
+from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.study import PlannedRun, Study
-from cascadebench.study_file import AcceptedViolation
+from cascadebench.study.study import PlannedRun, Study
+from cascadebench.study.study_file import AcceptedViolation
 
 FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
 Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance"]

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from cascadebench.configuration import Configuration, validated
 from cascadebench.controls.audit import Audit, Finding, audit
-from cascadebench.files import canonical_json, read_json, write_json, write_text
-from cascadebench.study import Study
+from cascadebench.core.configuration import Configuration, validated
+from cascadebench.core.files import canonical_json, read_json, write_json, write_text
+from cascadebench.study.study import Study
 
 
 class Reading(Configuration):

@@ -1,6 +1,6 @@
 """Every control, defined once. ``docs/controlled-variables.md`` is generated from here."""
 
-from cascadebench.controls.definition import ControlDefinition
+from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions_masks import MASKS
 from cascadebench.controls.definitions_model import BACKBONE, HEADS, INFERENCE, MODEL, RPN
 from cascadebench.controls.definitions_training import INPUT, ODD_SIZES, OPTIMIZER, SCHEDULE, TRAINING

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from cascadebench.controls.definition import ControlDefinition as Control
-from cascadebench.run import Run
-from cascadebench.stages import mask_stages, stage_settings
+from cascadebench.controls.control_definition import ControlDefinition as Control
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import mask_stages, stage_settings
 
 MASK_POOL_SIZE = 14
 

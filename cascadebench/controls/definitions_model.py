@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from cascadebench.controls.definition import ControlDefinition as Control
-from cascadebench.controls.definition import always, value
-from cascadebench.run import Run
-from cascadebench.stages import StageSettings, stage_settings
+from cascadebench.controls.control_definition import ControlDefinition as Control
+from cascadebench.controls.control_definition import always, value
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import StageSettings, stage_settings
 
 SIDE_FACTORS = [0.016, 62.5]
 """Least and greatest factor on a box's side, 16 / 1000 and 1000 / 16."""

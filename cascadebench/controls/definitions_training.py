@@ -1,9 +1,9 @@
 """Controls of training and input: schedule, optimizer, order of the images, and how an image becomes a tensor."""
 
-from cascadebench.controls.definition import ControlDefinition as Control
-from cascadebench.controls.definition import always, value
-from cascadebench.image_size import resized_shape
-from cascadebench.run import Run
+from cascadebench.controls.control_definition import ControlDefinition as Control
+from cascadebench.controls.control_definition import always, value
+from cascadebench.determinism.image_size import resized_shape
+from cascadebench.study.run import Run
 
 ODD_SIZES = ((500, 333), (333, 500), (640, 427), (97, 101))
 """Width and height of the images whose resized sizes are probed, in pixels."""

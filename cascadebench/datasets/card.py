@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, MinLen
 from pydantic import Discriminator, Tag, model_validator
 
-from cascadebench.configuration import CONFIG, PROJECT, Configuration, expand_environment, read_named
-from cascadebench.errors import InputError
-from cascadebench.files import canonical_json
+from cascadebench.core.configuration import CONFIG, PROJECT, Configuration, expand_environment, read_named
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import canonical_json
 
 SPLITS = ("train", "val")
 

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
 
-from cascadebench.errors import InputError
-from cascadebench.masks import problem_with
+from cascadebench.core.errors import InputError
+from cascadebench.datasets.masks import problem_with
 
 Id = Annotated[int, Ge(0), Le(2**63 - 1)]
 Side = Annotated[int, Gt(0)]
@@ -50,7 +50,7 @@ class SegmentedAnnotation(Annotation):
     """One box and the mask of what is in it."""
 
     segmentation: Any = None
-    """As :mod:`cascadebench.masks` describes it, but not checked yet."""
+    """As :mod:`cascadebench.datasets.masks` describes it, but not checked yet."""
 
 
 class Category(Record):

@@ -16,7 +16,10 @@ import numpy as np
 import yaml
 from PIL import Image as Picture
 
-from cascadebench.configuration import validated
+from cascadebench.core.configuration import validated
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import inside, sha256_of, write_json
+from cascadebench.core.lease import one_at_a_time
 from cascadebench.datasets.card import SPLITS, AnnotationsAlone, DatasetCard, Folder, Split, Synthetic, Voc
 from cascadebench.datasets.coco import (
     AnnotationFile,
@@ -28,9 +31,6 @@ from cascadebench.datasets.coco import (
 )
 from cascadebench.datasets.synthetic import draw
 from cascadebench.datasets.voc import read_voc
-from cascadebench.errors import InputError
-from cascadebench.files import inside, sha256_of, write_json
-from cascadebench.lease import one_at_a_time
 
 BORDER_TOLERANCE = 1.0
 """Pixels by which a box may leave its image, as rounding in real annotation files does; such boxes are clipped."""

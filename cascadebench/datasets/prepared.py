@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cascadebench.errors import Fault, InputError
-from cascadebench.files import inside, read_json, sha256_of
-from cascadebench.masks import Segmentation
+from cascadebench.core.errors import Fault, InputError
+from cascadebench.core.files import inside, read_json, sha256_of
+from cascadebench.datasets.masks import Segmentation
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ImageRecord:
     labels : ndarray, int64 [N]
         Position of the category in the card's list, from 0.
     segmentations : tuple or None
-        For every box its mask as :mod:`cascadebench.masks` describes it; None if masks were not asked for.
+        For every box its mask as :mod:`cascadebench.datasets.masks` describes it; None if masks were not asked for.
     """
 
     id: int

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import write_json
 from cascadebench.datasets.card import SPLITS, DatasetCard, Synthetic
-from cascadebench.errors import InputError
-from cascadebench.files import write_json
-from cascadebench.masks import encoded_bitmap
+from cascadebench.datasets.masks import encoded_bitmap
 
 REVISION = 2
 """Raised when the same card would give other pictures or annotations."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import inside
 from cascadebench.datasets.card import VocImageSet
 from cascadebench.datasets.coco import Annotation, AnnotationFile, Category, Image, first_twice
-from cascadebench.errors import InputError
-from cascadebench.files import inside
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ import pandas as pd
 import pyarrow as pa
 
 from cascadebench.diagnostics.boxes import corners, greedy_match, iou_matrix
-from cascadebench.evaluation.ap_table import MAX_DETS
-from cascadebench.evaluation.ground_truth import GroundTruth
-from cascadebench.evaluation.parquet import WORD, required
+from cascadebench.metrics.coco.ground_truth import GroundTruth
+from cascadebench.metrics.coco.parquet import WORD, required
+from cascadebench.metrics.coco.rules import MAX_DETS
 
 RIGHT_IOU, BACKGROUND_IOU = 0.5, 0.1
 RECALLS = np.linspace(0, 1, 101)
@@ -80,7 +80,7 @@ def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seque
     Parameters
     ----------
     detections : DataFrame
-        As :func:`cascadebench.evaluation.detections.read_detections` returns it.
+        As :func:`cascadebench.metrics.coco.detections.read_detections` returns it.
     test_stages : sequence of str
         Test stages that must be in the table, with or without a detection.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cascadebench.diagnostics.boxes import IOU_BINS, best_ground_truth, iou_bin, paired_iou
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation, StagePrediction
-from cascadebench.evaluation.parquet import WORD, required
+from cascadebench.metrics.coco.parquet import WORD, required
 
 PARTS = ("regressor", "regressors so far", "classifier")
 LOCALIZATION = pa.schema(

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from cascadebench.diagnostics.boxes import best_ground_truth, iou_matrix
 from cascadebench.diagnostics.observations import Candidates, GroundTruthBoxes
-from cascadebench.evaluation.parquet import required
+from cascadebench.metrics.coco.parquet import required
 
 NMS_IOUS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 TOP = 1000

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cascadebench.diagnostics.boxes import corners
-from cascadebench.evaluation.ground_truth import read_ground_truth
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 @dataclass(frozen=True)

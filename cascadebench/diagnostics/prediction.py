@@ -7,7 +7,7 @@ from cascadebench.diagnostics.localization import LOCALIZATION, Localization
 from cascadebench.diagnostics.nms_survivors import NMS_SURVIVORS, NmsSurvivors
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation
 from cascadebench.diagnostics.recall import RECALL, Recall
-from cascadebench.evaluation.parquet import write_parquet
+from cascadebench.metrics.coco.parquet import write_parquet
 
 
 class PredictionDiagnostics:

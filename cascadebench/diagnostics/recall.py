@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from cascadebench.diagnostics.boxes import greedy_match, iou_matrix
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation
-from cascadebench.evaluation.ap_table import AREAS, IOUS
-from cascadebench.evaluation.parquet import WORD, required
+from cascadebench.metrics.coco.parquet import WORD, required
+from cascadebench.metrics.coco.rules import AREAS, IOUS
 
 LIMITS = (100, 300, 1000)
 """Boxes per image that count, by objectness."""
 AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
-"""Areas of ground truth that :data:`cascadebench.evaluation.ap_table.AREAS` names, ends included."""
+"""Areas of ground truth that :data:`cascadebench.metrics.coco.rules.AREAS` names, ends included."""
 
 RECALL = pa.schema(
     [

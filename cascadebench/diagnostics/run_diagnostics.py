@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, error_kinds
 from cascadebench.diagnostics.quality_matrix import QualityStage
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY, score_quality
-from cascadebench.errors import InputError
-from cascadebench.evaluation.ap_table import write_ap
-from cascadebench.evaluation.coco import evaluate
-from cascadebench.evaluation.detections import read_detections
-from cascadebench.evaluation.ground_truth import GroundTruth, read_ground_truth
-from cascadebench.evaluation.parquet import write_parquet
-from cascadebench.run import read_run
+from cascadebench.metrics.coco.ap_table import write_ap
+from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.metrics.coco.ground_truth import GroundTruth, read_ground_truth
+from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.study.run import read_run
 
 
 def diagnose_run(run_folder: Path, dataset_folder: Path) -> None:

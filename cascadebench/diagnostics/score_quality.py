@@ -12,8 +12,8 @@ import pyarrow as pa
 from scipy.stats import spearmanr
 
 from cascadebench.diagnostics.boxes import corners, iou_matrix
-from cascadebench.evaluation.ground_truth import GroundTruth
-from cascadebench.evaluation.parquet import WORD, required
+from cascadebench.metrics.coco.ground_truth import GroundTruth
+from cascadebench.metrics.coco.parquet import WORD, required
 
 IOU_RANGE = (0.5, 0.75)
 """Ends included."""
@@ -68,7 +68,7 @@ def score_quality(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seq
     Parameters
     ----------
     detections : DataFrame
-        As :func:`cascadebench.evaluation.detections.read_detections` returns it.
+        As :func:`cascadebench.metrics.coco.detections.read_detections` returns it.
     test_stages : sequence of str
         Test stages that must be in the table, with or without a detection.
 

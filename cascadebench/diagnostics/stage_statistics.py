@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import whole_lines, write_text
 from cascadebench.diagnostics.boxes import IOU_BINS, iou_bin
 from cascadebench.diagnostics.observations import StageTraining
-from cascadebench.errors import InputError
-from cascadebench.evaluation.parquet import read_parquet, required, write_parquet
-from cascadebench.files import whole_lines, write_text
+from cascadebench.metrics.coco.parquet import read_parquet, required, write_parquet
 
 STAGE_LOG = "stage_statistics.jsonl"
 """The log's name in a run's folder."""

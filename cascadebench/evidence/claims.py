@@ -13,15 +13,15 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, MinLen
 from pydantic import model_validator
 
-from cascadebench.configuration import Configuration, read_model
-from cascadebench.errors import InputError
-from cascadebench.evaluation.ap_table import IOUS
+from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.cards import Value
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.schedules import TRAINING_IMAGES, find_schedule
 from cascadebench.evidence.variant_options import complete_options
-from cascadebench.test_stages import TestStage
-from cascadebench.variant import Value
+from cascadebench.metrics.coco.rules import IOUS
 
 FOLDER = Path(__file__).parent / "claims"
 Interval = tuple[float, float]
@@ -203,6 +203,11 @@ def find_claims(ids: Sequence[str], asked_by: str) -> list[SourcedClaim]:
         if name in ids[:place]:
             raise InputError(f"{asked_by}: the claim {name!r} is given twice")
     return [claims[name] for name in ids]
+
+
+def as_written(ids: Sequence[str], asked_by: str) -> list[str]:
+    """What claims and the printed values of their terms say: a change in either asks for new verdicts."""
+    return [f"{claim.model_dump_json()} {claim.published_value()}" for claim in find_claims(ids, asked_by)]
 
 
 def _check(claim: SourcedClaim, asked_by: str) -> None:

@@ -10,7 +10,7 @@ from cascadebench.evidence.schedules import (
     setting_differences,
     settings_not_given,
 )
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 WEIGHTS_SUFFIX = "_caffe"
 """A backbone's name with this at its end is the same network from weights that were trained in Caffe."""

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.comparability import network
 from cascadebench.evidence.published import NOT_GIVEN, PublishedValue, load_published
 from cascadebench.evidence.schedules import length_difference, setting_differences
-from cascadebench.run import Run
-from cascadebench.test_stages import TestStage
+from cascadebench.study.run import Run
 
 EVALUATED_ON = {"coco2017": "val2017", "voc0712": "VOC2007 test"}
 """Split that this project evaluates on, by dataset."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 @dataclass(frozen=True)

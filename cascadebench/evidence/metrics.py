@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from cascadebench.evaluation.summary import AP_AT_IOU
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 
 Unit = Literal["percent", "s/image", "images/s", "GFLOPs", "millions", "GB", "MB"]
 

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 
-from cascadebench.configuration import Configuration, read_model
-from cascadebench.errors import InputError
+from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.cards import Value
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.metrics import MEASURED_SCALE, PUBLISHED_METRICS, Unit
 from cascadebench.evidence.schedules import Schedule, find_schedule
 from cascadebench.evidence.variant_options import complete_options
-from cascadebench.test_stages import TestStage
-from cascadebench.variant import Value
 
 FOLDER = Path(__file__).parent / "published"
 NOT_GIVEN = "not given"

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from cascadebench.evaluation.gaps import stage_label
 from cascadebench.evidence.claims import SourcedClaim, Term
 from cascadebench.evidence.measured import Key, Measured, MeasuredRun
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
 from cascadebench.evidence.variant_options import complete_options
-from cascadebench.run import Run
+from cascadebench.study.run import Run
+from cascadebench.uncertainty.gaps import stage_label
 
 SEED_DRAWS = 9999
 """Samples of a quantity that varies between seeds and has no samples over images."""

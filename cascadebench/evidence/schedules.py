@@ -7,9 +7,9 @@ from typing import Annotated, Self
 from annotated_types import Ge, Gt
 from pydantic import model_validator
 
-from cascadebench.configuration import Configuration, read_model
-from cascadebench.errors import InputError
-from cascadebench.protocol import Protocol
+from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.errors import InputError
+from cascadebench.study.protocol import Protocol
 
 PATH = Path(__file__).parent / "schedules.yaml"
 TRAINING_IMAGES = {"coco2017": 117_266, "voc0712": 16_551}

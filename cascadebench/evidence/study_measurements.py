@@ -11,25 +11,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_json
 from cascadebench.diagnostics.recall import RECALL, average_recall
 from cascadebench.diagnostics.score_quality import best_ious
-from cascadebench.errors import InputError
-from cascadebench.evaluation.aggregate import run_state
-from cascadebench.evaluation.ap_table import IOUS, read_ap
-from cascadebench.evaluation.bootstrap import bootstrap, image_weights
-from cascadebench.evaluation.detections import read_detections
-from cascadebench.evaluation.ground_truth import ALL, GroundTruth, read_ground_truth
-from cascadebench.evaluation.ground_truth_table import GroundTruthTable, check_known, ground_truth_table
-from cascadebench.evaluation.parquet import read_parquet
-from cascadebench.evaluation.stage_matches import match_stages
-from cascadebench.evaluation.summary import metrics
 from cascadebench.evidence.claims import Claim, Term
 from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun, ap_curve
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import is_of, place_of
-from cascadebench.files import read_json
-from cascadebench.run import Run
-from cascadebench.study import Study
+from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.metrics.coco.ground_truth import ALL, GroundTruth, read_ground_truth
+from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, check_known, ground_truth_table
+from cascadebench.metrics.coco.parquet import read_parquet
+from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.metrics.coco.stage_matches import match_stages
+from cascadebench.metrics.coco.summary import metrics
+from cascadebench.study.run import Run
+from cascadebench.study.study import Study
+from cascadebench.tables.aggregate import run_state
+from cascadebench.uncertainty.bootstrap import bootstrap, image_weights
 
 FILE_OF_MODEL = {"seconds_per_image": "predicted.json"}
 """File of a run that a metric of the whole model stands in under its own name; the others: ``cost.json``."""

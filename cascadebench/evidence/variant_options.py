@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from functools import cache
 
-from cascadebench.errors import InputError
-from cascadebench.variant import Value, VariantCard
-from cascadebench.variant_catalog import load_variant_card, own_variants
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.cards import Value, VariantCard
+from cascadebench.detectors.variant_catalog import load_variant_card, own_variants
 
 
 @cache

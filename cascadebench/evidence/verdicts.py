@@ -8,7 +8,7 @@ from typing import Literal
 from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
-from cascadebench.evidence.intervals import (
+from cascadebench.evidence.holm import (
     Interval,
     decision_p_value,
     holm,

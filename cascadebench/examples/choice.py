@@ -7,7 +7,7 @@ import pandas as pd
 
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.diagnostics.boxes import corners, greedy_match, iou_matrix
-from cascadebench.examples.file import Reason
+from cascadebench.examples.records import Reason
 
 MATCH_IOU = 0.5
 """IoU from which a detection finds an object of its class."""

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image as Picture
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import write_json, written_beside
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, load_split
-from cascadebench.errors import InputError
-from cascadebench.evaluation.detections import read_detections
 from cascadebench.examples.choice import MATCH_IOU, chosen_images, found_per_image, match_image
-from cascadebench.examples.file import Box, Detected, Detection, ExampleImage, ExamplesFile
-from cascadebench.files import write_json, written_beside
-from cascadebench.run import Run
-from cascadebench.study import PlannedRun, Study
+from cascadebench.examples.records import Box, Detected, Detection, ExampleImage, ExamplesFile
+from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.study.run import Run
+from cascadebench.study.study import PlannedRun, Study
 
 LONGEST_SIDE = 320
 """Of a thumbnail, in pixels."""

@@ -10,9 +10,9 @@ from rocrate.model import ContextEntity, File, Person, SoftwareApplication
 from rocrate.rocrate import ROCrate
 
 from cascadebench import __version__
-from cascadebench.configuration import PROJECT, read_yaml
+from cascadebench.core.configuration import PROJECT, read_yaml
 from cascadebench.export.study_files import StudyFiles
-from cascadebench.study import PlannedRun, Study
+from cascadebench.study.study import PlannedRun, Study
 
 CRATE_VERSION = "1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"

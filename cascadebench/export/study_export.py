@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from cascadebench.errors import InputError
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_json, written_beside
 from cascadebench.export.study_crate import Content, Published, citation, describe
 from cascadebench.export.study_files import StudyFiles, study_files
-from cascadebench.files import read_json, written_beside
-from cascadebench.study import load_study
+from cascadebench.study_loading import load_study
 
 METADATA = "ro-crate-metadata.json"
 _WITH_TIMES = {"trained.json": "finished", "predicted.json": "finished", "failed.json": "time", "imported.json": "time"}
@@ -34,7 +34,7 @@ def export_study(
     Parameters
     ----------
     name : str
-        As :func:`cascadebench.study.load_study` takes it.
+        As :func:`cascadebench.study_loading.load_study` takes it.
     results : Path
         The folder that holds ``studies/``, ``runs/``, ``datasets/`` and ``imported/``. What is missing there is named
         in the crate's description.

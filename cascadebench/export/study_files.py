@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cascadebench.configuration import CONFIG, PROJECT, named_file
-from cascadebench.evaluation.aggregate import run_state
-from cascadebench.report.collect import TABLES
-from cascadebench.study import Study
-from cascadebench.study_file import STUDIES, TINY_FORM, read_study_file
-from cascadebench.variant import ADAPTERS
-from cascadebench.variant_catalog import find_variant
-from cascadebench.variant_sources import variant_sources
+from cascadebench.core.configuration import CONFIG, PROJECT, named_file
+from cascadebench.detectors.cards import ADAPTERS
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.detectors.variant_sources import variant_sources
+from cascadebench.report.data.collect import TABLES
+from cascadebench.study.study import Study
+from cascadebench.study.study_file import STUDIES, TINY_FORM, read_study_file
+from cascadebench.tables.aggregate import run_state
 
 RUN_MANIFESTS = (
     "run.yaml", "controls.json", "cost.json", "trained.json", "predicted.json", "failed.json", "train_log.jsonl",

@@ -11,11 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cascadebench import __version__
-from cascadebench.errors import InputError
-from cascadebench.files import write_text
-from cascadebench.report import (
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import write_text
+from cascadebench.report.data.collect import StudyResults, collect
+from cascadebench.report.parts import charts
+from cascadebench.report.parts.packed_charts import packed
+from cascadebench.report.sections import (
     agreement,
-    charts,
     claims,
     controls_audit,
     cost_charts,
@@ -32,9 +34,7 @@ from cascadebench.report import (
     tables,
     training_charts,
 )
-from cascadebench.report.collect import StudyResults, collect
-from cascadebench.report.packed_charts import packed
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("page.js", "tables.js", "charts.js")

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from adapters.initial_weights import fill_with_common_weights
-from cascadebench.backbone import Backbone
-from cascadebench.run import Run
-from cascadebench.study import load_study
+from adapters.weights.initial_weights import fill_with_common_weights
+from cascadebench.detectors.backbone import Backbone
+from cascadebench.study.run import Run
+from cascadebench.study_loading import load_study
 
 INPUT = {"channel_order": "rgb", "pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
 FRAMEWORKS = ("mmdet", "detectron2")

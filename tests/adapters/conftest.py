@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
-from cascadebench.study import chosen_variant, load_study
-from cascadebench.study_file import Execution
-from cascadebench.variant_catalog import find_variant
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.study.run import Run
+from cascadebench.study.study_file import Execution
+from cascadebench.study_loading import chosen_variant, load_study
 
 torch.set_num_threads(1)
 

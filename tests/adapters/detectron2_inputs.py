@@ -13,9 +13,9 @@ from torch import Tensor
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.data import ImageReader
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.seeding import seed_everything
+from adapters.training.seeding import seed_everything
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 SIZE = (128, 128)
 CLASSES = 5

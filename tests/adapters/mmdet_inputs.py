@@ -12,12 +12,12 @@ import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
+from adapters.inspection.probe_inputs import probe_features
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.sampling import DecoupledRoIHead
 from adapters.mmdet.weights import common_name
-from adapters.probe_inputs import probe_features
-from cascadebench.study import chosen_variant, load_study
-from cascadebench.variant_catalog import find_variant
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.study_loading import chosen_variant, load_study
 
 CHANNELS, WIDTH, CLASSES = 64, 128, 5
 TRUTH = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0]])

@@ -7,7 +7,7 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
 from adapters.contract import Adapter
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 SPECIFIC = {"regression": "class_specific"}
 PUBLISHED = [
@@ -57,7 +57,7 @@ def _give_zeros(module: nn.Module) -> None:
 
 
 def _flops(module: nn.Module, inputs: tuple) -> int:
-    """Operations of a module by fvcore, a multiply-add counted as one, as :mod:`adapters.cost` counts."""
+    """Operations of a module by fvcore, a multiply-add counted as one, as :mod:`adapters.inspection.cost` counts."""
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
     with torch.no_grad():
         analysis = FlopCountAnalysis(module, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)

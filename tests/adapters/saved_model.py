@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from adapters.checkpoints import Checkpoints
+from adapters.training.checkpoints import Checkpoints
 
 
 def save_model(folder: Path, iterations: int, model: torch.nn.Module) -> None:

@@ -12,11 +12,11 @@ import torchvision
 from backbone_sides import FRAMEWORKS, build, image, small
 from torch import Tensor
 
-from adapters.backbone_weights import read_backbone_weights, torchvision_name
-from adapters.caffe_pickle import read_caffe_pickle, torchvision_name_of
-from cascadebench.backbone import Backbone, Weights
-from cascadebench.errors import InputError
-from cascadebench.files import sha256_of
+from adapters.weights.backbone_weights import read_backbone_weights, torchvision_name
+from adapters.weights.caffe_pickle import read_caffe_pickle, torchvision_name_of
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import sha256_of
+from cascadebench.detectors.backbone import Backbone, Weights
 
 BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 TRAINING = {"frozen_stages": 2, "batch_norm": "fixed_statistics"}

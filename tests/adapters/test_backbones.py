@@ -8,10 +8,10 @@ from backbone_sides import FRAMEWORKS, build, image, make_run, small
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cascadebench.backbone import load_backbone
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.run import Run
-from cascadebench.study import load_study
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.study.run import Run
+from cascadebench.study_loading import load_study
 
 BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 NARROW = {

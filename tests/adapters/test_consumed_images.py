@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from adapters.commands import initial_model
-from adapters.training_session import TrainingSession
-from cascadebench.study_file import Execution
-from cascadebench.training_order import training_order
+from adapters.training.training_session import TrainingSession
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.study_file import Execution
 
 
 def consumed(framework: str, variant: str, small_run, records, out, workers: int, seed: int = 0) -> list[str]:

@@ -16,23 +16,23 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from adapters.cost import count_cost
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.data import ImageReader, TrainingDataset
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.training import build_optimizer, build_scheduler
-from adapters.seeding import seed_everything
-from adapters.training_session import TrainingSession
-from cascadebench.backbone import load_backbone
+from adapters.inspection.cost import count_cost
+from adapters.training.seeding import seed_everything
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.errors import InputError
-from cascadebench.run import Revisions, Run
-from cascadebench.study import chosen_variant
-from cascadebench.study_file import Execution, load_protocol
-from cascadebench.training_order import TrainingOrder, training_order
-from cascadebench.variant_catalog import find_variant
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.determinism.training_order import TrainingOrder, training_order
+from cascadebench.study.run import Revisions, Run
+from cascadebench.study.study_file import Execution, load_protocol
+from cascadebench.study_loading import chosen_variant
 
 SMALL = {
     "schedule": {"iterations": 6, "batch_size": 2, "warmup_iterations": 2, "steps": [4]},

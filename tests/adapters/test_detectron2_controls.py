@@ -11,14 +11,14 @@ pytest.importorskip("detectron2")
 from detectron2.modeling.box_regression import Box2BoxTransform
 
 from adapters.detectron2.adapter import ADAPTER
-from adapters.detectron2.alignment import TwoSidedBoxTransform
-from adapters.probe_inputs import probe_boxes
+from adapters.detectron2.common_rules import TwoSidedBoxTransform
+from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.initial_weights import initial_tensor
-from cascadebench.run import Run
-from cascadebench.study import chosen_variant, load_study
-from cascadebench.training_order import training_order
-from cascadebench.variant_catalog import find_variant
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.determinism.initial_weights import initial_tensor
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.run import Run
+from cascadebench.study_loading import chosen_variant, load_study
 
 torch.set_num_threads(1)
 RUNS = {one.run.variant.name: one.run for one in load_study("tiny").runs if one.run.framework == "detectron2"}

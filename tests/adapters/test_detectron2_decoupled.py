@@ -11,8 +11,8 @@ from detectron2.utils.events import EventStorage
 from detectron2_inputs import CLASSES, SIZE, Watched, build, maps, proposals, truth
 from torchvision.ops import nms
 
-from adapters.convolution_branch import ConvolutionBranch
 from adapters.detectron2.training import loss_name
+from adapters.layers.convolution_branch import ConvolutionBranch
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,9 @@ from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.config import detector_node
 from adapters.detectron2.training import loss_name
-from cascadebench.backbone import load_backbone
-from cascadebench.study_file import load_protocol
-from cascadebench.test_stages import TestStage
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.study.study_file import load_protocol
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,13 @@ import torch
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
-from adapters.step_parts import check_division
-from adapters.training_session import TrainingSession
+from adapters.training.step_parts import check_division
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import load_split, trainable
-from cascadebench.errors import InputError
-from cascadebench.run import Run
-from cascadebench.study_file import Execution
-from cascadebench.training_order import training_order
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.run import Run
+from cascadebench.study.study_file import Execution
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from adapters.__main__ import main
-from adapters.checkpoints import Checkpoints, read_checkpoint
-from adapters.training_session import TrainingSession
-from cascadebench.backbone import load_backbone
-from cascadebench.errors import Fault, InputError
-from cascadebench.evaluation.aggregate import run_state
-from cascadebench.failures import as_fault
-from cascadebench.study_file import Execution
+from adapters.training.checkpoints import Checkpoints, read_checkpoint
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import Fault, InputError
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.execution.failures import as_fault
+from cascadebench.study.study_file import Execution
+from cascadebench.tables.aggregate import run_state
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

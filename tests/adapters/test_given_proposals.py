@@ -9,9 +9,9 @@ from saved_model import save_model
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter, proposals_of
-from adapters.proposal_swaps import GROUND_TRUTH, GivenProposals, swapped
+from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals, swapped
 from cascadebench.diagnostics.boxes import best_ground_truth
-from cascadebench.evaluation.detections import read_detections
+from cascadebench.metrics.coco.detections import read_detections
 
 
 @pytest.fixture(params=["mmdet", "detectron2"])

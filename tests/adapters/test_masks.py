@@ -18,7 +18,8 @@ from detectron2.structures import BitMasks
 from mmdet.structures.mask import BitmapMasks
 
 from adapters.commands import initial_model, load_adapter
-from adapters.masks import (
+from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes
+from adapters.layers.masks import (
     MASK_SIZE,
     mask_loss,
     mask_targets,
@@ -26,17 +27,16 @@ from adapters.masks import (
     pasted,
     record_bitmaps,
 )
-from adapters.prediction_columns import detection_columns
-from adapters.probe_inputs import probe_bitmaps, probe_boxes
-from adapters.training_session import TrainingSession
+from adapters.prediction.prediction_columns import detection_columns
+from adapters.training.training_session import TrainingSession
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.core.errors import InputError
+from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with_counts
 from cascadebench.datasets.prepared import ImageRecord, load_split
-from cascadebench.errors import InputError
-from cascadebench.evaluation.detections import read_detections, write_detections
-from cascadebench.masks import bitmap, encoded, encoded_bitmap, problem_with_counts
-from cascadebench.stages import stage_settings
-from cascadebench.study import load_study
-from cascadebench.training_order import training_order
+from cascadebench.determinism.training_order import training_order
+from cascadebench.metrics.coco.detections import read_detections, write_detections
+from cascadebench.study.stage_settings import stage_settings
+from cascadebench.study_loading import load_study
 
 sys.path.append(str(Path(__file__).parents[1] / "parity"))
 FRAMEWORKS = ("mmdet", "detectron2")
@@ -213,7 +213,7 @@ def test_both_frameworks_agree(options):
     )
     from sides import Detectron2Side, MMDetectionSide
 
-    from cascadebench.variant_catalog import find_variant
+    from cascadebench.detectors.variant_catalog import find_variant
 
     found, inferences, steps = find_variant("cascade_mask_rcnn", "test"), [], []
     for side in (MMDetectionSide(), Detectron2Side()):
@@ -357,7 +357,7 @@ def test_both_frameworks_count_the_same_rois(small_run):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_masks_count_in_the_cost(framework, small_run):
-    from adapters.cost import cost_of
+    from adapters.inspection.cost import cost_of
 
     adapter = load_adapter(framework)
     costs = []

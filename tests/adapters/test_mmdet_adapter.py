@@ -14,15 +14,15 @@ from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.training import build_optimizer, build_schedulers, loss_name
-from adapters.training_session import TrainingSession
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import trainable
-from cascadebench.errors import InputError
-from cascadebench.image_size import resized_shape
-from cascadebench.stages import stage_settings
-from cascadebench.study import load_study
-from cascadebench.study_file import load_protocol
-from cascadebench.test_stages import TestStage
-from cascadebench.training_order import training_order
+from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.stage_settings import stage_settings
+from cascadebench.study.study_file import load_protocol
+from cascadebench.study_loading import load_study
 
 test_transforms.__test__ = False
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]

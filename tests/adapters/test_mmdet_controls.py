@@ -6,13 +6,13 @@ import torch
 from mmengine.structures import InstanceData
 
 from adapters.mmdet.adapter import ADAPTER
-from adapters.mmdet.controls.rows import delta_clamp
+from adapters.mmdet.controls.control_rows import delta_clamp
 from adapters.mmdet.weights import common_name
 from cascadebench.controls.audit import same_value
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.initial_weights import initial_tensor
-from cascadebench.study import chosen_variant, load_study
-from cascadebench.variant_catalog import find_variant
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.determinism.initial_weights import initial_tensor
+from cascadebench.study_loading import chosen_variant, load_study
 
 torch.set_num_threads(1)
 VARIANTS = [

@@ -10,10 +10,10 @@ from mmdet.structures.bbox import bbox_overlaps
 from mmdet_inputs import CHANNELS, CLASSES, TRUTH, WIDTH, crowd, disturb, model_of, run_of, samples, train_heads
 from mmengine.structures import InstanceData
 
+from adapters.inspection.probe_inputs import probe_boxes, probe_features
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.weights import common_name
-from adapters.probe_inputs import probe_boxes, probe_features
-from cascadebench.initial_weights import pytorch_tensor
+from cascadebench.determinism.initial_weights import pytorch_tensor
 
 
 def test_two_lists_come_from_the_same_candidates(monkeypatch):

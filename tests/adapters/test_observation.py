@@ -15,7 +15,7 @@ from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from cascadebench.diagnostics.nms_survivors import survivors
 from cascadebench.diagnostics.quality_matrix import quality_stages
-from cascadebench.evaluation.detections import read_detections, read_proposals
+from cascadebench.metrics.coco.detections import read_detections, read_proposals
 
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss", "iterative_bbox"]
 WHOLE_HEADS = {"cascade_rcnn": 3, "fscascade": 3, "decoupled_rcnn": 1, "iterative_bbox": 1}

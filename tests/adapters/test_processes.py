@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from adapters import commands, exclusive
+from adapters import commands
+from adapters import run_lease as exclusive
 from adapters.__main__ import main
+from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
-from cascadebench.evaluation.aggregate import run_state
-from cascadebench.files import read_json
-from cascadebench.training_order import training_order
+from cascadebench.determinism.training_order import training_order
+from cascadebench.tables.aggregate import run_state
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

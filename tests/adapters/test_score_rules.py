@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from adapters import score_rules
-from adapters.score_rules import StageOutputs, boxes_and_scores, effective_score_rule
-from cascadebench.test_stages import all_test_stages
+from adapters.prediction import score_rules
+from adapters.prediction.score_rules import StageOutputs, boxes_and_scores, effective_score_rule
+from cascadebench.detectors.inference_stages import all_test_stages
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

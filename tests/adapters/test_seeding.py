@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from adapters.seeding import seed_everything, seed_torch
+from adapters.training.seeding import seed_everything, seed_torch
 
 
 def test_numbers_are_those_of_torchs_own_seeding():

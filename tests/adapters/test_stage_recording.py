@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from adapters import training_session
 from adapters.commands import initial_model, load_adapter
-from adapters.seeding import seed_everything
-from adapters.stage_recording import StageRecording
-from adapters.training_session import TrainingSession
+from adapters.training import training_session
+from adapters.training.seeding import seed_everything
+from adapters.training.stage_recording import StageRecording
+from adapters.training.training_session import TrainingSession
+from cascadebench.determinism.training_order import training_order
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics
-from cascadebench.training_order import training_order
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]

@@ -5,8 +5,8 @@ import time
 import torch
 from torch import nn
 
-from adapters.arithmetic import arithmetic, set_arithmetic
-from adapters.training_session import TrainingSession
+from adapters.training.arithmetic import arithmetic, set_arithmetic
+from adapters.training.training_session import TrainingSession
 
 
 def test_reading_the_batch_counts_before_a_step_and_within_it(small_run, execution, tmp_path):

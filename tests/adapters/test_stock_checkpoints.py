@@ -11,10 +11,10 @@ import torch
 import yaml
 
 from adapters.__main__ import main
-from cascadebench.evaluation.ap_table import read_ap
-from cascadebench.evaluation.detections import read_detections
-from cascadebench.files import sha256_of
-from cascadebench.imported import read_imported
+from cascadebench.core.files import sha256_of
+from cascadebench.imported.record import read_imported
+from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.detections import read_detections
 
 STAGES = ["(1,1)", "(2,1)", "(2,2)", "(3,1)", "(3,2)", "(3,3)", "(3,1-3) probabilities", "(3,1-3) logits", "final"]
 ENSEMBLE = {"mmdet": "(3,1-3) logits", "detectron2": "(3,1-3) probabilities"}

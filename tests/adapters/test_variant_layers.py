@@ -10,13 +10,13 @@ import torch
 pytest.importorskip("mmdet")
 pytest.importorskip("detectron2")
 
-from cascadebench.configuration import PROJECT
-from cascadebench.errors import InputError
-from cascadebench.initial_weights import initial_tensor
-from cascadebench.new_variant import new_variant
-from cascadebench.run import Run
-from cascadebench.study import chosen_variant
-from cascadebench.variant_catalog import find_variant
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.new_variant import new_variant
+from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.determinism.initial_weights import initial_tensor
+from cascadebench.study.run import Run
+from cascadebench.study_loading import chosen_variant
 
 PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
 (COMMON_NAME,) = re.findall(r"<!-- what both modules have for a layer -->\n```python\n(.*?)```", PAGE, flags=re.DOTALL)

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from adapters.__main__ import main
-from adapters.variant_module import variant_module
-from cascadebench.errors import InputError
-from cascadebench.new_variant import new_variant
-from cascadebench.run import Run
+from adapters.detector.variant_module import variant_module
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.new_variant import new_variant
+from cascadebench.study.run import Run
 
 CONFIGURE = "def configure(config, run):\n    pass\n"
 

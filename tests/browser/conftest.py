@@ -15,7 +15,7 @@ from test_example_views import write_examples
 
 from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.report import write_report
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 

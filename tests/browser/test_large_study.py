@@ -21,11 +21,11 @@ from playwright.sync_api import Page
 from test_claims_section import verdict
 from test_example_views import write_examples
 
-from cascadebench.evaluation.gaps import IOU_RANGES
 from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.report import write_report
-from cascadebench.report.collect import AP_BY_IOU
-from cascadebench.study import Study
+from cascadebench.report.data.collect import AP_BY_IOU
+from cascadebench.study.study import Study
+from cascadebench.uncertainty.gaps import IOU_RANGES
 
 RUNS = 200
 OPTIONS = {

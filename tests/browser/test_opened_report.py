@@ -9,7 +9,7 @@ from made_results import HOSTILE, variant_of_tiny, write_results
 
 from cascadebench.report import write_report
 from cascadebench.report.page import SECTIONS
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 DRAWN = "[data-drawn] .drawing svg"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

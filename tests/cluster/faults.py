@@ -22,9 +22,10 @@ import pytest
 import yaml
 from local_slurm import LocalSlurm, missing, wait_until
 
-from cascadebench.configuration import CONFIG, PROJECT, read_yaml
-from cascadebench.files import read_json
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.files import read_json
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {missing()}")
 

@@ -11,10 +11,11 @@ from PIL import Image, ImageDraw
 
 from adapters.commands import load_adapter
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.run import Run
-from cascadebench.study import PlannedRun, load_study
-from cascadebench.study_file import Execution
-from cascadebench.variant_catalog import FoundVariant, find_variant
+from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
+from cascadebench.study.run import Run
+from cascadebench.study.study import PlannedRun
+from cascadebench.study.study_file import Execution
+from cascadebench.study_loading import load_study
 
 sys.path.append(str(Path(__file__).parents[1] / "parity"))
 torch.set_num_threads(1)

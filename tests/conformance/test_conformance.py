@@ -13,11 +13,11 @@ import torch
 
 from adapters.commands import initial_model
 from adapters.contract import Prediction
-from adapters.training_session import TrainingSession
+from adapters.training.training_session import TrainingSession
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.masks import problem_with_counts
-from cascadebench.training_order import training_order
+from cascadebench.datasets.masks import problem_with_counts
+from cascadebench.determinism.training_order import training_order
 
 
 def train(adapter, run, records, folder, execution, until: int | None = None):
@@ -47,7 +47,7 @@ def train(adapter, run, records, folder, execution, until: int | None = None):
 @pytest.fixture(scope="module")
 def trained(adapter, run, records, tmp_path_factory):
     """Folder of an undisturbed training, and the model with its weights."""
-    from cascadebench.study_file import Execution
+    from cascadebench.study.study_file import Execution
 
     folder = tmp_path_factory.mktemp("trained")
     train(adapter, run, records, folder, Execution(checkpoint_interval=2, log_interval=10))

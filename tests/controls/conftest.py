@@ -9,8 +9,9 @@ import yaml
 from readings import Controls, right_controls
 from two_detectors import two_detectors
 
-from cascadebench.configuration import CONFIG, merged, read_yaml
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, merged, read_yaml
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 
 @pytest.fixture

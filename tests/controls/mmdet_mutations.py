@@ -22,8 +22,8 @@ from mmengine.hooks import EMAHook
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from adapters.convolution_branch import ConvolutionBranch
-from adapters.mmdet.built import Built
+from adapters.layers.convolution_branch import ConvolutionBranch
+from adapters.mmdet.assembly import Built
 from adapters.mmdet.heads import StageBoxHead
 
 Change = Callable[[Built], Any]

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.files import write_json
-from cascadebench.run import Run
-from cascadebench.study import Study
+from cascadebench.core.files import write_json
+from cascadebench.study.run import Run
+from cascadebench.study.study import Study
 
 Controls = dict[str, list[dict[str, Any]]]
 

@@ -6,10 +6,10 @@ import pytest
 from readings import change, right_controls, runs
 
 from cascadebench.controls.audit import Audit, audit, grouped, same_value
-from cascadebench.controls.definition import ControlDefinition
+from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.errors import InputError
-from cascadebench.variant_catalog import find_variant
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.variant_catalog import find_variant
 
 
 def found(outcome: Audit, kind: str = "violation") -> list[tuple[str, str, str, str]]:
@@ -111,7 +111,7 @@ def test_what_the_protocol_expects_of_a_variant_must_be_declared_too(changed_stu
         left = tuple(one for one in loaded.card.treatment if one != "heads.iou_threshold")
         return replace(loaded, card=loaded.card.model_copy(update={"treatment": left}))
 
-    monkeypatch.setattr("cascadebench.study.find_variant", without_thresholds)
+    monkeypatch.setattr("cascadebench.study.study.find_variant", without_thresholds)
     study = changed_study()
     checks = {(check, control) for check, control, _, _ in found(audit(study, right_controls(study)))}
     assert checks == {("treatment", "heads.iou_threshold")}
@@ -252,7 +252,7 @@ def test_a_card_that_declares_an_unknown_control_is_refused(changed_study, monke
         loaded = find_variant(*arguments)
         return replace(loaded, card=loaded.card.model_copy(update={"treatment": ("heads.stage",)}))
 
-    monkeypatch.setattr("cascadebench.study.find_variant", misspelt)
+    monkeypatch.setattr("cascadebench.study.study.find_variant", misspelt)
     with pytest.raises(InputError, match=r"faster_rcnn.yaml: treatment: unknown control 'heads.stage'; did you mean"):
         changed_study()
 

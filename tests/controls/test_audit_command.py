@@ -7,12 +7,12 @@ import pytest
 from readings import change, runs, write_controls
 from typer.testing import CliRunner
 
-from cascadebench.cli import app
+from cascadebench.cli.main import app
 from cascadebench.controls.audit_files import audit_study, read_audit, study_controls
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.controls.page import write_page
-from cascadebench.errors import InputError
-from cascadebench.files import write_json
+from cascadebench.controls.docs_page import write_page
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import write_json
 
 
 def test_the_files_hold_every_finding(study, controls, tmp_path):

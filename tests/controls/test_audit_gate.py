@@ -9,10 +9,11 @@ import pytest
 import yaml
 from readings import change, right_controls, write_controls
 
-from cascadebench.configuration import CONFIG, PROJECT, read_yaml
-from cascadebench.files import write_json
-from cascadebench.new_variant import new_variant
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.files import write_json
+from cascadebench.detectors.new_variant import new_variant
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 
 def snakemake(folder: Path, *arguments: str, study: str = "small", expected: int = 0) -> str:

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from cascadebench.configuration import CONFIG, PROJECT
 from cascadebench.controls.definitions import CONTROLS, GROUPS
-from cascadebench.controls.page import expected_from, page
-from cascadebench.study import load_study
-from cascadebench.variant_catalog import load_variant_card
+from cascadebench.controls.docs_page import expected_from, page
+from cascadebench.core.configuration import CONFIG, PROJECT
+from cascadebench.detectors.variant_catalog import load_variant_card
+from cascadebench.study_loading import load_study
 
 STUDIES = sorted(path.stem for path in (CONFIG / "studies").glob("*.yaml"))
 CARDS = sorted(path.stem for path in (PROJECT / "adapters" / "variants").glob("*.yaml"))

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from cascadebench.configuration import read_model
+from cascadebench.core.configuration import read_model
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import sha256_of
 from cascadebench.datasets import prepare as prepare_module
 from cascadebench.datasets.card import DatasetCard, Synthetic, load_dataset_card
 from cascadebench.datasets.prepare import describe_folder, prepare
 from cascadebench.datasets.prepared import load_split
-from cascadebench.errors import InputError
-from cascadebench.files import sha256_of
 
 
 def test_prepared_files_hold_what_was_read(dataset):

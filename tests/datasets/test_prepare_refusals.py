@@ -2,7 +2,7 @@
 
 import pytest
 
-from cascadebench.errors import InputError
+from cascadebench.core.errors import InputError
 
 
 def change(*keys, to=None):

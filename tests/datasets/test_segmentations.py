@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from cascadebench.configuration import read_model
+from cascadebench.core.configuration import read_model
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import DatasetCard
+from cascadebench.datasets.masks import bitmap
 from cascadebench.datasets.prepare import describe_folder, prepare
 from cascadebench.datasets.prepared import load_split
-from cascadebench.errors import InputError
-from cascadebench.masks import bitmap
 
 POLYGONS = [[1, 2, 11, 2, 11.5, 22.25], [1, 20, 3, 20, 3, 22]]
 RUNS = {"size": [40, 30], "counts": [100, 20, 1080]}
@@ -120,7 +120,7 @@ def test_json_of_the_source_need_not_have_segmentations_of_boxes_that_are_droppe
 
 
 def test_run_lengths_of_every_length(tmp_path):
-    from cascadebench.masks import encoded_bitmap, problem_with_counts, run_lengths
+    from cascadebench.datasets.masks import encoded_bitmap, problem_with_counts, run_lengths
 
     random = np.random.default_rng(0)
     for width, height in ((1, 1), (1, 40), (50, 3), (33, 64), (640, 480)):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import sha256_of
 from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic, load_dataset_card
+from cascadebench.datasets.masks import bitmap, problem_with
 from cascadebench.datasets.synthetic import LEAST_VISIBLE, REVISION, SUPERSAMPLING, draw, draw_image
-from cascadebench.errors import InputError
-from cascadebench.files import sha256_of
-from cascadebench.masks import bitmap, problem_with
 
 CATEGORIES = ("disc", "square", "triangle", "ring", "star")
 

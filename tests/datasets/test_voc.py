@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cascadebench.configuration import validated
+from cascadebench.core.configuration import validated
+from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import DatasetCard, load_dataset_card
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split, trainable
-from cascadebench.errors import InputError
-from cascadebench.evaluation.coco import evaluate
+from cascadebench.metrics.coco.evaluate import evaluate
 
 SIZE = (50, 40)
 # By year and image: name, xmin, ymin, xmax, ymax, and whether it is difficult (None: the file does not say).

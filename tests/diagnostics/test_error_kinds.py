@@ -6,8 +6,8 @@ from detection_cases import annotations, detections, random_case
 
 from cascadebench.diagnostics import error_kinds as module
 from cascadebench.diagnostics.error_kinds import KINDS, error_kinds
-from cascadebench.evaluation.coco import evaluate
-from cascadebench.evaluation.ground_truth import read_ground_truth
+from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
 
 # tidecv 1.0.1 on the random cases: AP and, by kind, count and cost, in percent (tidecv_figures.py).
 TIDECV = {

@@ -8,7 +8,7 @@ from detection_cases import annotations
 
 from cascadebench.diagnostics.boxes import best_ground_truth, greedy_match, iou_bin, iou_matrix, paired_iou
 from cascadebench.diagnostics.observations import ground_truth_by_image, iou_thresholds
-from cascadebench.study import load_study
+from cascadebench.study_loading import load_study
 
 
 def test_ground_truth_by_image(tmp_path):

@@ -7,7 +7,7 @@ from cascadebench.diagnostics.nms_survivors import NMS_SURVIVORS
 from cascadebench.diagnostics.observations import Candidates, GroundTruthBoxes, ImageObservation, StagePrediction
 from cascadebench.diagnostics.prediction import PredictionDiagnostics
 from cascadebench.diagnostics.recall import RECALL
-from cascadebench.evaluation.parquet import read_parquet
+from cascadebench.metrics.coco.parquet import read_parquet
 
 BOX = np.array([[0, 0, 100, 100]], dtype=np.float32)
 TRUTH = GroundTruthBoxes(BOX, np.array([0]), np.array([False]), np.array([1e4]))

@@ -7,18 +7,18 @@ import pytest
 from detection_cases import annotations, detections
 from typer.testing import CliRunner
 
-from cascadebench.cli import app
+from cascadebench.cli.main import app
+from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.diagnostics.run_diagnostics import diagnose_run
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY
-from cascadebench.errors import InputError
-from cascadebench.evaluation.ap_table import read_ap
-from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.parquet import read_parquet
-from cascadebench.evaluation.summary import summarize
-from cascadebench.proposal_swaps import WITH_GROUND_TRUTH
-from cascadebench.study import load_study
+from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.metrics.coco.parquet import read_parquet
+from cascadebench.metrics.coco.summary import summarize
+from cascadebench.study.proposal_swaps import WITH_GROUND_TRUTH
+from cascadebench.study_loading import load_study
 
 FOUND = detections([(0, 1, 0.9, 0, 0, 100, 100), (0, 2, 0.8, 0, 0, 100, 100), (0, 1, 0.3, 0, 0, 100, 60)])
 

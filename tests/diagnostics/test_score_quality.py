@@ -5,7 +5,7 @@ import pytest
 from detection_cases import annotations, detections
 
 from cascadebench.diagnostics.score_quality import best_ious, score_quality
-from cascadebench.evaluation.ground_truth import read_ground_truth
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
 
 # IoU of a box of this height is height / 100; the crowd lies at the right.
 TRUTH = read_ground_truth(annotations([(0, 1, 0, 0, 100, 100), (0, 1, 300, 0, 100, 100, True)], images=2))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.observations import StageTraining
 from cascadebench.diagnostics.stage_statistics import (
     StageStatisticsLog,
@@ -12,7 +13,6 @@ from cascadebench.diagnostics.stage_statistics import (
     summarize_stages,
     write_stage_statistics,
 )
-from cascadebench.errors import InputError
 
 IOUS = np.array([0.0, 0.04, 0.5, 0.55, 0.6, 0.69, 0.7, 1.0], dtype=np.float32)
 TARGETS = np.array(

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from cascadebench.configuration import PROJECT
-from cascadebench.variant_sources import variant_digest
+from cascadebench.core.configuration import PROJECT
+from cascadebench.detectors.variant_sources import variant_digest
 
 PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"<!-- (\S+) -->\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))

@@ -1,12 +1,12 @@
 """Runs that are made up, as a study would plan them."""
 
-from cascadebench.backbone import load_backbone
 from cascadebench.datasets.card import load_dataset_card
+from cascadebench.detectors.backbone import load_backbone
+from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.evidence.claims import load_claims
-from cascadebench.run import LIBRARY_REVISION, Revisions, Run
-from cascadebench.study import chosen_variant
-from cascadebench.study_file import load_protocol
-from cascadebench.variant_catalog import find_variant
+from cascadebench.study.run import LIBRARY_REVISION, Revisions, Run
+from cascadebench.study.study_file import load_protocol
+from cascadebench.study_loading import chosen_variant
 
 SAMPLES = 1999
 CLAIMS_OF_ONE_SEED = {name: claim.model_copy(update={"seeds": 1}) for name, claim in load_claims().items()}

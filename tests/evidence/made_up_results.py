@@ -10,9 +10,10 @@ import pandas as pd
 import yaml
 
 from cascadebench.controls.audit import Audit
-from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.run_evaluation import evaluate_run
-from cascadebench.study import Study, load_study
+from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
+from cascadebench.tables.run_evaluation import evaluate_run
 
 IMAGES, SIDE = 60, 40
 SHIFTS = {1: 9, 2: 6, 3: 2}

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from cascadebench.configuration import CONFIG, merged, read_yaml
-from cascadebench.errors import InputError
+from cascadebench.core.configuration import CONFIG, merged, read_yaml
+from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import FOLDER, find_claims, load_claims
-from cascadebench.study import load_study
+from cascadebench.study_loading import load_study
 
 PRINTED = {name: claim for name, claim in load_claims().items() if claim.published_value() is not None}
 

@@ -2,9 +2,9 @@
 
 from made_up import make_run
 
-from cascadebench.configuration import validated
+from cascadebench.core.configuration import validated
 from cascadebench.evidence.matching import published_beside
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 def beside(run, test_stage, metric="AP"):

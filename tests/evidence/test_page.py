@@ -1,6 +1,6 @@
 """docs/evidence.md names every claim and every metric."""
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 

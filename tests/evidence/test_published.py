@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from cascadebench.configuration import CONFIG, read_yaml
-from cascadebench.errors import InputError
+from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.published import FOLDER, load_published, read_published_file, statements
 from cascadebench.evidence.schedules import find_schedule, load_schedules

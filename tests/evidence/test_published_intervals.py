@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.intervals import decision_p_value, holm, percentile_interval, samples_needed
+from cascadebench.evidence.holm import decision_p_value, holm, percentile_interval, samples_needed
 from cascadebench.evidence.verdicts import reading
 
 CLAIM = load_claims()["cascade-keeps-ap50"]

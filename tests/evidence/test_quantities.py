@@ -6,7 +6,7 @@ from made_up import CLAIMS_OF_ONE_SEED as CLAIMS
 from made_up import SAMPLES, make_run
 
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.intervals import percentile_interval
+from cascadebench.evidence.holm import percentile_interval
 from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun, ap_curve
 from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
 

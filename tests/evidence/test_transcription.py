@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 from cascadebench.evidence.published import FOLDER, load_published, read_published_file
 
 TEXTS = PROJECT.parent / "shared" / "seeds"

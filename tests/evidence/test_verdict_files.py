@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from made_up_results import study_of, write_clean_audit, write_run, write_truth
 
+from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.recall import RECALL
-from cascadebench.errors import InputError
-from cascadebench.evaluation.ap_table import AREAS, IOUS
-from cascadebench.evaluation.parquet import write_parquet
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.intervals import samples_needed
+from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdict_files import RESAMPLES, TERMS, VERDICTS, enough_resamples, write_verdicts
 from cascadebench.evidence.verdicts import study_verdicts
+from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.metrics.coco.rules import AREAS, IOUS
 
 CLAIMS = [
     "fscascade-narrows-gap", "last-stage-loses-ap50", "regression-raises-proposal-recall", "large-objects-gain-more",

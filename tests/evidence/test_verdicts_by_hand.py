@@ -9,8 +9,8 @@ import pytest
 from made_up_results import study_of, write_clean_audit, write_run, write_truth
 from scipy import stats
 
-from cascadebench.evaluation.coco import evaluate
 from cascadebench.evidence.verdict_files import write_verdicts
+from cascadebench.metrics.coco.evaluate import evaluate
 
 SEED = 3
 ONE_SEED = ("fscascade-narrows-gap", "fscascade-closes-gap", "fscascade-adds-few-parameters",

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 from two_detectors import two_detectors
 
-from cascadebench.errors import InputError
-from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.ground_truth import read_ground_truth
-from cascadebench.evaluation.ground_truth_table import ground_truth_table
-from cascadebench.evaluation.stage_matches import match_stages
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_json, sha256_of
 from cascadebench.examples.choice import chosen_images
-from cascadebench.examples.file import read_examples
+from cascadebench.examples.records import read_examples
 from cascadebench.examples.write import write_examples
-from cascadebench.files import read_json, sha256_of
-from cascadebench.study import Study
+from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
+from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
+from cascadebench.metrics.coco.stage_matches import match_stages
+from cascadebench.study.study import Study
 
 IMAGES, WIDTH, HEIGHT = 12, 640, 400
 CATEGORIES = ("disc", "square", "triangle", "ring", "star")

@@ -15,15 +15,15 @@ import yaml
 from crate_validator import required_issues
 from rocrate.rocrate import ROCrate
 
-from cascadebench.configuration import CONFIG, read_yaml
-from cascadebench.errors import InputError
-from cascadebench.evaluation.aggregate import aggregate
-from cascadebench.evaluation.detections import write_detections
-from cascadebench.evaluation.run_evaluation import evaluate_run
+from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.new_variant import new_variant
 from cascadebench.export import export_study
-from cascadebench.new_variant import new_variant
+from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.report import write_report
-from cascadebench.study import load_study
+from cascadebench.study_loading import load_study
+from cascadebench.tables.aggregate import aggregate
+from cascadebench.tables.run_evaluation import evaluate_run
 
 TRUTH = {
     "images": [{"id": 1, "file_name": "-", "width": 20, "height": 20}],

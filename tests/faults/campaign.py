@@ -30,8 +30,9 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cascadebench.configuration import CONFIG, read_yaml
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 _OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
 CIRCUMSTANCES = {
@@ -150,13 +151,13 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
 def call(argv: tuple[str, ...]) -> int:
     """Run a command as ``python -m`` would; returns its exit code."""
     import adapters.__main__
-    import cascadebench.cli
+    import cascadebench.cli.main
 
     sys.argv = list(argv)
     if argv[0] == "adapters":
         return adapters.__main__.main(list(argv[1:]))
     try:
-        cascadebench.cli.main()
+        cascadebench.cli.main.main()
     except SystemExit as end:
         return int(end.code or 0)
     return 0
@@ -388,10 +389,10 @@ def import_frameworks() -> None:
         "adapters.__main__",
         "adapters.detectron2.adapter",
         "adapters.mmdet.adapter",
-        "cascadebench.cli",
+        "cascadebench.cli.main",
         "cascadebench.diagnostics.run_diagnostics",
-        "cascadebench.evaluation.run_evaluation",
-        "cascadebench.evaluation.study_intervals",
+        "cascadebench.tables.run_evaluation",
+        "cascadebench.tables.study_intervals",
         "cascadebench.evidence.verdict_files",
         "cascadebench.examples.write",
         "cascadebench.report.page",

@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 from comparison import add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
 from sides import Detectron2Side, Inference, MMDetectionSide, Step
 
-from adapters.arithmetic import arithmetic, set_arithmetic
-from cascadebench.files import write_json
-from cascadebench.variant_catalog import find_variant
+from adapters.training.arithmetic import arithmetic, set_arithmetic
+from cascadebench.core.files import write_json
+from cascadebench.detectors.variant_catalog import find_variant
 
 VARIANTS = ("faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn")
 SAME_PLACE = 0.01

@@ -15,10 +15,10 @@ import torch
 from single_training import killed, parse, training_command
 from study_for_gpu import shortened
 
-from cascadebench.configuration import PROJECT
-from cascadebench.files import read_json, write_json
-from cascadebench.run import Run
-from cascadebench.study import load_study
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import read_json, write_json
+from cascadebench.study.run import Run
+from cascadebench.study_loading import load_study
 
 VARIANT = "cascade_rcnn"
 

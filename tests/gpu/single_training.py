@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cascadebench.configuration import PROJECT
-from cascadebench.run import Run
+from cascadebench.core.configuration import PROJECT
+from cascadebench.study.run import Run
 
 
 def parse(description: str) -> argparse.Namespace:

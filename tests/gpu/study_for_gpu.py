@@ -7,11 +7,11 @@ from typing import Any
 
 import yaml
 
-from cascadebench.configuration import CONFIG, read_yaml
-from cascadebench.errors import InputError
-from cascadebench.protocol import Schedule
-from cascadebench.run import Run
-from cascadebench.study import load_study
+from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.core.errors import InputError
+from cascadebench.study.protocol import Schedule
+from cascadebench.study.run import Run
+from cascadebench.study_loading import load_study
 
 FEW = {"train_images": 24, "val_images": 12}
 """Drawn images for a trial of the steps."""

@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 from summary_page import QUANTITIES, page
 
-from adapters.arithmetic import arithmetic, set_arithmetic
-from cascadebench.configuration import PROJECT
-from cascadebench.files import read_json, write_json, write_text
-from cascadebench.study import Study, load_study
+from adapters.training.arithmetic import arithmetic, set_arithmetic
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import read_json, write_json, write_text
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 STEPS = ("parity", "throughput", "train", "resume")
 PACKAGES = (

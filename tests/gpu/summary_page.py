@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cascadebench.evaluation.summary import AP_AT_IOU
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 
 QUANTITIES = ["AP", *AP_AT_IOU]
 ALL_IOUS = "0.50-0.95"

@@ -10,11 +10,12 @@ import torch
 from device_parity import VARIANTS, measure
 from study_for_gpu import shortened, write_study
 
-from adapters.arithmetic import set_arithmetic
-from cascadebench.configuration import PROJECT
+from adapters.training.arithmetic import set_arithmetic
+from cascadebench.core.configuration import PROJECT
 from cascadebench.datasets.prepare import prepare
-from cascadebench.run import Run
-from cascadebench.study import Study, load_study
+from cascadebench.study.run import Run
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="missing resource: an NVIDIA GPU that torch sees")
 FRAMEWORKS = ("mmdet", "detectron2")

@@ -17,10 +17,10 @@ from single_training import killed, training_command
 from study_for_gpu import scaled, write_study
 from summarize import samples, use_of_gpu
 
-from cascadebench.configuration import PROJECT
-from cascadebench.files import write_json
-from cascadebench.study import load_study
-from cascadebench.study_file import load_protocol
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import write_json
+from cascadebench.study.study_file import load_protocol
+from cascadebench.study_loading import load_study
 
 LOCK = PROJECT / "requirements.lock"
 SCRIPT = PROJECT / "tests" / "gpu" / "run.sh"

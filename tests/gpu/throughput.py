@@ -12,10 +12,10 @@ from pathlib import Path
 from single_training import parse, training_command
 from study_for_gpu import shortened
 
-from cascadebench.configuration import PROJECT
-from cascadebench.files import read_json, write_json
-from cascadebench.run import Run
-from cascadebench.study import load_study
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import read_json, write_json
+from cascadebench.study.run import Run
+from cascadebench.study_loading import load_study
 
 WARM_UP = 0.25
 """Share of the iterations that do not count: kernels are loaded and memory is taken in the first ones."""

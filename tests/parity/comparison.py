@@ -5,10 +5,10 @@ import zlib
 import numpy as np
 import torch
 
-from cascadebench.run import Run
-from cascadebench.study import chosen_variant, load_study
-from cascadebench.study_file import load_protocol
-from cascadebench.variant_catalog import FoundVariant
+from cascadebench.detectors.variant_catalog import FoundVariant
+from cascadebench.study.run import Run
+from cascadebench.study.study_file import load_protocol
+from cascadebench.study_loading import chosen_variant, load_study
 
 EVERYTHING = {
     "schedule": {"iterations": 20, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [15]},

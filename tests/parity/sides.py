@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cascadebench.run import Run
-from cascadebench.test_stages import all_test_stages
+from cascadebench.detectors.inference_stages import all_test_stages
+from cascadebench.study.run import Run
 
 MASKED = 20
 """Boxes of an image on which mask branches are run."""

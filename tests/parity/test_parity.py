@@ -20,13 +20,13 @@ from comparison import (
 )
 from sides import Detectron2Side, MMDetectionSide
 
-from adapters.training_session import TrainingSession
-from cascadebench.configuration import CONFIG
-from cascadebench.masks import bitmap
-from cascadebench.study_file import Execution, load_protocol
-from cascadebench.training_order import training_order
-from cascadebench.variant import load_framework_card
-from cascadebench.variant_catalog import find_variant, load_variant_card, own_variants
+from adapters.training.training_session import TrainingSession
+from cascadebench.core.configuration import CONFIG
+from cascadebench.datasets.masks import bitmap
+from cascadebench.detectors.cards import load_framework_card
+from cascadebench.detectors.variant_catalog import find_variant, load_variant_card, own_variants
+from cascadebench.determinism.training_order import training_order
+from cascadebench.study.study_file import Execution, load_protocol
 
 torch.set_num_threads(1)
 BOTH = ("mmdet", "detectron2")

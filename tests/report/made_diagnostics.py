@@ -19,12 +19,12 @@ from cascadebench.diagnostics.prediction import PredictionDiagnostics
 from cascadebench.diagnostics.quality_matrix import quality_stages
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY, score_quality
 from cascadebench.diagnostics.stage_statistics import StageStatisticsLog, write_stage_statistics
-from cascadebench.evaluation.ap_table import write_ap
-from cascadebench.evaluation.coco import evaluate
-from cascadebench.evaluation.ground_truth import read_ground_truth
-from cascadebench.evaluation.parquet import write_parquet
-from cascadebench.proposal_swaps import WITH_GROUND_TRUTH
-from cascadebench.run import Run
+from cascadebench.metrics.coco.ap_table import write_ap
+from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
+from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.study.proposal_swaps import WITH_GROUND_TRUTH
+from cascadebench.study.run import Run
 
 CATEGORIES, IMAGES, PROPOSALS = 3, 16, 100
 SPREAD = (0.30, 0.12, 0.07, 0.055)

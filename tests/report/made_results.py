@@ -8,10 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from cascadebench.configuration import CONFIG, read_yaml
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.study import Study, load_study
+from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 AP_NAMES = [f"AP{percent}" for percent in range(50, 100, 5)]
 MEASURES = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR1", "AR10", "AR100"]

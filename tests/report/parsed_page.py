@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadebench.report import write_report
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 
 class Page(HTMLParser):

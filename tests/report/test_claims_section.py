@@ -9,9 +9,9 @@ from parsed_page import Page, report_on
 from two_detectors import two_detectors
 
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
-from cascadebench.report.claims import strip as strip_of
-from cascadebench.report.collect import collect
-from cascadebench.study import Study
+from cascadebench.report.data.collect import collect
+from cascadebench.report.sections.claims import strip as strip_of
+from cascadebench.study.study import Study
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
 

@@ -10,12 +10,12 @@ from made_diagnostics import write_diagnostics
 from made_results import AP_NAMES, scores, variant_of_tiny, write_results
 from parsed_page import Page, report_on
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.recall import RECALL
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
-from cascadebench.evaluation.parquet import read_parquet
-from cascadebench.study import Study
+from cascadebench.metrics.coco.parquet import read_parquet
+from cascadebench.study.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from made_results import HOSTILE, variant_of_tiny, write_results
 from parsed_page import Page, report_on
 from PIL import Image
 
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 
 def box(x: float, category: str = "disc", **more: object) -> dict:

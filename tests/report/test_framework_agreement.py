@@ -9,7 +9,7 @@ from made_results import AP_NAMES, scores, variant_of_tiny, write_csv, write_res
 from parsed_page import Page, report_on
 from two_detectors import two_detectors
 
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from cascadebench.report.collect import collect
+from cascadebench.report.data.collect import collect
 from cascadebench.report.page import render
-from cascadebench.report.tables import headline_table, mask_table
-from cascadebench.study import load_study
+from cascadebench.report.sections.tables import headline_table, mask_table
+from cascadebench.study_loading import load_study
 
 SCORES = ["AP", *(f"AP{percent}" for percent in range(50, 100, 5)), "APs", "APm", "APl", "AR100"]
 

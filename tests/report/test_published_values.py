@@ -8,13 +8,13 @@ import pytest
 from test_report import variant_of_tiny, write_results
 
 from cascadebench.diagnostics.recall import RECALL
-from cascadebench.evaluation.ap_table import AREAS, IOUS
-from cascadebench.evaluation.parquet import write_parquet
-from cascadebench.report.cells import Cell, Table
-from cascadebench.report.collect import StudyResults, collect
-from cascadebench.report.cost_tables import cost_table
-from cascadebench.report.diagnostic_tables import recall_table
-from cascadebench.report.published import published_table
+from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.metrics.coco.rules import AREAS, IOUS
+from cascadebench.report.data.collect import StudyResults, collect
+from cascadebench.report.parts.cells import Cell, Table
+from cascadebench.report.sections.cost_tables import cost_table
+from cascadebench.report.sections.diagnostic_tables import recall_table
+from cascadebench.report.sections.published import published_table
 
 VARIANTS = [
     {"variant": "faster_rcnn", "label": "Baseline", "options": {"regression": "class_specific"}},

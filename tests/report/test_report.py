@@ -17,10 +17,10 @@ from two_detectors import two_detectors
 
 from cascadebench.controls.audit import Finding
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.errors import InputError
+from cascadebench.core.errors import InputError
 from cascadebench.report import write_report
 from cascadebench.report.page import SCRIPTS
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from made_results import write_results
 from parsed_page import report_on
 from two_detectors import two_detectors
 
-from cascadebench.study import Study
+from cascadebench.study.study import Study
 
 COMMIT = "0123456789" * 4
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadebench.study import load_study
+from cascadebench.study_loading import load_study
 
 LINES = [line.split() for line in Path(__file__).with_name("run_ids.txt").read_text().splitlines()]
 RUN_IDS = {study: [run_id for _, run_id in lines] for study, lines in groupby(LINES, key=lambda line: line[0])}

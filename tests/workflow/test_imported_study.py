@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
-from cascadebench.configuration import PROJECT
+from cascadebench.core.configuration import PROJECT
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
 """Ground truth of 100 images of COCO val2014 and made-up detections, the example of the COCO API."""

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from cascadebench.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
 from cascadebench.datasets.card import DatasetCard
-from cascadebench.study import Study, load_study
-from cascadebench.variant_sources import variant_digest
+from cascadebench.detectors.variant_sources import variant_digest
+from cascadebench.study.study import Study
+from cascadebench.study_loading import load_study
 
 
 def snakemake(folder: Path, *arguments: str, expected: int | None = 0) -> str:

@@ -108,7 +108,7 @@ rule verdicts:
     params:
         study=STUDY_NAME,
         runs=STUDY.run_ids,
-        claims=lambda wildcards: STUDY.claims_as_written(),
+        claims=lambda wildcards: as_written(STUDY.file.claims, STUDY.name),
         revision=EVALUATION_REVISION,
     shell:
         "python -m cascadebench verdicts {params.study:q} > {log:q} 2>&1"

@@ -9,12 +9,12 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone import FPN, ResNet
 from torch import Tensor, nn
 
-from adapters.detectron2.built import Built
+from adapters.detectron2.assembly import Built
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
-from adapters.detectron2.controls.rows import Row, one_or_all
+from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.weights import common_names
-from adapters.initial_weights import weights_digest
-from cascadebench.backbone import NORM_GROUPS
+from adapters.weights.initial_weights import weights_digest
+from cascadebench.detectors.backbone import NORM_GROUPS
 
 
 def rows(built: Built) -> Iterator[Row]:

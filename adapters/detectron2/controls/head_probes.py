@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from adapters.detectron2.heads import StageOutputLayers
 from adapters.detectron2.sampling import DecoupledROIHeads
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
+from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 
 SIZE = (128, 128)
 IMAGES = 2

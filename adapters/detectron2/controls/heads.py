@@ -7,8 +7,8 @@ import torch
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from torch import nn
 
-from adapters.convolution_branch import ConvolutionBranch
-from adapters.detectron2.built import Built
+from adapters.detectron2.assembly import Built
+from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.controls.head_probes import (
     classification_loss,
     heads_trained,
@@ -22,10 +22,10 @@ from adapters.detectron2.controls.head_probes import (
     trunk_gradients,
 )
 from adapters.detectron2.controls.proposals import regression_loss, side_factors
-from adapters.detectron2.controls.rows import Row, one_or_all, rounded
 from adapters.detectron2.heads import layers_of
 from adapters.detectron2.sampling import DecoupledROIHeads
 from adapters.detectron2.stages import ControlledROIHeads
+from adapters.layers.convolution_branch import ConvolutionBranch
 
 
 def rows(built: Built) -> Iterator[Row]:

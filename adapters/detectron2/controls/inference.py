@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import torch
 
-from adapters.detectron2.built import Built
-from adapters.detectron2.controls.rows import Row, one_or_all
+from adapters.detectron2.assembly import Built
+from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.operators import operators_in_use
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.score_rules import effective_score_rule
+from adapters.prediction.score_rules import effective_score_rule
 
 
 def rows(built: Built) -> Iterator[Row]:

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 import torch
 from detectron2.structures import Boxes
 
-from adapters.detectron2.built import Built
+from adapters.detectron2.assembly import Built
+from adapters.detectron2.controls.control_rows import Row
 from adapters.detectron2.controls.head_probes import trained_batch
-from adapters.detectron2.controls.rows import Row
 from adapters.detectron2.masks import MaskROIHeads
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.probe_inputs import probe_boxes, probe_features
+from adapters.inspection.probe_inputs import probe_boxes, probe_features
 
 
 def rows(built: Built) -> Iterator[Row]:

@@ -10,10 +10,10 @@ from itertools import chain, islice
 import torch
 from detectron2.engine import AMPTrainer
 
-from adapters.detectron2.built import Built
-from adapters.detectron2.controls.rows import Row, one_or_all
+from adapters.detectron2.assembly import Built
+from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.training import SessionHook
-from adapters.learning_rates import milestones_and_warmup
+from adapters.inspection.learning_rates import milestones_and_warmup
 
 IMAGES, STEPS = 1000, 100
 

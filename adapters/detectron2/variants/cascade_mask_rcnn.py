@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 from adapters.detectron2.config import STRIDES
 from adapters.detectron2.masks import MaskROIHeads
 from adapters.detectron2.variants import cascade_rcnn
-from adapters.masks import POOL_SIZE
-from cascadebench.run import Run
-from cascadebench.stages import mask_stages
+from adapters.layers.masks import POOL_SIZE
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import mask_stages
 
 
 def configure(node: DictConfig, run: Run) -> None:

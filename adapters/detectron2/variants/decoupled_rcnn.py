@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from adapters.detectron2.config import box_head_node, sample_apart, set_stages, task_branches_node
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 ALL = 1.0
 """Greatest share of positives among regression RoIs: negatives fill up what is left."""

@@ -3,8 +3,8 @@
 from omegaconf import DictConfig
 
 from adapters.detectron2.config import sample_apart, set_stages, task_branches_node
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 def configure(node: DictConfig, run: Run) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from adapters.detectron2.stages import ControlledROIHeads
 from adapters.detectron2.variants import cascade_rcnn
 from adapters.feature_sharing import FeatureSharing
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 class FeatureSharingROIHeads(ControlledROIHeads):

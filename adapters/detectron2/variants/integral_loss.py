@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from adapters.detectron2.config import box_head_node, set_stages
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.score_rules import StageOutputs, asks_for_last_rois
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
-from cascadebench.test_stages import TestStage
+from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois
+from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 class IntegralLossROIHeads(ControlledROIHeads):

@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 def configure(node: DictConfig, run: Run) -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from adapters.contract import Control
-from adapters.mmdet.built import Built
+from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.backbone import backbone_rows, neck_rows
 from adapters.mmdet.controls.heads import head_rows
 from adapters.mmdet.controls.images import input_rows

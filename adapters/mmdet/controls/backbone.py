@@ -7,11 +7,11 @@ from mmdet.models.backbones import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapters.initial_weights import weights_digest
-from adapters.mmdet.built import Built
-from adapters.mmdet.controls.rows import Row, one_value
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row, one_value
 from adapters.mmdet.weights import common_names
-from cascadebench.backbone import NORM_GROUPS
+from adapters.weights.initial_weights import weights_digest
+from cascadebench.detectors.backbone import NORM_GROUPS
 
 MAP_SIDES = (16, 8, 4, 2)
 """Sides of the maps that the pyramid is probed with."""

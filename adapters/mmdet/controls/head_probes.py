@@ -11,9 +11,9 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 from adapters.mmdet.sampling import DecoupledRoIHead
 from adapters.mmdet.stages import ControlledCascadeRoIHead
-from adapters.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 
 IMAGE = (128, 128)
 

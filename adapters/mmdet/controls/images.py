@@ -14,10 +14,10 @@ from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-from adapters.mmdet.built import Built
-from adapters.mmdet.controls.rows import Row, one_value, rounded
+from adapters.inspection.probe_inputs import probe_picture, probe_record
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row, one_value, rounded
 from adapters.mmdet.data import image_fields
-from adapters.probe_inputs import probe_picture, probe_record
 from cascadebench.controls.definitions import ODD_SIZES
 from cascadebench.datasets.prepared import ImageRecord
 

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 
 import torch
 
-from adapters.mmdet.built import Built
+from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row
 from adapters.mmdet.controls.head_probes import train_heads
-from adapters.mmdet.controls.rows import Row
 from adapters.mmdet.masks import MaskCascadeRoIHead
 from adapters.mmdet.stages import ControlledCascadeRoIHead
-from adapters.probe_inputs import probe_boxes, probe_features, probe_ground_truth
 
 
 def mask_rows(built: Built) -> Iterator[Row]:

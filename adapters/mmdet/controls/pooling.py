@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from adapters.mmdet.built import Built
-from adapters.mmdet.controls.rows import Row, joined_digest, one_value
-from adapters.probe_inputs import probe_boxes
+from adapters.inspection.probe_inputs import probe_boxes
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row, joined_digest, one_value
 
 
 def pooling_rows(built: Built) -> Iterator[Row]:

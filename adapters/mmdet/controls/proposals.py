@@ -12,8 +12,8 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.mmdet.built import Built
-from adapters.mmdet.controls.rows import Row, delta_clamp, one_value, overlap_of_nms, regression_loss, rounded
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row, delta_clamp, one_value, overlap_of_nms, regression_loss, rounded
 from adapters.mmdet.sampling import TwoListRPNHead
 
 GRID_IMAGE = (96, 64)

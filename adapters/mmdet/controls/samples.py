@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from adapters.mmdet.built import Built
+from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
+from adapters.mmdet.assembly import Built
+from adapters.mmdet.controls.control_rows import Row
 from adapters.mmdet.controls.head_probes import HeadStep, TaskOutput, train_heads, unchanged
-from adapters.mmdet.controls.rows import Row
-from adapters.probe_inputs import probe_boxes, probe_features, probe_ground_truth
 
 
 def sample_rows(built: Built) -> Iterator[Row]:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from mmengine.hooks import EMAHook
 
-from adapters.learning_rates import milestones_and_warmup
-from adapters.mmdet.built import PLANNED_IMAGES, Built
+from adapters.inspection.learning_rates import milestones_and_warmup
+from adapters.mmdet.assembly import PLANNED_IMAGES, Built
+from adapters.mmdet.controls.control_rows import Row, joined_digest, one_value
 from adapters.mmdet.controls.images import mirrors
-from adapters.mmdet.controls.rows import Row, joined_digest, one_value
 
 SEEDED_STEPS = 100
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from adapters.masks import POOL_SIZE
+from adapters.layers.masks import POOL_SIZE
 from adapters.mmdet import masks  # noqa: F401 (registers its module)
 from adapters.mmdet.config import roi_extractor_config
 from adapters.mmdet.variants import cascade_rcnn
-from cascadebench.run import Run
-from cascadebench.stages import mask_stages
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import mask_stages
 
 
 def configure(config: dict[str, Any], run: Run) -> None:

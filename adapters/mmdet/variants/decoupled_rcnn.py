@@ -3,8 +3,8 @@
 from typing import Any
 
 from adapters.mmdet.config import box_head_config, sample_apart, set_stages
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 def configure(config: dict[str, Any], run: Run) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from adapters.feature_sharing import FeatureSharing
 from adapters.mmdet.stages import ControlledCascadeRoIHead
 from adapters.mmdet.variants import cascade_rcnn
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 @MODELS.register_module()

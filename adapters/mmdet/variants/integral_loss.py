@@ -8,8 +8,8 @@ from torch import Tensor
 
 from adapters.mmdet.config import box_head_config, classification_loss_config, set_stages
 from adapters.mmdet.stages import ControlledCascadeRoIHead
-from cascadebench.run import Run
-from cascadebench.stages import stage_settings
+from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 @MODELS.register_module()

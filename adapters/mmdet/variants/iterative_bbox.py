@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cascadebench.run import Run
+from cascadebench.study.run import Run
 
 
 def configure(config: dict[str, Any], run: Run) -> None:

@@ -1,0 +1,71 @@
+"""The module with which a variant changes a framework's base configuration."""
+
+import importlib
+import sys
+import traceback
+import zlib
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from pathlib import Path
+from types import ModuleType
+
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.cards import ADAPTERS
+from cascadebench.study.run import Run
+
+
+def variant_module(run: Run) -> ModuleType:
+    """Import the module of the run's variant for the run's framework.
+
+    It is ``adapters.<framework>.variants.<name>``, or ``<framework>.py`` in the folder of a variant that lives outside
+    the project.
+
+    Raises
+    ------
+    InputError
+        If there is no such module, it cannot be imported, or it has no ``configure``.
+    """
+    variant, framework = run.variant, run.framework
+    if variant.folder is None:
+        folder, package, name = ADAPTERS / framework / "variants", f"adapters.{framework}.variants", variant.name
+    else:
+        folder, name = Path(variant.folder), framework
+        package = _package(variant.name, folder)
+    path = folder / f"{name}.py"
+    if not path.is_file():
+        raise InputError(f"variant {variant.name}: no file {path}")
+    try:
+        module = importlib.import_module(f"{package}.{name}")
+    except InputError:
+        raise
+    except Exception as error:  # whatever somebody's module may raise
+        raise InputError(f"{_place(error, path)}: {type(error).__name__}: {_message(error)}") from error
+    if not hasattr(module, "configure"):
+        raise InputError(f"{path}: a function configure(config, run) is expected")
+    return module
+
+
+def _package(name: str, folder: Path) -> str:
+    """Make a package of a variant's folder, so that its modules import each other; return the package's name.
+
+    The folder's own name will not do: its modules are called like frameworks, and two folders may have one name.
+    """
+    package = f"cascadebench_variant_{name}_{zlib.crc32(str(folder).encode()):08x}"
+    if package not in sys.modules:
+        spec = ModuleSpec(package, None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+        sys.modules[package] = module_from_spec(spec)
+    return package
+
+
+def _place(error: Exception, path: Path) -> str:
+    """File and line of an error: the last of the variant's own lines that led to it."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [line for line in lines if Path(line.filename).is_relative_to(path.parent)]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(path)
+
+
+def _message(error: Exception) -> str:
+    return str(error.msg if isinstance(error, SyntaxError) else error)

@@ -1,0 +1,1 @@
+"""What an inspection reads from built objects: probes, learning rates, cost."""

@@ -1,0 +1,1 @@
+"""Layers in plain torch that both frameworks build."""

@@ -1,0 +1,64 @@
+"""What follows the common rule where MMDetection has another of its own: padding, and parts of the proposal network."""
+
+from typing import Any
+
+import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.models.dense_heads import RPNHead
+from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
+from mmdet.registry import MODELS, TASK_UTILS
+from torch import Tensor
+
+from adapters.training.step_parts import padded_to_step
+
+
+@MODELS.register_module()
+class StepPreprocessor(DetDataPreprocessor):
+    """MMDetection's preprocessor, which pads the images of a pass as if all images of their step were in it."""
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Normalise and batch images; a sample of a training has ``step_shape``."""
+        batch = super().forward(data, training)
+        samples = batch["data_samples"]
+        if samples and "step_shape" in samples[0]:
+            batch["inputs"] = padded_to_step(batch["inputs"], samples[0].step_shape, self.pad_size_divisor)
+            for sample in samples:
+                sample.set_metainfo({"batch_input_shape": tuple(batch["inputs"].shape[2:])})
+        return batch
+
+
+@TASK_UTILS.register_module()
+class BestGroundTruthAssigner(MaxIoUAssigner):
+    """An assigner whose positives all regress to the ground truth that they overlap most.
+
+    MMDetection gives an anchor that is some ground truth's best one to that ground truth, even where the anchor
+    overlaps another one more.
+    """
+
+    def assign_wrt_overlaps(self, overlaps: Tensor, gt_labels: Tensor) -> AssignResult:
+        """Match by IoU, [ground truths, anchors]."""
+        result = super().assign_wrt_overlaps(overlaps, gt_labels)
+        if overlaps.numel():
+            best = overlaps.max(dim=0)[1]
+            positive = result.gt_inds > 0
+            result.gt_inds[positive] = best[positive] + 1  # 0 stands for background
+            result.labels[positive] = gt_labels[best[positive]]
+        return result
+
+
+@MODELS.register_module()
+class CommonRulesRPNHead(RPNHead):
+    """A proposal network that trains on the whole batch, padding too, and divides by a fixed number of anchors."""
+
+    def get_anchors(self, *arguments: Any, **keywords: Any) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+        """Anchors of every image and level, and that each takes part; MMDetection leaves out those in padding."""
+        anchors, flags = super().get_anchors(*arguments, **keywords)
+        return anchors, [[torch.ones_like(level) for level in image] for image in flags]
+
+    def get_targets(self, anchor_list: list[list[Tensor]], *arguments: Any, **keywords: Any) -> tuple:
+        """Targets of the losses and what divides them; MMDetection divides by the anchors that were sampled."""
+        labels, label_weights, targets, target_weights, _, *rest = super().get_targets(
+            anchor_list, *arguments, **keywords
+        )
+        divisor = self.sampler.num * len(anchor_list)
+        return labels, label_weights, targets, target_weights, divisor, *rest

@@ -1,0 +1,1 @@
+"""One pass over the images: every test stage, proposals, and what the diagnostics read."""

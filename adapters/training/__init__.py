@@ -1,0 +1,1 @@
+"""A training session: seeds, batches, processes, log and checkpoints."""

@@ -1,0 +1,1 @@
+"""Errors, files, configuration and leases: what every other package stands on."""

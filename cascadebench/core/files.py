@@ -1,0 +1,135 @@
+"""Reading and writing files so that nothing is ever half-written."""
+
+import glob
+import hashlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cascadebench.core.errors import InputError
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder and rename it to `path` when the block succeeds.
+
+    Parameters
+    ----------
+    path : Path
+        The final file; its folder is created. On an exception the temporary file is removed and `path` is untouched.
+        What is renamed lies on the disk: a machine that fails leaves the old file or the new one, whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ours = f".{path.name}.{socket.gethostname()}-"
+    for leftover in path.parent.glob(f"{glob.escape(ours)}*"):
+        if not Path(f"/proc/{leftover.name.removeprefix(ours).partition('-')[0]}").exists():
+            leftover.unlink(missing_ok=True)  # of a process that was killed
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{ours}{os.getpid()}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files that only their owner may read; results are shared in a group.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say where
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes of any machine left of `path`; only for one that alone may write the file."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+        leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, beside and renamed."""
+    with written_beside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline; NaN and infinities raise ``ValueError``."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Read a JSON file; a missing or malformed one raises :class:`InputError` naming the file and the place.
+
+    Parameters
+    ----------
+    each : callable or None
+        Called with every object of the file when it has been read, innermost first; what it returns takes its place.
+    """
+    try:
+        # Some editors begin UTF-8 with a byte order mark.
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=each)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: lists or objects are nested too deep") from error
+    except ValueError as error:  # Python reads no number of more digits
+        most = sys.get_int_max_str_digits()
+        raise InputError(f"{path}: a whole number has more than {most} digits") from error
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Lines of a log of JSON objects, up to the first that was cut short or damaged; none if there is no such file."""
+    kept: list[str] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            try:
+                json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith("\n"):
+                break
+            kept.append(line)
+    return kept
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no white space, ASCII; what identities are hashed from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def inside(root: Path, relative: str, what: str) -> Path:
+    """Resolve `relative` below `root`; a path that leaves it, by ``..``, a link or a leading slash, raises InputError.
+
+    Parameters
+    ----------
+    what : str
+        Where the path stands ("train.json: images[3].file_name"), for the message.
+    """
+    base = root.resolve()
+    try:
+        path = (base / relative).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a character that no path can hold
+        raise InputError(f"{what}: {relative!r} is no path: {error}") from error
+    if not path.is_relative_to(base):
+        raise InputError(f"{what}: {relative!r} leaves its folder {root}")
+    return path

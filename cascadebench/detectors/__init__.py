@@ -1,0 +1,1 @@
+"""Variants and backbones as cards, and the test stages of a cascade."""

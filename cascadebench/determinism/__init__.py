@@ -1,0 +1,1 @@
+"""What the seed alone decides: the training order, initial weights, sizes of images."""

@@ -1,0 +1,1 @@
+"""Planning runs, and what happens to them: failures, interruptions, sharing, provenance."""

@@ -1,0 +1,162 @@
+"""Runs that somebody else has trained and predicted: a folder of results that is read and never written.
+
+What a run there holds is taken when all of it is what its manifests say and what this study asks for; it is copied, so
+that nothing that happens there later changes it here.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cascadebench.core.errors import Fault, InputError
+from cascadebench.core.files import read_json, sha256_of, write_json, write_text, written_beside
+from cascadebench.study.run import Run, read_run
+
+SHARED_RESULTS = "CASCADEBENCH_SHARED_RESULTS"
+"""Environment variable by which Snakemake names the folder: as a rule's parameter it would make all run again."""
+TRAINING_FILES = ("train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet", "checkpoints/last.pt")
+"""What a training leaves beside its manifest; the checkpoint, from which another would go on, is copied last."""
+PREDICTION_FILES = (
+    "detections.parquet", "proposals.parquet", "localization.parquet", "recall.parquet", "nms_survivors.parquet",
+    "quality_detections.parquet",
+)  # fmt: skip
+"""What a prediction leaves beside its manifest, some of them only with diagnostics or several stages."""
+
+
+def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of those of the files that exist, by name."""
+    return {name: sha256_of(folder / name) for name in names if (folder / name).exists()}
+
+
+def take_training(shared: Path, run: Run, out: Path, expected: dict[str, Any]) -> None:
+    """Copy a finished training into a run's folder, ``trained.json`` last.
+
+    Parameters
+    ----------
+    shared : Path
+        A folder ``results`` of somebody else.
+    expected : dict
+        What ``trained.json`` there must say, such as the checksum of the training images.
+
+    Raises
+    ------
+    InputError
+        With the first thing for which it cannot be taken.
+    """
+    there = shared / "runs" / run.id
+    manifest = _manifest(there, run, "trained.json", expected)
+    _check_controls(there, out)
+    files = manifest.get("files") or {}
+    if files.get("checkpoints/last.pt") != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(files):
+        raise InputError(f"{there / 'trained.json'}: files: the checksums of a training are not all there")
+    # Whoever goes on after a kill between the checkpoint and the manifest still says where it comes from.
+    note = {"start": 0, "time": datetime.now(UTC).isoformat(timespec="seconds"), "note": f"taken from {there}"}
+    attempts = out / "checkpoints" / "attempts.jsonl"
+    write_text(attempts, json.dumps(note) + "\n")
+    try:
+        _copy(there, out, {name: files[name] for name in TRAINING_FILES})
+    except InputError:
+        attempts.unlink()
+        raise
+    write_json(out / "trained.json", manifest | {"taken_from": str(there)})
+
+
+def take_prediction(shared: Path, run: Run, out: Path, expected: dict[str, Any], names: Iterable[str]) -> None:
+    """Copy a finished prediction into a run's folder, ``predicted.json`` last.
+
+    Parameters
+    ----------
+    expected : dict
+        What ``predicted.json`` there must say, such as the checksum of the checkpoint that is used here.
+    names : iterable of str
+        Files that must be among those of the prediction.
+
+    Raises
+    ------
+    InputError
+        With the first thing for which it cannot be taken.
+    """
+    there = shared / "runs" / run.id
+    manifest = _manifest(there, run, "predicted.json", expected)
+    files = {name: digest for name, digest in (manifest.get("files") or {}).items() if name in PREDICTION_FILES}
+    for name in names:
+        if name not in files:
+            raise InputError(f"{there / 'predicted.json'}: files: {name} is not among them")
+    _copy(there, out, files)
+    write_json(out / "predicted.json", manifest | {"taken_from": str(there)})
+
+
+def shared_folder(path: str, own: Path) -> Path:
+    """Check that a folder can be the source of runs; raises InputError if it has none or is our own."""
+    folder = Path(path)
+    if not (folder / "runs").is_dir():
+        raise InputError(f"shared_results: {path}: no folder runs/ in it; a project's folder results is expected")
+    if own.exists() and folder.samefile(own):
+        raise InputError(f"shared_results: {path}: it is this project's own folder of results")
+    return folder.resolve()
+
+
+def check_prediction(folder: Path) -> None:
+    """Compare a run's predictions with their manifest, and that with the training; a run without one passes.
+
+    Raises
+    ------
+    Fault
+        If the detections are not those that were written, or of other weights than those that are there.
+    """
+    path, trained = folder / "predicted.json", folder / "trained.json"
+    predicted = read_json(path) if path.exists() else {}
+    for name, digest in predicted.get("files", {}).items():
+        if digests(folder, [name]).get(name) != digest:
+            raise Fault(f"{folder / name}: missing, or its checksum is not that of {path.name}; predict again")
+    weights = read_json(trained).get("checkpoint_sha256") if trained.exists() else None
+    if weights and predicted.get("checkpoint_sha256", weights) != weights:
+        raise Fault(f"{path}: its checkpoint is not that of {trained.name}: the run was trained again; predict again")
+
+
+def _manifest(there: Path, run: Run, name: str, expected: dict[str, Any]) -> dict[str, Any]:
+    """Read a manifest and compare it with what is expected."""
+    if not (there / name).is_file():
+        raise InputError(f"{there / name}: no such file")
+    found = read_run(there / "run.yaml").id
+    if found != run.id:
+        raise InputError(f"{there / 'run.yaml'}: it is the run {found}")
+    manifest = read_json(there / name)
+    if not isinstance(manifest, dict):
+        raise InputError(f"{there / name}: an object is expected")
+    for key, value in ({"run": run.id} | expected).items():
+        if manifest.get(key) != value:
+            raise InputError(f"{there / name}: {key}: is {manifest.get(key)!r}; {value!r} is expected")
+    return manifest
+
+
+def _check_controls(there: Path, out: Path) -> None:
+    """The effective values that were read back there are those that were read back here."""
+    lists = (read_json(folder / "controls.json")["controls"] for folder in (out, there))
+    own, other = ({one["name"]: one["value"] for one in controls} for controls in lists)
+    for name in own.keys() | other.keys():
+        if name not in own or name not in other or own[name] != other[name]:
+            raise InputError(
+                f"{there / 'controls.json'}: {name}: is {other.get(name, 'missing')!r}; here it is "
+                f"{own.get(name, 'missing')!r}"
+            )
+
+
+def _copy(there: Path, out: Path, files: dict[str, str]) -> None:
+    """Copy files, and compare what has arrived with its checksum before it gets its name."""
+    copied = []
+    for name, digest in files.items():
+        try:
+            with written_beside(out / name) as temporary:
+                shutil.copyfile(there / name, temporary)
+                if sha256_of(temporary) != digest:
+                    raise InputError(f"{there / name}: its checksum is not that of the manifest")
+            copied.append(out / name)
+        except (InputError, FileNotFoundError) as error:
+            for path in copied:
+                path.unlink()
+            words = str(error) if isinstance(error, InputError) else f"{there / name}: no such file"
+            raise InputError(words) from error

@@ -1,0 +1,1 @@
+"""What sections are made of: cells of tables, and charts."""

@@ -1,0 +1,179 @@
+"""The same detector in two frameworks: by how much they differ, paired over images and seeds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import altair as alt
+import pandas as pd
+
+from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
+from cascadebench.report.data.known_intervals import Ends, Key, from_to, interval_of, known_intervals
+from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Spread, Table, points, signed_points
+from cascadebench.report.parts.charts import Figure, panel
+from cascadebench.report.sections.iou_curves import iou_axis
+from cascadebench.uncertainty.gaps import framework_gap
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same detector in two frameworks."""
+
+    name: str
+    first: Detector
+    second: Detector
+
+    @property
+    def gap(self) -> str:
+        """What ``intervals.csv`` calls its difference."""
+        return framework_gap(self.first.framework, self.second.framework)
+
+    def values(self, results: StudyResults, column: str) -> tuple[dict[int, float], dict[int, float]]:
+        """Headline values in both, of the seeds that both have."""
+        first, second = (one.by_seed(results.headline_rows, column) for one in (self.first, self.second))
+        both = [seed for seed in first if seed in second]
+        return {seed: first[seed] for seed in both}, {seed: second[seed] for seed in both}
+
+    def difference(self, results: StudyResults, column: str) -> Spread:
+        """First minus second, seed by seed."""
+        return Spread.of_differences(*self.values(results, column))
+
+    def interval(self, known: Mapping[Key, Ends], column: str) -> Ends | None:
+        """Interval of the difference."""
+        return interval_of(known, self.first, column, gap=self.gap)
+
+
+def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
+    """Every two frameworks of the study under a title, with the detectors that have results in both."""
+    several = len(results.study.file.backbones) > 1
+    for first, second in combinations(results.study.file.frameworks, 2):
+        others = {(one.label, one.backbone): one for one in results.detectors if one.framework == second}
+        pairs = [
+            Pair(f"{one.label}, {one.backbone}" if several else one.label, one, others[one.label, one.backbone])
+            for one in results.detectors
+            if one.framework == first and (one.label, one.backbone) in others
+        ]
+        title = f"{framework_title(first)} minus {framework_title(second)}"
+        yield title, [pair for pair in pairs if pair.difference(results, "AP").values]
+
+
+def agreement_table(results: StudyResults) -> Table:
+    """AP in both frameworks, and the difference at every IoU threshold with its interval."""
+    known = known_intervals(results)
+    groups = [
+        Group(title, tuple(_row(results, pair, known) for pair in pairs)) for title, pairs in framework_pairs(results)
+    ]
+    frameworks = results.study.file.frameworks
+    names = [framework_title(name) for name in frameworks] if len(frameworks) == 2 else ["first", "second"]
+    columns = (
+        Column("Detector", kind="text"),
+        *(Column(name, group="AP") for name in names),
+        Column("AP", group="difference"),
+        *(Column("AP", str(percent), "difference") for percent in IOU_PERCENTS),
+    )
+    caption = (
+        f"Average precision × 100 of the same detector in two frameworks, at the headline test stage, and the "
+        f"difference, {names[0]} minus {names[1]}, paired by seed."
+    )
+    if any(pair.interval(known, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
+        caption += " Under a difference its 95% interval, from resamples of the images that both share."
+    if results.several_seeds:
+        caption += " Two values with … between them are the lowest and the highest seed."
+    return Table("agreement-values", caption, columns, tuple(groups))
+
+
+def _row(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> Row:
+    cells = [Cell(points(Spread.of(values).mean)) for values in pair.values(results, "AP")]
+    for column in ("AP", *AP_BY_IOU):
+        spread = pair.difference(results, column)
+        seeds = spread.range(100, 1)
+        notes = from_to(pair.interval(known, column)) + ((Line(seeds, "muted"),) if seeds else ())
+        cells.append(Cell(signed_points(spread.mean).text or points(None), notes))
+    both, planned = len(pair.difference(results, "AP").values), len(pair.first.runs)
+    seeds = f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == planned else f" of {planned}")
+    return Row(Cell(pair.name, (Line(seeds, "muted"),)), tuple(cells))
+
+
+def _points(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> pd.DataFrame:
+    """Difference and both ends of its interval, times 100, at every IoU threshold that has one."""
+    rows = []
+    for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
+        mean = pair.difference(results, column).mean
+        if mean is not None:
+            low, high = pair.interval(known, column) or (mean, mean)
+            values = {"value": mean, "low": low, "high": high}
+            rows.append({"iou": percent / 100} | {key: round(100 * value, 3) for key, value in values.items()})
+    return pd.DataFrame(rows)
+
+
+def agreement_figure(results: StudyResults) -> Figure:
+    """Difference at every IoU threshold with its interval, a panel per detector and pair of frameworks."""
+    known = known_intervals(results)
+    drawn = [
+        (title, pair, data)
+        for title, pairs in framework_pairs(results)
+        for pair in pairs
+        if len(data := _points(results, pair, known))
+    ]
+    if not drawn:
+        return Figure("agreement-by-iou", "", "agreement-values", ())
+    every = pd.concat([data for _, _, data in drawn])
+    largest = max(1.0, float(every[["low", "high"]].abs().to_numpy().max()))
+    several = len(results.study.file.frameworks) > 2
+    panels = [
+        panel(
+            f"agreement-by-iou-{number}",
+            f"{pair.name} ({title})" if several else pair.name,
+            f"{pair.name}, {title}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95, with its interval.",
+            _chart(data, [-largest, largest]),
+            height=150,
+        )
+        for number, (title, pair, data) in enumerate(drawn, 1)
+    ]
+    first, second = results.study.file.frameworks[:2]
+    above = f"Above the zero line {framework_title(first)} is better, below it {framework_title(second)}."
+    caption = "Above the zero line the first framework is better." if several else above
+    caption += " The scale is the same in all panels."
+    if (every["low"] < every["high"]).any():
+        caption += " Bands are 95% intervals; where a band holds zero, the images do not tell the frameworks apart."
+    return Figure("agreement-by-iou", caption, "agreement-values", tuple(panels))
+
+
+def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
+    """A line with its band around zero."""
+    title = "Difference of AP × 100"
+    scale = alt.Scale(domain=domain, nice=True)
+    tooltip = [
+        alt.Tooltip("iou:Q", title="IoU", format=".2f"),
+        alt.Tooltip("value:Q", title=title, format="+.2f"),
+        alt.Tooltip("low:Q", title="from", format="+.2f"),
+        alt.Tooltip("high:Q", title="to", format="+.2f"),
+    ]
+    base = alt.Chart(data).encode(x=iou_axis(), tooltip=tooltip)
+    color = alt.ColorValue("#2f8fc4")  # told from both backgrounds
+    y = alt.Y("value:Q", title=title, scale=scale)
+    return alt.layer(
+        alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q"),
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color),
+        base.mark_line().encode(y=y, color=color),
+        base.mark_point(filled=True, size=36, opacity=1).encode(y=y, color=color),
+    )
+
+
+def agreement_sentence(results: StudyResults) -> str:
+    """How many of the differences in AP are beyond the choice of images."""
+    known = known_intervals(results)
+    pairs = [pair for _, found in framework_pairs(results) for pair in found]
+    ends = [pair.interval(known, "AP") for pair in pairs]
+    held = [low <= 0 <= high for low, high in filter(None, ends)]
+    if not held:
+        return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."
+    lacking = len(pairs) - len(held)
+    tail = f" {lacking} of {len(pairs)} have no interval." if lacking else ""
+    sentence = (
+        f"For {sum(held)} of {len(held)} detectors the 95% interval of the difference in AP between the frameworks "
+        f"holds zero.{tail}"
+    )
+    if results.several_seeds:
+        return sentence
+    return f"{sentence} With one seed this does not say whether another seed would move a detector as far."

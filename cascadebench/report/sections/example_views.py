@@ -1,0 +1,176 @@
+"""Examples: the same image with its objects and with every detector's detections, side by side."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import inside
+from cascadebench.examples.records import Detected, ExampleImage, ExamplesFile
+from cascadebench.report.data.collect import Examples, StudyResults
+from cascadebench.report.parts.cells import listing
+
+LARGEST_THUMBNAIL = 200_000
+"""Bytes; the page embeds no larger picture."""
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """A box over a picture; `kind` is object, matched, unmatched or missed, which the style sheet gives looks."""
+
+    kind: str
+    x: float
+    y: float
+    w: float
+    h: float
+    text: str
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture with boxes: what it shows, in few words and in full."""
+
+    title: str
+    note: str
+    alternative: str
+    boxes: tuple[DrawnBox, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image: under a title for every framework a row of views, the ground truth first."""
+
+    id: int
+    width: int
+    height: int
+    caption: str
+    picture: str
+    """Address of the embedded thumbnail; empty: there is none."""
+    rows: tuple[tuple[str, tuple[View, ...]], ...]
+
+    @property
+    def text_size(self) -> float:
+        """Size of the boxes' text, in pixels of the image."""
+        return max(self.width, self.height) / 17
+
+
+def examples(results: StudyResults) -> list[Example]:
+    """Every image of ``examples.json``."""
+    found = results.examples
+    return [_example(results, found, image) for image in found.file.images] if found else []
+
+
+def _example(results: StudyResults, found: Examples, image: ExampleImage) -> Example:
+    truth = _truth(image)
+    by_run = {one.run: one for one in image.detected}
+    rows = []
+    for title, detectors in results.panels():
+        views = [
+            _view(image, detector.label, f"{detector.label}, {title}", by_run[record.run.id])
+            for detector in detectors
+            for record in detector.runs
+            if record.run.id in by_run
+        ]
+        if views:
+            rows.append((title, (truth, *views)))
+    picture = _picture(found.folder, image.thumbnail)
+    caption = _caption(found.file, image) + ("" if picture else " The picture is not there any more: boxes alone.")
+    return Example(image.id, image.width, image.height, caption, picture, tuple(rows))
+
+
+def _caption(file: ExamplesFile, image: ExampleImage) -> str:
+    """Why the image is here."""
+    name = f"Image {image.id}, {image.file_name}"
+    if file.compared is None:
+        return f"{name}: at an evenly spaced position."
+    by = f"{abs(image.difference)} {'object' if abs(image.difference) == 1 else 'objects'}"
+    direction = (
+        "as many objects as" if not image.difference else f"{by} {'more' if image.difference > 0 else 'fewer'} than"
+    )
+    reason = {
+        "more found": "among the largest differences for it",
+        "fewer found": "among the largest differences against it",
+        "evenly spaced": "chosen for its evenly spaced position",
+    }[image.reason]
+    return f"{name}: {file.compared} finds {direction} {file.baseline}; {reason}."
+
+
+def _counted(categories: Sequence[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(categories).items())
+
+
+def _truth(image: ExampleImage) -> View:
+    boxes = tuple(DrawnBox("object", one.x, one.y, one.w, one.h, one.category) for one in image.objects)
+    count = f"{len(boxes)} {'object' if len(boxes) == 1 else 'objects'}"
+    what = f": {_counted([one.category for one in image.objects])}" if boxes else ""
+    return View("Ground truth", count, f"Ground truth of image {image.id}, {count}{what}.", boxes)
+
+
+def _view(image: ExampleImage, label: str, title: str, detected: Detected) -> View:
+    """What one detector makes of the image: its detections, and the objects that it missed."""
+    matched = sum(one.matched for one in detected.detections)
+    others = len(detected.detections) - matched
+    note = f"{matched} of {len(image.objects)} found" + (f", {others} unmatched" if others else "")
+    missed = [image.objects[place] for place in detected.missed if place < len(image.objects)]
+    boxes = [DrawnBox("missed", one.x, one.y, one.w, one.h, "") for one in missed]
+    # The best are drawn last, over the others.
+    for one in reversed(detected.detections):
+        kind = "matched" if one.matched else "unmatched"
+        boxes.append(DrawnBox(kind, one.x, one.y, one.w, one.h, f"{one.category} {one.score:.2f}"))
+    parts = [f"{title}, image {image.id}: {matched} of {len(image.objects)} objects found"]
+    for words, names in (
+        ("found", [one.category for one in detected.detections if one.matched]),
+        ("detected without an object", [one.category for one in detected.detections if not one.matched]),
+        ("missed", [one.category for one in missed]),
+    ):
+        if names:
+            parts.append(f"{words}: {_counted(names)}")
+    return View(label, note, "; ".join(parts) + ".", tuple(boxes))
+
+
+def _picture(folder: Path, thumbnail: str | None) -> str:
+    """Embed a thumbnail of the study's folder; empty if it is no small JPEG there."""
+    if thumbnail is None:
+        return ""
+    try:
+        path = inside(folder, thumbnail, "examples.json: thumbnail")
+        content = path.read_bytes()
+    except (InputError, OSError):
+        return ""
+    if not content.startswith(b"\xff\xd8\xff") or len(content) > LARGEST_THUMBNAIL:
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(content).decode()}"
+
+
+def rule_sentence(results: StudyResults) -> str:
+    """How the images were chosen."""
+    file = results.examples.file
+    count = Counter(image.reason for image in file.images)
+    spaced = f"{count['evenly spaced']} at evenly spaced positions among all {file.images_in_all} validation images"
+    if file.compared is None:
+        return f"Chosen by rule: {spaced}."
+    frameworks = f", over {len(file.compared_runs)} frameworks together" if len(file.compared_runs) > 1 else ""
+    return (
+        f"Chosen by rule, not by eye: {count['more found']} on which {file.compared} finds most objects more than "
+        f"{file.baseline}{frameworks}, {count['fewer found']} on which it finds most objects fewer, and {spaced}."
+    )
+
+
+def holes(results: StudyResults) -> str:
+    """Which detectors have no examples, and runs that the study does not have; empty if there are none."""
+    shown = {one.run for image in results.examples.file.images for one in image.detected}
+    lacking = [
+        f"{detector.label} ({title.removesuffix(f': {detector.label}')})"
+        for title, detector in results.titled_detectors()
+        if not any(record.run.id in shown for record in detector.runs)
+    ]
+    sentences = [f"No examples of: {listing(lacking)}."] if lacking else []
+    strange = shown - set(results.study.run_ids)
+    if strange:
+        sentences.append(
+            f"examples.json has {len(strange)} runs that this study does not have; “cascadebench examples "
+            f"{results.study.name}” writes it anew."
+        )
+    return " ".join(sentences)

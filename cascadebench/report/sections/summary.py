@@ -1,0 +1,141 @@
+"""The report in sentences: what was compared, what came out of it, what was checked."""
+
+import math
+
+from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, Detector, RunRecord, StudyResults, framework_title
+from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
+
+
+def comparison(results: StudyResults) -> str:
+    """What was compared, on what, under which protocol."""
+    study = results.study
+    if study.protocol is None:
+        titles = listing([one.file.title for one in results.imported]) or "nothing that could be read"
+        return f"Imported detections, not controlled, on the dataset “{study.dataset.title}”: {titles}."
+    file, schedule = study.file, study.protocol.schedule
+    others = [label for label in results.labels if label != results.baseline]
+    detectors = f"{listing(others)} against the baseline {results.baseline}" if others else results.baseline
+    frameworks = listing([framework_title(name) for name in file.frameworks])
+    seeds = "one seed" if len(file.seeds) == 1 else f"{len(file.seeds)} seeds"
+    backbones = f"{'backbone' if len(file.backbones) == 1 else 'backbones'} {listing(list(file.backbones))}"
+    return (
+        f"{detectors}, each trained in {frameworks} with {seeds}, {backbones}, on the dataset “{study.dataset.title}”. "
+        f"All runs share the protocol {study.protocol.name}: {plain(schedule.iterations)} iterations of "
+        f"{schedule.batch_size} images at a learning rate of {plain(schedule.base_lr)}, and every other value listed "
+        "under Protocol."
+    )
+
+
+def state_counts(results: StudyResults) -> list[tuple[str, int]]:
+    """Number of runs in every state that occurs, evaluated first and failed second."""
+    states = [record.state for record in results.runs]
+    order = ["evaluated", "failed", "predicted", "trained", "started", "inspected", "not run"]
+    known = [state for state in order if state in states]
+    return [(state, states.count(state)) for state in [*known, *sorted(set(states) - set(order))]]
+
+
+def _best_sentence(results: StudyResults, title: str, detectors: list[Detector]) -> str | None:
+    """Which detector of a framework has the highest AP, and at which IoU it gains and loses."""
+    scores = results.headline_rows
+    means = [(Spread.of(detector.by_seed(scores, "AP")).mean, detector) for detector in detectors]
+    known = [(mean, detector) for mean, detector in means if mean is not None]
+    if not known:
+        return None
+    best_mean, best = max(known, key=lambda pair: pair[0])
+    sentence = f"{title}: {best.label} has the highest AP, {points(best_mean)}"
+    baseline = next((detector for _, detector in known if detector.label == results.baseline), None)
+    if baseline is None:
+        return f"{sentence}; the baseline has no result."
+    if best is baseline:
+        return f"{sentence}; it is the baseline." if len(known) > 1 else f"{title}: only the baseline has a result."
+    names = ("AP", *AP_BY_IOU)
+    gaps = {
+        name: Spread.of_differences(best.by_seed(scores, name), baseline.by_seed(scores, name)).mean for name in names
+    }
+    by_iou = {p: gaps[name] for p, name in zip(IOU_PERCENTS, AP_BY_IOU, strict=True) if gaps[name] is not None}
+    sentence += f" ({signed_points(gaps['AP']).text} against {results.baseline})"
+    if by_iou:
+        high, low = max(by_iou, key=by_iou.get), min(by_iou, key=by_iou.get)
+        sentence += (
+            f". The difference is largest at IoU {high / 100:.2f} ({signed_points(by_iou[high]).text}) "
+            f"and smallest at {low / 100:.2f} ({signed_points(by_iou[low]).text})"
+        )
+    return sentence + "."
+
+
+def _framework_sentence(results: StudyResults) -> str | None:
+    """How far apart the frameworks are on the same detector, where they are farthest apart."""
+    groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    for detector in results.detectors:
+        mean = Spread.of(detector.by_seed(results.headline_rows, "AP")).mean
+        if mean is not None:
+            groups.setdefault((detector.label, detector.backbone), []).append((mean, detector.framework_title))
+    distances = {key: max(found)[0] - min(found)[0] for key, found in groups.items() if len(found) > 1}
+    if not distances:
+        return None
+    key = max(distances, key=distances.get)
+    values = listing([f"{points(mean)} in {title}" for mean, title in groups[key]])
+    return f"Between frameworks, the same detector differs by up to {points(distances[key])} AP: {key[0]} has {values}."
+
+
+def findings(results: StudyResults) -> list[str]:
+    """What came out, one sentence per framework and one between frameworks."""
+    sentences = [_best_sentence(results, title, detectors) for title, detectors in results.panels()]
+    return [sentence for sentence in [*sentences, _framework_sentence(results)] if sentence]
+
+
+def interval_warning(results: StudyResults) -> str:
+    """What the number of seeds lets one say."""
+    seeds = len(results.study.file.seeds)
+    if not len(results.tables["intervals"]):
+        return "There are no intervals: intervals.csv is missing. A difference of AP without an interval is no verdict."
+    if not seeds:
+        return "Intervals are over the validation images alone: nothing is known of the trainings."
+    if seeds == 1:
+        return (
+            "Intervals are over the validation images alone: with one seed they do not say what another training with "
+            "the same settings would give."
+        )
+    return f"Intervals are over the validation images and over {seeds} seeds."
+
+
+def learning_rate_check(results: StudyResults) -> str | None:
+    """Whether the logged learning rates are those of the protocol."""
+    logged = [record for record in results.runs if len(record.log)]
+    if not logged:
+        return None
+    wrong = [record.id for record in logged if not _follows_protocol(record)]
+    if wrong:
+        return f"In {len(wrong)} of {len(logged)} runs a logged learning rate is not the protocol's: {listing(wrong)}."
+    return f"In all {len(logged)} logged runs the learning rate equals the protocol's at every logged iteration."
+
+
+def _follows_protocol(record: RunRecord) -> bool:
+    rates = zip(record.log["iteration"], record.log["lr"], strict=True)
+    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
+
+
+def training_order_check(results: StudyResults) -> str | None:
+    """Whether the runs of one seed saw the same images in the same order."""
+    orders: dict[int, dict[str, list[str]]] = {}
+    for record in results.runs:
+        digest = record.files["trained"].get("training_order_sha256")
+        if digest:
+            orders.setdefault(record.run.seed, {}).setdefault(str(digest), []).append(record.id)
+    if not any(sum(map(len, digests.values())) > 1 for digests in orders.values()):
+        return None
+    if all(len(digests) == 1 for digests in orders.values()):
+        return (
+            "All trained runs of a seed read the same images in the same order with the same flips (equal checksums)."
+        )
+    seeds = [str(seed) for seed, digests in orders.items() if len(digests) > 1]
+    return f"The runs of seed {listing(seeds)} did not read the same images in the same order: their checksums differ."
+
+
+def flops_input(results: StudyResults) -> str:
+    """What the FLOPs were counted on."""
+    for record in results.runs:
+        counted = record.files["cost"].get("flops_input")
+        if isinstance(counted, dict) and {"width", "height", "rois"} <= set(counted):
+            return f"an image of {counted['width']} × {counted['height']} pixels with {counted['rois']} proposals"
+    return "one image"

@@ -1,0 +1,98 @@
+"""A run: one detector, trained once; and its identity."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from annotated_types import Ge
+
+from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.files import canonical_json, write_text
+from cascadebench.datasets.card import DatasetCard
+from cascadebench.detectors.backbone import Backbone
+from cascadebench.detectors.cards import Value
+from cascadebench.detectors.inference_stages import TestStage, all_test_stages
+from cascadebench.study.protocol import Protocol
+
+LIBRARY_REVISION = 2
+"""Raised when the library's part in training changes numbers (image order, seeding)."""
+
+
+class ChosenVariant(Configuration):
+    """A variant with all its options."""
+
+    name: str
+    options: dict[str, Value]
+    stages: Annotated[int, Ge(1)]
+    """Regressors in a row."""
+    classifiers: Annotated[int, Ge(1)]
+    heads: Annotated[int, Ge(1)]
+    """Heads that are trained."""
+    headline: str
+    """Label of the test stage that stands for it in a comparison."""
+    masks: bool = False
+    """Whether it predicts masks."""
+    folder: str | None = None
+    """Folder of a variant that lives outside the project; null: one of the project's own."""
+    weights_from: str | None = None
+    """Id of the run whose trained weights it uses; null: it is trained itself."""
+
+    @property
+    def test_stages(self) -> list[TestStage]:
+        """Everything that one pass over the images is read off."""
+        return all_test_stages(self.stages, self.classifiers)
+
+
+class Revisions(Configuration):
+    """Integers that are raised when a code change may change numbers."""
+
+    library: int
+    adapter: int
+    variant: int
+
+
+class Run(Configuration):
+    """Everything that decides a run's numbers, frozen; ``results/runs/<id>/run.yaml`` is one, written out."""
+
+    framework: str
+    variant: ChosenVariant
+    backbone: Backbone
+    dataset: DatasetCard
+    protocol: Protocol
+    seed: Annotated[int, Ge(0)]
+    revisions: Revisions
+
+    def identity(self) -> dict[str, Any]:
+        """What is hashed: the run without words and places that change no number."""
+        value = self.model_dump(mode="json")
+        value["dataset"] = self.dataset.identity()
+        for part in ("name", "description"):
+            del value["protocol"][part]
+        for part in ("headline", "masks", "folder"):
+            del value["variant"][part]
+        if value["backbone"]["weights"]:
+            del value["backbone"]["weights"]["path"]
+        return value
+
+    @property
+    def id(self) -> str:
+        """Readable slug and the first 10 hex digits of the SHA-256 of the canonical JSON of :meth:`identity`."""
+        digest = hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:10]
+        words = [self.variant.name, self.framework, self.backbone.name, self.dataset.name, f"seed{self.seed}", digest]
+        return "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", word) for word in words)
+
+    def learning_rate(self, iteration: int) -> float:
+        """Learning rate of an iteration, from the protocol."""
+        return self.protocol.schedule.learning_rate(iteration)
+
+    def write(self, path: Path) -> None:
+        """Write the run as YAML, beside and renamed."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+        write_text(path, f"# Run {self.id}: everything that decides its numbers. Written by the pipeline.\n{text}")
+
+
+def read_run(path: Path) -> Run:
+    """Read ``run.yaml``; raises InputError if it is no run."""
+    return read_model(Run, path)

@@ -1,0 +1,198 @@
+"""The tables of a study, from what its runs have left under ``results/runs/``."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_json, write_text
+from cascadebench.core.lease import killed_holder
+from cascadebench.imported.record import ImportedRun, find_imported
+from cascadebench.metrics.coco.ap_table import full_area, read_ap
+from cascadebench.metrics.coco.ground_truth import ALL
+from cascadebench.metrics.coco.summary import METRICS, metrics
+from cascadebench.study.study import PlannedRun, Study
+from cascadebench.uncertainty.gaps import gap_curves
+
+_RUN = ["label", "framework", "backbone", "seed", "run"]
+_STATUS = ["run", "label", "variant", "framework", "backbone", "dataset", "seed", "state", "detail"]
+_COST = {
+    "parameters": ("cost.json", "parameters"),
+    "trainable_parameters": ("cost.json", "trainable_parameters"),
+    "flops": ("cost.json", "flops"),
+    "seconds_per_iteration": ("trained.json", "seconds_per_iteration"),
+    "peak_memory_mb": ("trained.json", "peak_memory_mb"),
+    "train_device": ("trained.json", "device"),
+    "seconds_per_image": ("predicted.json", "seconds_per_image"),
+    "predict_device": ("predicted.json", "device"),
+}
+"""Columns of ``cost.csv``: file of the run and its key."""
+_STATES = {
+    "detections.parquet": ("predicted", ""),
+    "trained.json": ("trained", ""),
+    "checkpoints": ("started", "training has begun and is not finished; run again to resume"),
+    "controls.json": ("inspected", ""),
+}
+"""State and detail by what a run's folder holds, the furthest first."""
+
+
+def aggregate(study: Study, results: Path) -> None:
+    """Write the tables of a study, whatever state its runs are in.
+
+    Writes ``status.csv``, ``ap.csv``, ``ap_per_class.csv``, ``gaps.csv`` and ``cost.csv`` under
+    ``results/studies/<study>/``, and ``ap_masks.csv`` if a variant predicts masks. Every run is in ``status.csv`` and
+    ``cost.csv``; the others hold the evaluated ones, ``ap.csv`` and ``ap_per_class.csv`` also imported detections, and
+    all but ``ap_masks.csv`` speak of boxes.
+
+    Parameters
+    ----------
+    results : Path
+        The folder that holds ``runs/`` and ``studies/``.
+    """
+    folder = results / "studies" / study.name
+    status, cost, ap_tables, mask_tables = [], [], {}, {}
+    for planned in study.runs:
+        run_folder = results / "runs" / planned.run.id
+        state, detail = run_state(run_folder)
+        if state == "evaluated":
+            try:
+                ap_tables[planned.run.id] = read_ap(run_folder / "ap.parquet")
+                if planned.run.variant.masks:
+                    mask_tables[planned.run.id] = read_ap(run_folder / "ap.parquet", "segm")
+            except InputError as error:
+                state, detail = "failed", str(error)
+        values, problems = _cost_of(run_folder)
+        status.append(_about(planned) | {"state": state, "detail": "; ".join([detail] * bool(detail) + problems)})
+        cost.append(_about(planned) | values)
+    _write_csv(folder / "status.csv", status, _STATUS)
+    _write_csv(folder / "cost.csv", cost, [*_RUN, *_COST])
+    evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
+    overall, per_class = _ap_rows(evaluated, ap_tables)
+    imported, _ = find_imported(study, results)
+    for rows, more in zip((overall, per_class), _imported_rows(imported, results), strict=True):
+        rows.extend(more)
+    _write_csv(folder / "ap.csv", overall, [*_RUN, "test_stage", "headline", *METRICS])
+    _write_csv(folder / "ap_per_class.csv", per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
+    if study.masks:
+        masked, _ = _ap_rows([planned for planned in evaluated if planned.run.id in mask_tables], mask_tables)
+        _write_csv(folder / "ap_masks.csv", masked, [*_RUN, "test_stage", *METRICS])
+    gaps = gap_curves(_curves(ap_tables), _runs(evaluated), study.file.baseline)
+    _write_csv(folder / "gaps.csv", gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
+
+
+def run_state(folder: Path) -> tuple[str, str]:
+    """How far a run has come: its state and a line of detail.
+
+    Returns
+    -------
+    state : str
+        ``evaluated``, ``failed``, ``predicted``, ``trained``, ``started``, ``inspected`` or ``not run``.
+    detail : str
+        The failure of a failed run; empty, or what to do, for others. With ``evaluated`` a failure means that what
+        is there stands beside a later step, or an attempt to make it anew, that failed.
+    """
+    failure = _failure_of(folder)
+    if (folder / "ap.parquet").exists():
+        return "evaluated", failure
+    if failure:
+        return "failed", failure
+    return next((state for name, state in _STATES.items() if (folder / name).exists()), ("not run", ""))
+
+
+def _failure_of(folder: Path) -> str:
+    """Say in one line what went wrong last with a run; empty: nothing did, or it was mended."""
+    killed = killed_holder(folder)
+    if killed or not (folder / "failed.json").exists():
+        return killed or ""
+    try:
+        failure = _object(folder / "failed.json")
+    except InputError as error:
+        return str(error)
+    words = [str(failure[key]) for key in ("command", "message") if key in failure]
+    return " ".join(": ".join(words).split())
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises InputError if the file holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: an object is expected, found {type(value).__name__}")
+    return value
+
+
+def _cost_of(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Row of ``cost.csv``, without cells whose file or key is missing, and what is wrong with the files."""
+    contents, problems = {}, []
+    for name in dict.fromkeys(name for name, _ in _COST.values()):
+        try:
+            contents[name] = _object(folder / name) if (folder / name).exists() else {}
+        except InputError as error:
+            contents[name] = {}
+            problems.append(str(error))
+    return {column: contents[name].get(key) for column, (name, key) in _COST.items()}, problems
+
+
+def _about(planned: PlannedRun) -> dict[str, Any]:
+    """The columns that say which run a row is about."""
+    run = planned.run
+    return {
+        "run": run.id,
+        "label": planned.label,
+        "variant": run.variant.name,
+        "framework": run.framework,
+        "backbone": run.backbone.name,
+        "dataset": run.dataset.name,
+        "seed": run.seed,
+    }
+
+
+def _runs(evaluated: Sequence[PlannedRun]) -> pd.DataFrame:
+    """Runs as :func:`cascadebench.uncertainty.gaps.gap_curves` reads them."""
+    more = ("stages", "classifiers", "headline")
+    rows = [_about(planned) | {name: getattr(planned.run.variant, name) for name in more} for planned in evaluated]
+    return pd.DataFrame(rows, columns=[*_RUN, *more])
+
+
+def _curves(ap_tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """AP of all categories by run, test stage and IoU threshold."""
+    curves = [full_area(table[table["category"] == ALL]).assign(run=run_id) for run_id, table in ap_tables.items()]
+    columns = ["run", "test_stage", "iou", "ap"]
+    return pd.concat(curves)[columns] if curves else pd.DataFrame(columns=columns)
+
+
+def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]) -> tuple[list[dict], list[dict]]:
+    """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
+    overall, per_class = [], []
+    for planned in evaluated:
+        about = _about(planned)
+        parts = _rows_of(about, planned.run.variant.headline, ap_tables[about["run"]])
+        overall += parts[0]
+        per_class += parts[1]
+    return overall, per_class
+
+
+def _rows_of(about: dict[str, Any], headline: str, ap_table: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+    """Rows of one run, over all categories and of each."""
+    rows = metrics(ap_table).reset_index().to_dict(orient="records")
+    rows = [about | {"headline": row["test_stage"] == headline} | row for row in rows]
+    return [row for row in rows if row["category"] == ALL], [row for row in rows if row["category"] != ALL]
+
+
+def _imported_rows(imported: Sequence[ImportedRun], results: Path) -> tuple[list[dict], list[dict]]:
+    """Rows of imported detections, which have neither backbone nor seed."""
+    overall, per_class = [], []
+    for one in imported:
+        about = {"label": one.file.title, "framework": one.framework, "run": one.id}
+        parts = _rows_of(about, one.file.headline, read_ap(results / one.id / "ap.parquet"))
+        overall += parts[0]
+        per_class += parts[1]
+    return overall, per_class
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
+    """Write rows as CSV with a header, beside and renamed; None and NaN are empty cells."""
+    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))

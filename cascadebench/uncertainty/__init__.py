@@ -1,0 +1,1 @@
+"""Bootstrap intervals of AP, of gaps and of crossings."""

@@ -1,0 +1,126 @@
+"""The command line: wrong input is one line on standard error and exit code 2, without a traceback."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cascadebench.core.configuration import PROJECT
+from cascadebench.metrics.coco.summary import METRICS
+from cascadebench.study_loading import load_study
+
+
+def call(*arguments: object, module: str = "cascadebench") -> subprocess.CompletedProcess:
+    """Run ``python -m MODULE ARGUMENTS`` in the project's folder."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
+
+
+def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
+    """One line, code 2."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "OneDL" not in line]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "nonsense"], "study: unknown name 'nonsense'"),
+        (["plan", "/no/such/study.yaml"], "/no/such/study.yaml: cannot be read"),
+        (["aggregate", "nonsense"], "study: unknown name"),
+        (["report", "nonsense"], "study: unknown name"),
+        (["verdicts", "nonsense"], "study: unknown name"),
+        (["prepare", "nonsense", "--out", "/tmp/nothing"], "dataset: unknown name"),
+        (["freeze", "tiny", "--run", "x", "--out", "/tmp/nothing"], "no run 'x'"),
+        (["evaluate", "--annotations", "/no/gt.json", "--detections", "/no/dt.json"], "/no/dt.json: cannot be read"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_line(arguments, message):
+    assert_refused(call(*arguments), message)
+
+
+def test_plan_lists_every_run_in_full():
+    done = call("plan", "tiny")
+    assert done.returncode == 0
+    for run in load_study("tiny").run_ids:
+        assert run in done.stdout
+
+
+def test_doctor_finds_everything_here():
+    done = call("doctor")
+    assert done.returncode == 0, done.stdout
+    for word in ("torch", "mmdet", "detectron2", "mmcv operators", "Detectron2 operators", "GPUs"):
+        assert word in done.stdout
+    assert "missing" not in done.stdout
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    """A run of the embedded study, written out."""
+    run = load_study("tiny").runs[0].run
+    run.write(tmp_path / "run.yaml")
+    return tmp_path / "run.yaml"
+
+
+def test_an_adapter_refuses_another_framework_s_run(run_file, tmp_path):
+    done = call("detectron2", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
+    assert_refused(done, "framework: is 'mmdet', asked for 'detectron2'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\nseed: 0", "\nseed: zero", "run.yaml: seed: input should be a valid integer"),
+        ("iterations: ", "iteration: ", "run.yaml: protocol.schedule."),
+        ("depth: 18", "depth: 19", "run.yaml: backbone.depth"),
+    ],
+)
+def test_an_adapter_refuses_a_malformed_run(run_file, tmp_path, old, new, message):
+    text = run_file.read_text()
+    assert old in text
+    run_file.write_text(text.replace(old, new, 1))
+    done = call("mmdet", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
+    assert_refused(done, message)
+
+
+def test_an_adapter_refuses_more_gpus_than_there_are(run_file, tmp_path):
+    done = call(
+        "mmdet", "predict", "--run", run_file, "--out", tmp_path / "out", "--gpus", 99, module="adapters"
+    )  # fmt: skip
+    assert_refused(done, "--gpus 99: torch sees")
+
+
+def test_an_untrained_run_cannot_predict(run_file, tmp_path):
+    (tmp_path / "data").mkdir()
+    done = call(
+        "mmdet", "predict", "--run", run_file, "--out", tmp_path, "--data", tmp_path / "data", module="adapters"
+    )
+    assert_refused(done, "lock.json: cannot be read")
+
+
+def test_evaluate_prints_the_documented_keys(tmp_path):
+    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}]
+    truth = {
+        "images": [{"id": 1, "width": 20, "height": 20}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": boxes,
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(truth))
+    (tmp_path / "dt.json").write_text(
+        json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 9], "score": 1}])
+    )
+    done = call("evaluate", "--annotations", tmp_path / "gt.json", "--detections", tmp_path / "dt.json", "--json")
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout)
+    assert set(numbers) == {"test_stage", *METRICS, "per_class"}
+    assert numbers["AP"] == pytest.approx(0.9)
+    assert [numbers[f"AP{iou}"] for iou in range(50, 100, 5)] == pytest.approx([1.0] * 9 + [0.0])
+    assert numbers["APs"] == numbers["AP"]
+    assert numbers["APm"] is None
+    assert numbers["AR100"] == pytest.approx(0.9)
+    assert numbers["per_class"]["a"]["AP50"] == pytest.approx(1.0)

@@ -1,0 +1,207 @@
+"""The kernel against pycocotools, to the last bit, on problems that sit on the edges of COCO's rules."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from adversarial_problems import adversarial_problem
+from drawn_problems import KINDS, kinds_of, problems
+from hypothesis import HealthCheck, given, settings
+from pycocotools import mask as run_lengths
+from pycocotools_reference import pycocotools_evaluation
+
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.errors import InputError
+from cascadebench.metrics.coco.accumulation import accumulate
+from cascadebench.metrics.coco.detection_order import ordered_detections
+from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
+from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
+from cascadebench.metrics.coco.matching import match
+from cascadebench.metrics.coco.rules import AREA_ENDS, AREAS, IOU_THRESHOLDS, IOUS, LIMITS, MAX_DETS, RECALLS
+
+EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
+PROBLEMS = 500
+needs_example = pytest.mark.skipif(not EXAMPLE.is_dir(), reason=f"pycocotools' example is not there: {EXAMPLE}")
+
+
+def column(results, key, kind=None):
+    return np.array([result[key] for result in results], dtype=kind)
+
+
+def kernel(truth, results, max_dets=MAX_DETS, *, class_agnostic=False):
+    """The kernel's accumulation."""
+    table = ground_truth_table(read_ground_truth(truth), class_agnostic=class_agnostic)
+    category = table.category_index(column(results, "category_id", int))
+    if class_agnostic:
+        category[:] = 0
+    image = table.image_index(column(results, "image_id", int))
+    box = column(results, "bbox", float)
+    detections = ordered_detections(table.classes, category, image, column(results, "score", float), box)
+    return accumulate(table, match(table, detections, limit=max_dets[-1]), max_dets)
+
+
+def as_rows(results):
+    rows = [(r["image_id"], "(1,1)", r["category_id"], r["score"], *r["bbox"]) for r in results]
+    return pd.DataFrame(rows, columns=["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"])
+
+
+def check_equal(found, expected):
+    """Bit by bit: precision, highest recall, the twelve numbers."""
+    np.testing.assert_array_equal(found.precision, expected.eval["precision"])
+    np.testing.assert_array_equal(found.recall, expected.eval["recall"])
+    np.testing.assert_array_equal(found.ap, expected.eval["precision"].mean(axis=1))
+    np.testing.assert_array_equal(list(found.statistics().values()), expected.stats)
+
+
+def test_constants():
+    parameters = pycocotools_evaluation(*adversarial_problem(0)).params
+    np.testing.assert_array_equal(IOU_THRESHOLDS, parameters.iouThrs)
+    np.testing.assert_array_equal(RECALLS, parameters.recThrs)
+    np.testing.assert_array_equal(AREA_ENDS, parameters.areaRng)
+    assert (tuple(parameters.areaRngLbl), tuple(parameters.maxDets)) == (AREAS, MAX_DETS)
+
+
+def test_equals_pycocotools_to_the_bit():
+    """And what that is worth: how many of the problems hold what it is about."""
+    seen = Counter()
+
+    # The same problems at every run; a busy machine is no failure.
+    @settings(max_examples=PROBLEMS, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    @given(problems())
+    def compare(problem):
+        check_equal(kernel(*problem), pycocotools_evaluation(*problem))
+        seen.update(["problems", *kinds_of(*problem)])
+
+    compare()
+    assert seen["problems"] >= PROBLEMS
+    assert min(seen[kind] for kind in KINDS) >= 20, seen
+
+
+def test_the_fixed_problems_are_adversarial():
+    """Those of the comparisons below."""
+    seen = Counter(kind for number in range(60) for kind in kinds_of(*adversarial_problem(number)))
+    assert min(seen[kind] for kind in KINDS if kind not in ("no objects", "no detections")) >= 5, seen
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_proposals_equal_pycocotools_without_categories(first):
+    limits = (100, 300, 1000)
+    for number in range(first, first + 20):
+        truth, results = adversarial_problem(number)
+        # More than 100 on an image, so that the limits differ; each time worse, so that the first decide as before.
+        results = [result | {"score": result["score"] - time} for time in range(9) for result in results]
+        # Without categories pycocotools takes detections category by category; proposals have none.
+        results = [result | {"category_id": truth["categories"][0]["id"]} for result in results]
+        expected = pycocotools_evaluation(truth, results, max_dets=limits, class_agnostic=True)
+        found = kernel(truth, results, limits, class_agnostic=True)
+        check_equal(found, expected)
+
+
+def with_masks(truth, results):
+    """The same problem with polygons, uncompressed and compressed encodings in place of boxes."""
+
+    def polygon(box):
+        x, y, w, h = box
+        return [[x, y, x + w, y, x + w / 2, y + h], [x, y + h, x + w, y + h, x + w / 2, y + h / 3]]
+
+    def encoding(box):
+        return run_lengths.merge(run_lengths.frPyObjects(polygon(box), 300, 400))
+
+    annotations = []
+    for number, entry in enumerate(truth["annotations"]):
+        mask = polygon(entry["bbox"]) if number % 3 else encoding(entry["bbox"])
+        if number % 3 == 2:
+            pixels = run_lengths.decode(encoding(entry["bbox"])).ravel(order="F")
+            ends = np.flatnonzero(np.diff(np.concatenate([[0], pixels, [2]])))
+            mask = {"size": [300, 400], "counts": np.diff(np.concatenate([[0], ends])).tolist()}
+        annotations.append(entry | {"segmentation": mask})
+    masked = [result | {"segmentation": encoding(result["bbox"])} for result in results]
+    masked = [{key: result[key] for key in result if key != "bbox"} for result in masked]
+    for entry in annotations:
+        if isinstance(entry["segmentation"], dict):
+            entry["segmentation"] = as_json(entry["segmentation"])
+    return truth | {"annotations": annotations}, masked
+
+
+def evaluate_masks(truth, results):
+    """The evaluator on COCO results with masks, as if read from a file."""
+    rows = as_rows([result | {"bbox": [0, 0, 0, 0]} for result in results])
+    rows["segmentation"] = pd.Series([as_json(result["segmentation"]) for result in results], dtype=object)
+    return evaluate(truth, rows, ["(1,1)"], iou_type="segm")
+
+
+def as_json(mask):
+    """A mask as JSON holds it: text, not bytes."""
+    counts = mask["counts"]
+    return mask | {"counts": counts.decode() if isinstance(counts, bytes) else counts}
+
+
+def check_table(table, expected):
+    """The table's numbers are means of pycocotools' arrays, to the bit."""
+    absent = expected.eval["recall"] < 0
+    for name, values in (("ap", expected.eval["precision"].mean(axis=1)), ("recall", expected.eval["recall"])):
+        known = np.where(absent, 0.0, values)
+        count = (~absent).sum(axis=1)
+        mean = np.divide(known.sum(axis=1), count, out=np.full(count.shape, np.nan), where=count > 0)
+        every = np.concatenate([mean[:, None], np.where(absent, np.nan, values)], axis=1)
+        limits = [every[:, :, AREAS.index(area), MAX_DETS.index(most)] for area, most in LIMITS]
+        rows = np.stack(limits).transpose(2, 0, 1).ravel()
+        np.testing.assert_array_equal(table[name], rows)
+    assert tuple(table["iou"][:10]) == IOUS
+
+
+def test_masks_equal_pycocotools():
+    for number in range(60):
+        truth, results = with_masks(*adversarial_problem(number))
+        check_table(evaluate_masks(truth, results), pycocotools_evaluation(truth, results, "segm"))
+
+
+def test_table_equals_pycocotools():
+    for number in range(60):
+        truth, results = adversarial_problem(number)
+        check_table(evaluate(truth, as_rows(results), ["(1,1)"]), pycocotools_evaluation(truth, results))
+
+
+@needs_example
+def test_pycocotools_example_boxes():
+    truth = json.loads((EXAMPLE / "instances_val2014_100.json").read_text())
+    results = json.loads((EXAMPLE / "instances_val2014_fakebbox100_results.json").read_text())
+    expected = pycocotools_evaluation(truth, results)
+    check_equal(kernel(truth, results), expected)
+    check_table(evaluate(truth, as_rows(results)), expected)
+    assert round(expected.stats[0], 3) == 0.505
+
+
+@needs_example
+def test_pycocotools_example_masks():
+    """COCO's own polygons and crowd encodings, with ellipses in the detections' boxes as masks."""
+    truth = json.loads((EXAMPLE / "instances_val2014_100.json").read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
+    results = []
+    for result in json.loads((EXAMPLE / "instances_val2014_fakebbox100_results.json").read_text()):
+        x, y, w, h = result.pop("bbox")
+        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        ring = np.stack([x + w / 2 * (1 + np.cos(angle)), y + h / 2 * (1 + np.sin(angle))], axis=1).ravel().tolist()
+        (mask,) = run_lengths.frPyObjects([ring], *sizes[result["image_id"]])
+        results.append(result | {"segmentation": mask | {"counts": mask["counts"].decode()}})
+    expected = pycocotools_evaluation(truth, results, "segm")
+    check_table(evaluate_masks(truth, results), expected)
+    assert expected.stats[0] > 0.1
+
+
+def test_nan_scores_are_refused():
+    with pytest.raises(InputError, match=r"row 1 \(counted from 0\): the score is NaN"):
+        ordered_detections(1, np.zeros(2, int), np.zeros(2, int), np.array([0.5, np.nan]), np.zeros((2, 4)))
+
+
+def test_more_detections_than_were_matched_are_refused():
+    truth, _ = adversarial_problem(3)
+    table = ground_truth_table(read_ground_truth(truth))
+    empty = ordered_detections(table.classes, np.zeros(0), np.zeros(0), np.zeros(0), np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="matched up to 10 only"):
+        accumulate(table, match(table, empty, limit=10), (1, 10, 100))
+    with pytest.raises(ValueError, match="1 to 65535"):
+        match(table, empty, limit=2**16)

@@ -1,0 +1,265 @@
+"""Intervals of a study of two detectors in two frameworks with two seeds, whose detections are made by hand."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from two_detectors import two_detectors
+
+from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.study.study import PlannedRun, Study
+from cascadebench.tables.run_evaluation import evaluate_run
+from cascadebench.tables.study_intervals import COLUMNS, write_intervals
+from cascadebench.uncertainty.compare_files import compare_files
+from cascadebench.uncertainty.gaps import IOU_RANGES
+
+IMAGES, SIDE = 30, 40
+SHIFTS = {"(1,1)": 8, "(2,2)": 5, "(3,3)": 1}
+"""Pixels by which the boxes of a test stage miss: they overlap by 2/3, 7/9 and 39/41."""
+RESAMPLES = 100
+
+
+def with_seeds(study: Study, seeds: tuple[int, ...]) -> Study:
+    """The study's runs, once for every seed."""
+    runs = [
+        PlannedRun(one.label, one.run.model_copy(update={"seed": seed}), one.treatment)
+        for one in study.runs
+        for seed in seeds
+    ]
+    return replace(study, file=study.file.model_copy(update={"seeds": seeds}), runs=tuple(runs))
+
+
+@pytest.fixture(scope="module")
+def truth() -> dict:
+    """Thirty images with one object each."""
+    corners = np.random.default_rng(0).integers(0, 50, (IMAGES, 2))
+    return {
+        "images": [{"id": n, "file_name": "-", "width": 200, "height": 200} for n in range(IMAGES)],
+        "categories": [{"id": 1, "name": "disc"}],
+        "annotations": [
+            {"id": n + 1, "image_id": n, "category_id": 1, "bbox": [int(x), int(y), SIDE, SIDE], "area": SIDE**2}
+            | {"iscrowd": 0}
+            for n, (x, y) in enumerate(corners)
+        ],
+    }
+
+
+def write_results(folder, study, truth) -> None:
+    """Detections of every run; a share of the images that depends on the run is missed."""
+    data = folder / "datasets" / study.dataset.name
+    data.mkdir(parents=True)
+    (data / "val.json").write_text(json.dumps(truth))
+    for number, planned in enumerate(study.runs):
+        random = np.random.default_rng(number)
+        rows = []
+        for stage in planned.run.variant.test_stages:
+            shift = SHIFTS.get(stage.label, 1) if planned.run.variant.stages > 1 else 6
+            for one in truth["annotations"]:
+                x, y, w, h = one["bbox"]
+                hit = random.random() < 0.8
+                rows.append((one["image_id"], stage.label, 1, random.random(), x + (shift if hit else 60), y, w, h))
+        run = folder / "runs" / planned.run.id
+        run.mkdir(parents=True)
+        planned.run.write(run / "run.yaml")
+        names = ["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"]
+        write_detections(run / "detections.parquet", pd.DataFrame(rows, columns=names))
+        evaluate_run(run, data)
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    """Two seeds."""
+    return with_seeds(two_detectors(), (0, 1))
+
+
+@pytest.fixture(scope="module")
+def results(study, truth, tmp_path_factory):
+    """Its results, with intervals."""
+    folder = tmp_path_factory.mktemp("results")
+    write_results(folder, study, truth)
+    write_intervals(study, folder, RESAMPLES, 5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(study, results) -> pd.DataFrame:
+    """The intervals."""
+    return pd.read_csv(results / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
+
+
+def row(table, label, framework="mmdet", quantity="0.50-0.95", **chosen):
+    """The one row of these words."""
+    words = {"label": label, "framework": framework, "quantity": quantity} | chosen
+    found = table
+    for name, value in words.items():
+        found = found[found[name] == value]
+    assert len(found) == 1, words
+    return found.iloc[0]
+
+
+def test_every_test_stage_and_gap_has_its_rows(study, table):
+    assert tuple(table) == COLUMNS
+    cascade = table[(table["label"] == "Cascade R-CNN") & (table["framework"] == "mmdet")]
+    stages = [stage.label for stage in study.runs[-1].run.variant.test_stages]
+    assert list(cascade["test_stage"].dropna().unique()) == stages
+    gaps = set(cascade["gap"].dropna())
+    assert {"stage 3 - stage 2", "stage 3 - stage 1", "stage 3 - baseline"} < gaps
+    assert "(3,1-3) last RoIs - stage 3" in gaps
+    assert set(table["seeds"]) == {2}
+    assert set(table["resamples"]) == {RESAMPLES}
+    assert set(table["bootstrap_seed"]) == {5}
+    for _, one in table[table["quantity"] == "AP50"].iterrows():
+        assert one["low"] <= one["value"] <= one["high"]
+
+
+def test_values_are_the_mean_of_the_seeds(study, results, table):
+    runs = [one.run.id for one in study.runs if one.label == "Cascade R-CNN" and one.run.framework == "mmdet"]
+    tables = [pd.read_parquet(results / "runs" / run / "ap.parquet") for run in runs]
+    for stage in ("(1,1)", "(3,3)"):
+        chosen = [
+            one[(one["test_stage"] == stage) & (one["category"] == "all") & (one["area"] == "all")
+                & (one["max_dets"] == 100)].set_index("iou")["ap"] for one in tables
+        ]  # fmt: skip
+        mean = sum(chosen) / 2
+        assert row(table, "Cascade R-CNN", test_stage=stage)["value"] == pytest.approx(mean.mean())
+        assert row(table, "Cascade R-CNN", test_stage=stage, quantity="AP75")["value"] == pytest.approx(mean[0.75])
+        for name, (low, high) in IOU_RANGES.items():
+            inside = mean[(mean.index > low - 1e-9) & (mean.index < high + 1e-9)].mean()
+            assert row(table, "Cascade R-CNN", test_stage=stage, quantity=name)["value"] == pytest.approx(inside)
+
+
+def test_a_gap_is_where_the_boxes_differ(table):
+    """Stage 3 misses by 1 pixel and stage 1 by 8: above IoU 2/3 stage 1 finds nothing."""
+    high = row(table, "Cascade R-CNN", gap="stage 3 - stage 1", quantity="0.70-0.80")
+    assert high["low"] > 0.3
+    low = row(table, "Cascade R-CNN", gap="stage 3 - stage 1", quantity="AP50")
+    assert abs(low["value"]) < 0.2
+    assert high["value"] == pytest.approx(
+        row(table, "Cascade R-CNN", test_stage="(3,3)", quantity="0.70-0.80")["value"]
+    )
+
+
+def test_with_one_seed_a_gap_is_that_of_compare(truth, tmp_path):
+    """Two ways to the same numbers."""
+    study = two_detectors()
+    write_results(tmp_path, study, truth)
+    write_intervals(study, tmp_path, RESAMPLES, 5)
+    table = pd.read_csv(tmp_path / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
+    runs = {one.label: one.run for one in study.runs if one.run.framework == "detectron2"}
+    baseline, cascade = runs["Faster R-CNN FPN"], runs["Cascade R-CNN"]
+    files = [tmp_path / "runs" / run.id / "detections.parquet" for run in (baseline, cascade)]
+    truth_file = tmp_path / "datasets" / study.dataset.name / "val.json"
+    found = compare_files(truth_file, files, ("(1,1)", "(3,3)"), RESAMPLES, 5)
+    ours = row(table, "Cascade R-CNN", "detectron2", gap="stage 3 - baseline", quantity="AP75")
+    theirs = next(one for one in found["per_iou"] if one["iou"] == 0.75)
+    for one, other in (("value", "delta"), ("low", "low"), ("high", "high")):
+        assert ours[one] == pytest.approx(theirs[other], abs=1e-12)
+    assert np.isnan(ours["seed_error"])
+
+
+def test_the_same_detector_in_two_frameworks_is_compared_seed_by_seed(study, truth, results, table, tmp_path):
+    """Over two seeds the mean of the differences; with one seed what ``compare`` says of the two files."""
+    name = "mmdet - detectron2"
+    assert set(table[table["gap"] == name]["framework"]) == {"mmdet"}
+    for label in ("Faster R-CNN FPN", "Cascade R-CNN"):
+        headline = next(one.run.variant.headline for one in study.runs if one.label == label)
+        both = [row(table, label, one, test_stage=headline)["value"] for one in study.file.frameworks]
+        assert row(table, label, gap=name)["value"] == pytest.approx(both[0] - both[1])
+    # Of the second framework one seed is gone: the other is compared alone.
+    runs = [one for one in study.runs if (one.run.framework, one.run.seed) != ("detectron2", 1)]
+    shutil.copytree(results, tmp_path / "results")
+    write_intervals(replace(study, runs=tuple(runs)), tmp_path / "results", RESAMPLES, 5)
+    path = tmp_path / "results" / "studies" / study.name / "intervals.csv"
+    found = row(pd.read_csv(path, keep_default_na=False, na_values=[""]), "Cascade R-CNN", gap=name, quantity="AP75")
+    assert found["seeds"] == 1
+    pair = {one.run.framework: one.run for one in runs if one.label == "Cascade R-CNN" and one.run.seed == 0}
+    files = [results / "runs" / pair[one].id / "detections.parquet" for one in ("detectron2", "mmdet")]
+    truth_file = results / "datasets" / study.dataset.name / "val.json"
+    compared = compare_files(truth_file, files, [pair["mmdet"].variant.headline] * 2, RESAMPLES, 5)
+    theirs = next(one for one in compared["per_iou"] if one["iou"] == 0.75)
+    for one, other in (("value", "delta"), ("low", "low"), ("high", "high")):
+        assert found[one] == pytest.approx(theirs[other], abs=1e-12)
+
+
+def without(study: Study, *lost: tuple[str, int]) -> Study:
+    """The study without some seeds of some labels."""
+    return replace(study, runs=tuple(one for one in study.runs if (one.label, one.run.seed) not in lost))
+
+
+def intervals_of(study, results) -> pd.DataFrame:
+    """The intervals of the runs of a study alone."""
+    write_intervals(study, results, 20, 0)
+    return pd.read_csv(results / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
+
+
+def test_two_cascades_are_compared_over_the_seeds_that_both_have(truth, tmp_path):
+    """One has seeds 0 and 1 and the other 1 and 2: as if there were seed 1 alone."""
+    study = with_seeds(two_detectors(), (0, 1, 2))
+    second = []
+    for one in study.runs:
+        if one.label == "Cascade R-CNN":
+            variant = one.run.variant.model_copy(update={"name": "second", "headline": "(3,3)"})
+            run = one.run.model_copy(update={"variant": variant})
+            second.append(replace(one, label="Second cascade", run=run))
+    study = replace(study, runs=(*study.runs, *second))
+    write_results(tmp_path, study, truth)
+    table = intervals_of(without(study, ("Cascade R-CNN", 2), ("Second cascade", 0)), tmp_path)
+    labels = ("Cascade R-CNN", "Second cascade")
+    only = intervals_of(without(study, *((label, seed) for label in labels for seed in (0, 2))), tmp_path)
+    for gap in ("stage 3 - stage 2", "stage 3 - baseline"):
+        difference = row(table, "Second cascade", gap=f"({gap}) - ({gap} of Cascade R-CNN)")
+        parts = [row(only, label, gap=gap)["value"] for label in ("Second cascade", "Cascade R-CNN")]
+        assert difference["value"] == pytest.approx(parts[0] - parts[1])
+        assert difference["seeds"] == 1
+    # Their headline test stages have other labels.
+    difference = row(table, "Second cascade", gap="headline - headline of Cascade R-CNN")
+    headlines = {one.label: one.run.variant.headline for one in study.runs}
+    parts = [row(only, label, test_stage=headlines[label])["value"] for label in ("Second cascade", "Cascade R-CNN")]
+    assert headlines["Cascade R-CNN"] != "(3,3)"
+    assert difference["value"] == pytest.approx(parts[0] - parts[1])
+    assert difference["seeds"] == 1
+    assert not table["gap"].str.contains("headline of Faster", na=False).any()
+
+
+def test_a_seed_without_the_baseline_is_in_the_gaps_that_need_none(study, results, tmp_path):
+    shutil.copytree(results, tmp_path / "results")
+    table = intervals_of(without(study, ("Faster R-CNN FPN", 1)), tmp_path / "results")
+    assert row(table, "Cascade R-CNN", gap="stage 3 - stage 2")["seeds"] == 2
+    assert row(table, "Cascade R-CNN", gap="stage 3 - baseline")["seeds"] == 1
+
+
+def test_a_crossing_has_its_share_and_an_interval_only_if_that_is_large(table):
+    """Stage 3 misses by 1 pixel and stage 1 by 8; which finds more at low IoU is chance."""
+    found = table[table["quantity"] == "crossing"]
+    assert set(found["gap"]) == set(table["gap"].dropna())
+    assert found["crossing_share"].between(0, 1).all()
+    assert found.loc[found["crossing_share"] < 0.95, ["low", "high"]].isna().all(axis=None)
+    assert found["empty_resamples"].eq(0).all()
+    assert table.loc[table["quantity"] != "crossing", "crossing_share"].isna().all()
+
+
+def test_widening_and_classes_that_a_resample_lacks_are_stated(truth, results, table, tmp_path):
+    assert table["absent_classes"].eq(0).all()
+    assert table.loc[table["quantity"] == "AP50", "widening"].max() > 1
+    # One object of a second class: an image is in no resample in 36 of 100.
+    rare = truth | {"categories": [*truth["categories"], {"id": 2, "name": "rare"}]}
+    rare["annotations"] = [truth["annotations"][0] | {"category_id": 2}, *truth["annotations"][1:]]
+    study = two_detectors()
+    write_results(tmp_path, study, rare)
+    write_intervals(study, tmp_path, 200, 0)
+    found = pd.read_csv(tmp_path / "studies" / study.name / "intervals.csv")
+    assert found["absent_classes"].nunique() == 1
+    assert 0.2 < found["absent_classes"].iloc[0] < 0.5
+    assert set(found.loc[found["quantity"] != "crossing", "widening"]) == {1}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_missing_runs_are_left_out(study, results, tmp_path):
+    path = results / "studies" / study.name / "intervals.csv"
+    before = path.read_bytes()
+    write_intervals(study, results, RESAMPLES, 5)
+    assert path.read_bytes() == before
+    write_intervals(study, tmp_path, RESAMPLES, 5)
+    assert (tmp_path / "studies" / study.name / "intervals.csv").read_text() == ",".join(COLUMNS) + "\n"
