@@ -13,7 +13,8 @@ from markupsafe import Markup
 from cascadebench import __version__
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import write_text
-from cascadebench.report.data.collect import StudyResults, collect
+from cascadebench.report.data.collect import collect
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts import charts
 from cascadebench.report.parts.packed_charts import packed
 from cascadebench.report.sections import (

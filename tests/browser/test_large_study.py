@@ -23,7 +23,7 @@ from test_example_views import write_examples
 
 from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.report import write_report
-from cascadebench.report.data.collect import AP_BY_IOU
+from cascadebench.report.data.study_results import AP_BY_IOU
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.gaps import IOU_RANGES
 

@@ -10,7 +10,8 @@ from test_report import variant_of_tiny, write_results
 from cascadebench.diagnostics.recall import RECALL
 from cascadebench.metrics.coco.parquet import write_parquet
 from cascadebench.metrics.coco.rules import AREAS, IOUS
-from cascadebench.report.data.collect import StudyResults, collect
+from cascadebench.report.data.collect import collect
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import Cell, Table
 from cascadebench.report.sections.cost_tables import cost_table
 from cascadebench.report.sections.diagnostic_tables import recall_table

@@ -9,8 +9,8 @@ from cascadebench.diagnostics.nms_survivors import NMS_IOUS
 from cascadebench.diagnostics.quality_matrix import QualityStage
 from cascadebench.diagnostics.recall import LIMITS, average_recall
 from cascadebench.diagnostics.stage_statistics import summarize_stages
-from cascadebench.report.data.collect import Detector, RunRecord, StudyResults, framework_title
 from cascadebench.report.data.diagnostic_files import ap_by_iou, names_of_proposals, pooled, summed
+from cascadebench.report.data.study_results import Detector, RunRecord, StudyResults, framework_title
 from cascadebench.study.proposal_swaps import ProposalSource
 
 LOWEST_IOU = 0.3

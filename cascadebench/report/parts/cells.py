@@ -178,6 +178,21 @@ def signed_points(value: float | None) -> Line:
     return Line(text, "down", name, exact) if value < 0 else Line(f"+{text}", "up", name, exact)
 
 
+def note(text: str, tone: Tone = "muted") -> tuple[Line, ...]:
+    """One line under a value, or none without a text."""
+    return (Line(text, tone),) if text else ()
+
+
+def half_width(ends: tuple[float, float] | None) -> tuple[Line, ...]:
+    """The interval of an AP, which reaches as far down as up: ``±3.1``."""
+    return note(f"±{points((ends[1] - ends[0]) / 2)}") if ends else ()
+
+
+def from_to(ends: tuple[float, float] | None) -> tuple[Line, ...]:
+    """The interval of a difference: ``+4.3 to +10.2``."""
+    return note(" to ".join(signed_points(end).text for end in ends)) if ends else ()
+
+
 def score_cell(by_seed: Mapping[int, float], baseline: Mapping[int, float] | None = None) -> Cell:
     """An AP, its range over the seeds and the difference to the baseline, paired by seed.
 

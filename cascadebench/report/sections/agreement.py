@@ -1,15 +1,33 @@
 """The same detector in two frameworks: by how much they differ, paired over images and seeds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults, framework_title
-from cascadebench.report.data.known_intervals import Ends, Key, from_to, interval_of, known_intervals
-from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Spread, Table, points, signed_points
+from cascadebench.report.data.study_results import (
+    AP_BY_IOU,
+    IOU_PERCENTS,
+    Detector,
+    Ends,
+    StudyResults,
+    framework_title,
+)
+from cascadebench.report.parts.cells import (
+    Cell,
+    Column,
+    Group,
+    Line,
+    Row,
+    Spread,
+    Table,
+    from_to,
+    note,
+    points,
+    signed_points,
+)
 from cascadebench.report.parts.charts import Figure, panel
 from cascadebench.report.sections.iou_curves import iou_axis
 from cascadebench.uncertainty.gaps import framework_gap
@@ -38,9 +56,9 @@ class Pair:
         """First minus second, seed by seed."""
         return Spread.of_differences(*self.values(results, column))
 
-    def interval(self, known: Mapping[Key, Ends], column: str) -> Ends | None:
+    def interval(self, results: StudyResults, column: str) -> Ends | None:
         """Interval of the difference."""
-        return interval_of(known, self.first, column, gap=self.gap)
+        return results.interval(self.first, column, gap=self.gap)
 
 
 def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
@@ -59,10 +77,7 @@ def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
 
 def agreement_table(results: StudyResults) -> Table:
     """AP in both frameworks, and the difference at every IoU threshold with its interval."""
-    known = known_intervals(results)
-    groups = [
-        Group(title, tuple(_row(results, pair, known) for pair in pairs)) for title, pairs in framework_pairs(results)
-    ]
+    groups = [Group(title, tuple(_row(results, pair) for pair in pairs)) for title, pairs in framework_pairs(results)]
     frameworks = results.study.file.frameworks
     names = [framework_title(name) for name in frameworks] if len(frameworks) == 2 else ["first", "second"]
     columns = (
@@ -75,32 +90,32 @@ def agreement_table(results: StudyResults) -> Table:
         f"Average precision × 100 of the same detector in two frameworks, at the headline test stage, and the "
         f"difference, {names[0]} minus {names[1]}, paired by seed."
     )
-    if any(pair.interval(known, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
+    if any(pair.interval(results, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
         caption += " Under a difference its 95% interval, from resamples of the images that both share."
     if results.several_seeds:
         caption += " Two values with … between them are the lowest and the highest seed."
     return Table("agreement-values", caption, columns, tuple(groups))
 
 
-def _row(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> Row:
+def _row(results: StudyResults, pair: Pair) -> Row:
     cells = [Cell(points(Spread.of(values).mean)) for values in pair.values(results, "AP")]
     for column in ("AP", *AP_BY_IOU):
         spread = pair.difference(results, column)
         seeds = spread.range(100, 1)
-        notes = from_to(pair.interval(known, column)) + ((Line(seeds, "muted"),) if seeds else ())
+        notes = from_to(pair.interval(results, column)) + note(seeds)
         cells.append(Cell(signed_points(spread.mean).text or points(None), notes))
     both, planned = len(pair.difference(results, "AP").values), len(pair.first.runs)
     seeds = f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == planned else f" of {planned}")
     return Row(Cell(pair.name, (Line(seeds, "muted"),)), tuple(cells))
 
 
-def _points(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> pd.DataFrame:
+def _points(results: StudyResults, pair: Pair) -> pd.DataFrame:
     """Difference and both ends of its interval, times 100, at every IoU threshold that has one."""
     rows = []
     for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
         mean = pair.difference(results, column).mean
         if mean is not None:
-            low, high = pair.interval(known, column) or (mean, mean)
+            low, high = pair.interval(results, column) or (mean, mean)
             values = {"value": mean, "low": low, "high": high}
             rows.append({"iou": percent / 100} | {key: round(100 * value, 3) for key, value in values.items()})
     return pd.DataFrame(rows)
@@ -108,12 +123,11 @@ def _points(results: StudyResults, pair: Pair, known: Mapping[Key, Ends]) -> pd.
 
 def agreement_figure(results: StudyResults) -> Figure:
     """Difference at every IoU threshold with its interval, a panel per detector and pair of frameworks."""
-    known = known_intervals(results)
     drawn = [
         (title, pair, data)
         for title, pairs in framework_pairs(results)
         for pair in pairs
-        if len(data := _points(results, pair, known))
+        if len(data := _points(results, pair))
     ]
     if not drawn:
         return Figure("agreement-by-iou", "", "agreement-values", ())
@@ -162,9 +176,8 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
 
 def agreement_sentence(results: StudyResults) -> str:
     """How many of the differences in AP are beyond the choice of images."""
-    known = known_intervals(results)
     pairs = [pair for _, found in framework_pairs(results) for pair in found]
-    ends = [pair.interval(known, "AP") for pair in pairs]
+    ends = [pair.interval(results, "AP") for pair in pairs]
     held = [low <= 0 <= high for low, high in filter(None, ends)]
     if not held:
         return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cascadebench.evidence.verdict_files import SEPARATOR
-from cascadebench.report.data.collect import StudyResults, framework_title
+from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, Tone, number
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from cascadebench.controls.audit import Finding, FindingKind, grouped
-from cascadebench.report.data.collect import StudyResults
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, plain
 
 # Kind of finding, id of its table, caption, title of the column of reasons.

@@ -5,8 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.collect import Detector, StudyResults
-from cascadebench.report.data.known_intervals import Ends, Key, interval_of, known_intervals
+from cascadebench.report.data.study_results import Detector, StudyResults
 from cascadebench.report.parts.cells import Spread
 from cascadebench.report.parts.charts import Figure, Panel, panel
 
@@ -32,15 +31,13 @@ _WIDTH, _HEIGHT, _NAME_WIDTH, _LETTER, _LINE, _POINT = 230, 240, 120, 6, 12, 10
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 
 
-def _point(
-    results: StudyResults, detector: Detector, column: str, factor: float, known: dict[Key, Ends]
-) -> dict[str, Any] | None:
+def _point(results: StudyResults, detector: Detector, column: str, factor: float) -> dict[str, Any] | None:
     """AP and one cost of a detector, means over its seeds; None where one of them is missing."""
     ap = Spread.of(detector.by_seed(results.headline_rows, "AP")).mean
     cost = Spread.of(detector.by_seed(results.rows("cost"), column)).mean
     if ap is None or cost is None:
         return None
-    low, high = interval_of(known, detector, "AP", test_stage=detector.headline) or (ap, ap)
+    low, high = results.interval(detector, "AP", test_stage=detector.headline) or (ap, ap)
     several = len(results.study.file.backbones) > 1
     return {
         "label": detector.label,
@@ -52,9 +49,9 @@ def _point(
 
 def cost_figure(results: StudyResults) -> Figure:
     """AP against each cost: colour by detector, shape by framework, the detector's name beside its best point."""
-    known, panels, intervals = known_intervals(results), [], False
+    panels, intervals = [], False
     for column, title, factor in COSTS:
-        points = [_point(results, detector, column, factor, known) for detector in results.detectors]
+        points = [_point(results, detector, column, factor) for detector in results.detectors]
         data = pd.DataFrame([point for point in points if point])
         if len(data):
             intervals |= bool((data["low"] < data["high"]).any())

@@ -1,7 +1,7 @@
 """The table of cost, with what sources print of the same detectors."""
 
 from cascadebench.evidence.matching import Beside
-from cascadebench.report.data.collect import Detector, Rows, StudyResults
+from cascadebench.report.data.study_results import Detector, Rows, StudyResults
 from cascadebench.report.parts.cells import (
     Cell,
     Column,

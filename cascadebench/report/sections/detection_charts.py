@@ -8,7 +8,7 @@ from cascadebench.diagnostics.error_kinds import KINDS
 from cascadebench.diagnostics.score_quality import SCORE_BINS
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.report.data import diagnostic_values as values
-from cascadebench.report.data.collect import Detector, StudyResults
+from cascadebench.report.data.study_results import Detector, StudyResults
 from cascadebench.report.parts.charts import Encodings, Figure, panel
 from cascadebench.report.sections.diagnostic_charts import STAGES, lines, root_share, rounded
 from cascadebench.uncertainty.gaps import stage_label

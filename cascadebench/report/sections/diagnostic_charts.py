@@ -8,7 +8,7 @@ import pandas as pd
 from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.diagnostics.stage_statistics import target_edges
 from cascadebench.report.data import diagnostic_values as values
-from cascadebench.report.data.collect import StudyResults
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.charts import Encodings, Figure, Panel, panel
 from cascadebench.report.sections.iou_curves import iou_axis
 

@@ -10,8 +10,8 @@ from cascadebench.diagnostics.stage_statistics import TARGETS
 from cascadebench.evidence.matching import Beside
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.report.data import diagnostic_values as values
-from cascadebench.report.data.collect import Detector, StudyResults
 from cascadebench.report.data.diagnostic_values import Of
+from cascadebench.report.data.study_results import Detector, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, number, number_cell
 from cascadebench.report.sections.published import printed_in, printed_recalls
 from cascadebench.study.stage_settings import stage_settings

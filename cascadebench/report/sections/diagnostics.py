@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cascadebench.report.data.collect import StudyResults
 from cascadebench.report.data.diagnostic_files import PROPOSALS_OF, RunDiagnostics
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import Table, listing
 from cascadebench.report.parts.charts import Figure
 from cascadebench.report.sections import detection_charts

@@ -9,7 +9,8 @@ from pathlib import Path
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import inside
 from cascadebench.examples.records import Detected, ExampleImage, ExamplesFile
-from cascadebench.report.data.collect import Examples, StudyResults
+from cascadebench.report.data.result_files import Examples
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import listing
 
 LARGEST_THUMBNAIL = 200_000

@@ -1,12 +1,24 @@
 """Gaps over ranges of IoU, where curves cross, and how the gaps of two detectors differ."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
-from cascadebench.report.data.collect import AP_BY_IOU, Detector, RunRecord, StudyResults
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, points, signed_points
+from cascadebench.report.data.study_results import AP_BY_IOU, Detector, Ends, RunRecord, StudyResults
+from cascadebench.report.parts.cells import (
+    ABSENT,
+    Cell,
+    Column,
+    Group,
+    Row,
+    Table,
+    from_to,
+    note,
+    points,
+    signed_points,
+)
 from cascadebench.uncertainty.gaps import (
     CROSSING,
     IOU_RANGES,
@@ -70,34 +82,20 @@ def _differences(
             yield name, pairs
 
 
-Intervals = dict[tuple[str, str], tuple[float, float]]
-"""Ends of a 95% interval by name of the gap and quantity, of one detector."""
-
-
-def _intervals(results: StudyResults, detector: Detector) -> Intervals:
-    run = detector.runs[0].run
-    words = [detector.label, run.framework, run.backbone.name]
-    return {
-        (row["gap"], row["quantity"]): (row["low"], row["high"])
-        for row in results.tables["intervals"].to_dict("records")
-        if [row["label"], row["framework"], row["backbone"]] == words and np.isfinite(row["low"])
-    }
-
-
-def _row(name: str, gap: str, note: str, gaps: list[tuple[int, Gap]], curves: Curves, intervals: Intervals) -> Row:
-    """Row of a gap, which ``intervals.csv`` calls `gap`."""
+def _row(
+    name: str, about: str, gaps: list[tuple[int, Gap]], curves: Curves, interval: Callable[[str], Ends | None]
+) -> Row:
+    """Row of a gap; `interval` gives the interval of a quantity of it."""
     values = [gap_values(gap, curves) for _, gap in gaps]
     means = np.mean([value.by_range for value in values], axis=0)
-    cells = []
-    for mean, quantity in zip(means, IOU_RANGES, strict=True):
-        ends = [signed_points(end).text for end in intervals.get((gap, quantity), ())]
-        notes = (Line(" to ".join(ends), "muted"),) if ends else ()
-        cells.append(Cell(signed_points(float(mean)).text or points(None), notes))
-    cells.append(_crossing(values, intervals.get((gap, CROSSING))))
-    return Row(Cell(name.replace(" - ", " − "), (Line(note, "muted"),)), tuple(cells))
+    cells = [
+        Cell(signed_points(float(mean)).text or points(None), from_to(interval(quantity)))
+        for mean, quantity in zip(means, IOU_RANGES, strict=True)
+    ]
+    return Row(Cell(name.replace(" - ", " − "), note(about)), (*cells, _crossing(values, interval(CROSSING))))
 
 
-def _crossing(values: list[GapValues], interval: tuple[float, float] | None) -> Cell:
+def _crossing(values: list[GapValues], interval: Ends | None) -> Cell:
     """Where the mean over the seeds changes sign, with an interval if it does so once, and to which side."""
     mean = np.mean([value.by_iou for value in values], axis=0)
     found = crossings(mean, np.zeros_like(mean))
@@ -106,9 +104,10 @@ def _crossing(values: list[GapValues], interval: tuple[float, float] | None) -> 
         return Cell(ABSENT)
     first_is_better = mean[mean != 0][-1] > 0
     side = "first is better above" if first_is_better else "first is worse above"
-    note = side if len(places) == 1 else f"crosses {len(places)} times; {side} the last"
-    ends = (Line("{:.3f} to {:.3f}".format(*interval), "muted"),) if interval and len(places) == 1 else ()
-    return Cell(", ".join(f"{place:.3f}" for place in places), (*ends, Line(note, "muted")))
+    once = len(places) == 1
+    ends = note("{:.3f} to {:.3f}".format(*interval)) if interval and once else ()
+    sides = note(side if once else f"crosses {len(places)} times; {side} the last")
+    return Cell(", ".join(f"{place:.3f}" for place in places), ends + sides)
 
 
 def gap_range_table(results: StudyResults) -> Table:
@@ -116,23 +115,28 @@ def gap_range_table(results: StudyResults) -> Table:
     curves, groups = _curves(results), []
     for title, detectors in results.panels():
         baseline = next((one for one in detectors if one.label == results.baseline), None)
-        gaps = {one.label: _over_seeds(one, baseline if one is not baseline else None, curves) for one in detectors}
-        known = {one.label: _intervals(results, one) for one in detectors}
+        gaps = [(one, _over_seeds(one, baseline if one is not baseline else None, curves)) for one in detectors]
         rows = [
-            _row(name, name, label, found, curves, known[label])
-            for label, by_name in gaps.items()
-            for name, found in by_name.items()
+            _row(name, detector.label, pairs, curves, partial(results.interval, detector, gap=name))
+            for detector, by_name in gaps
+            for name, pairs in by_name.items()
         ]
         groups.append(Group(title, tuple(rows)))
-        cascades = [one.label for one in detectors if one.runs[0].run.variant.stages > 1]
+        cascades = [(one, by_name) for one, by_name in gaps if one.runs[0].run.variant.stages > 1]
+        first, gaps_of_first = cascades[0] if cascades else (None, {})
         rows = [
-            _row(name, f"({name}) - ({name} of {cascades[0]})", f"{label} − {cascades[0]}", pairs, curves, known[label])
-            for label in cascades[1:]
-            for name, pairs in _differences(gaps[label], gaps[cascades[0]])
+            _row(
+                name,
+                f"{later.label} − {first.label}",
+                pairs,
+                curves,
+                partial(results.interval, later, gap=f"({name}) - ({name} of {first.label})"),
+            )
+            for later, by_name in cascades[1:]
+            for name, pairs in _differences(by_name, gaps_of_first)
         ]
-        groups.append(
-            Group(f"{title}: gaps of one cascade minus the same gaps of {cascades[0]}" if rows else "", tuple(rows))
-        )
+        between = f"{title}: gaps of one cascade minus the same gaps of {first.label}" if rows else ""
+        groups.append(Group(between, tuple(rows)))
     columns = [
         Column("Gap", kind="text"),
         *(Column(name.replace("-", "–"), group="mean over IoU") for name in IOU_RANGES),

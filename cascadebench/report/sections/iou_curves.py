@@ -1,6 +1,5 @@
 """Curves over the IoU threshold, AP and gaps, among which a reader chooses framework, backbone and seed."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, StudyResults
+from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, StudyResults
 from cascadebench.report.parts.charts import ALL_SEEDS, Encodings, Figure, panel
 
 
@@ -67,17 +66,13 @@ def _with_intervals(data: pd.DataFrame, results: StudyResults, gap_of_facet: Map
         Name of the gap by the facet; empty: headline test stages are drawn.
     """
     detectors = {(title, one.label): one for title, group in results.panels_with_imported() for one in group}
-    words = ["label", "framework", "backbone", "test_stage", "gap", "quantity"]
-    known = {tuple(row[name] for name in words): row for row in results.tables["intervals"].to_dict("records")}
     data = data.astype({"low": float, "high": float}).assign(interval=False)
     for place, row in data[data["seed"] == ALL_SEEDS].iterrows():
         detector = detectors[row["panel"], row["label"]]
-        run = detector.runs[0].run
         stage, gap = ("", gap_of_facet[row["facet"]]) if gap_of_facet else (detector.headline, "")
-        quantity = f"AP{round(row['iou'] * 100)}"
-        found = known.get((detector.label, run.framework, run.backbone.name, stage, gap, quantity))
-        if found and not math.isnan(found["low"]):
-            data.loc[place, ["low", "high"]] = round(100 * found["low"], 3), round(100 * found["high"], 3)
+        ends = results.interval(detector, f"AP{round(row['iou'] * 100)}", test_stage=stage, gap=gap)
+        if ends:
+            data.loc[place, ["low", "high"]] = [round(100 * end, 3) for end in ends]
             data.loc[place, "interval"] = True
     return data
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cascadebench.report.data.collect import RunRecord, StudyResults
+from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, listing
 
 STEPS = {"trained": "Trained", "predicted": "Predicted"}

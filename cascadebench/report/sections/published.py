@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from cascadebench.evidence.matching import Beside, published_beside
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import load_published
-from cascadebench.report.data.collect import AP_BY_IOU, Detector, StudyResults
+from cascadebench.report.data.study_results import AP_BY_IOU, Detector, StudyResults
 from cascadebench.report.parts.cells import (
     Cell,
     Column,

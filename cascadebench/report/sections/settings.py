@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cascadebench.report.data.collect import RunRecord, StudyResults, framework_title
+from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, number, plain
 
 Values = Sequence[tuple[RunRecord, str]]

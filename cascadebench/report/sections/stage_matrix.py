@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from cascadebench.detectors.inference_stages import TestStage
-from cascadebench.report.data.collect import Detector, StudyResults
+from cascadebench.report.data.study_results import Detector, StudyResults
 from cascadebench.report.parts.cells import Spread
 from cascadebench.report.parts.charts import Figure, Panel, panel
 

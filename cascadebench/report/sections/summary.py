@@ -2,7 +2,14 @@
 
 import math
 
-from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, Detector, RunRecord, StudyResults, framework_title
+from cascadebench.report.data.study_results import (
+    AP_BY_IOU,
+    IOU_PERCENTS,
+    Detector,
+    RunRecord,
+    StudyResults,
+    framework_title,
+)
 from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
 
 

@@ -1,12 +1,10 @@
 """Tables of results: average precision, test stages, gaps, categories, training and runs."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED
-from cascadebench.report.data.collect import AP_BY_IOU, IOU_PERCENTS, Detector, Rows, RunRecord, StudyResults
-from cascadebench.report.data.known_intervals import Ends, Key, from_to, interval_of, known_intervals, reach
+from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, Detector, Rows, RunRecord, StudyResults
 from cascadebench.report.parts.cells import (
     ABSENT,
     Cell,
@@ -16,6 +14,8 @@ from cascadebench.report.parts.cells import (
     Row,
     Spread,
     Table,
+    from_to,
+    half_width,
     number_cell,
     plain,
     points,
@@ -67,12 +67,12 @@ _SCORE_COLUMNS = (Column("AP"), *_BY_IOU, *_BY_SIZE, Column("AR", "100"))
 
 def headline_table(results: StudyResults) -> Table:
     """AP by IoU and by size for every detector, with intervals and the difference to the framework's own baseline."""
-    known, groups = known_intervals(results), []
+    groups = []
     for title, detectors in results.panels_with_imported():
         rows = []
         for detector in detectors:
             reference = baseline_among(results, detector, detectors)
-            cells = (_headline_cell(results, detector, reference, name, known) for name in _SCORES)
+            cells = (_headline_cell(results, detector, reference, name) for name in _SCORES)
             rows.append(Row(_name(results, detector), tuple(cells)))
         groups.append(Group(title, tuple(rows)))
     columns = (Column("Detector", kind="text"), *_SCORE_COLUMNS)
@@ -81,7 +81,7 @@ def headline_table(results: StudyResults) -> Table:
         "same framework (+ better, − worse, from unrounded values). AP is the mean over ten IoU thresholds; S, M and "
         "L are small, medium and large objects; AR100 is average recall with up to 100 detections per image."
     )
-    if known:
+    if results.has_intervals:
         caption += (
             " ± is the 95% interval of an AP on other validation images like these. Under a difference, at AP, AP50, "
             "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
@@ -93,14 +93,12 @@ def headline_table(results: StudyResults) -> Table:
 _WITH_INTERVAL_OF_DIFFERENCE = ("AP", "AP50", "AP75", "AP90")
 
 
-def _headline_cell(
-    results: StudyResults, detector: Detector, reference: Detector | None, name: str, known: Mapping[Key, Ends]
-) -> Cell:
+def _headline_cell(results: StudyResults, detector: Detector, reference: Detector | None, name: str) -> Cell:
     """An AP with its interval, and its difference to the baseline with that difference's."""
     cell = _score_cell(detector, reference, results.headline_rows, name)
-    notes = reach(interval_of(known, detector, name, test_stage=detector.headline)) + cell.notes
+    notes = half_width(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
     if reference and name in _WITH_INTERVAL_OF_DIFFERENCE:
-        notes += from_to(interval_of(known, detector, name, gap=f"{detector.headline} - baseline"))
+        notes += from_to(results.interval(detector, name, gap=f"{detector.headline} - baseline"))
     return replace(cell, notes=notes)
 
 

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from cascadebench.report.data.collect import StudyResults
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.charts import Encodings, Figure, Panel, panel
 
 POINTS_PER_CURVE, POINTS_PER_FIGURE = 200, 6000

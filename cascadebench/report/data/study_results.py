@@ -1,0 +1,239 @@
+"""A study and its results as the report reads them: runs, detectors, the rows of its tables."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from cascadebench.controls.audit import Audit
+from cascadebench.core.errors import InputError
+from cascadebench.detectors.cards import load_framework_card
+from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED, ImportedRun
+from cascadebench.report.data.diagnostic_files import RunDiagnostics
+from cascadebench.report.data.result_files import Examples
+from cascadebench.study.run import Run
+from cascadebench.study.study import Study
+
+Rows = dict[tuple[Any, ...], dict[str, Any]]
+Ends = tuple[float, float]
+"""Both ends of a 95% interval."""
+
+IOU_PERCENTS = tuple(range(50, 100, 5))
+AP_BY_IOU = tuple(f"AP{percent}" for percent in IOU_PERCENTS)
+IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run of the study and what its folder holds.
+
+    Attributes
+    ----------
+    state, detail : str
+        From ``status.csv``.
+    files : dict of str to dict
+        Content of ``controls.json``, ``cost.json``, ``trained.json``, ``predicted.json`` and ``failed.json`` by stem; a
+        missing one is an empty mapping.
+    log : DataFrame
+        Iteration, learning rate and loss, from ``train_log.jsonl``.
+    diagnostics : RunDiagnostics
+        What else its training and its prediction left.
+    """
+
+    run: Run | ImportedRun
+    label: str
+    state: str
+    detail: str
+    files: dict[str, dict[str, Any]]
+    log: pd.DataFrame
+    diagnostics: RunDiagnostics | None
+
+    @cached_property
+    def id(self) -> str:
+        """The run's id; it is a checksum, which is not to be computed for every cell of the page."""
+        return self.run.id
+
+    @property
+    def title(self) -> str:
+        """The run in words: label, framework and seed."""
+        return f"{self.label}, {framework_title(self.run.framework)}, seed {self.run.seed}"
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed."""
+        return str(self.files["failed"].get("message") or self.detail or "no reason was recorded")
+
+    @property
+    def last_lines(self) -> str:
+        """Last lines of a failed run's log; empty if there are none."""
+        log = self.files["failed"].get("log", "")
+        return "\n".join(map(str, log)) if isinstance(log, list) else str(log)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A variant in one framework on one backbone: a row of the tables. Its runs differ in the seed alone."""
+
+    label: str
+    framework: str
+    framework_title: str
+    backbone: str
+    runs: tuple[RunRecord, ...]
+
+    @property
+    def headline(self) -> str:
+        """Label of the test stage that stands for the detector."""
+        return self.runs[0].run.variant.headline
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of its runs failed."""
+        return any(record.state == "failed" for record in self.runs)
+
+    @property
+    def diagnostics(self) -> list[RunDiagnostics]:
+        """Diagnostics of its runs."""
+        return [record.diagnostics for record in self.runs]
+
+    def by_seed(self, rows: Rows, column: str, *key: Any) -> dict[int, float]:
+        """Values of a column in the rows of its runs, by seed; seeds without a value are left out.
+
+        Parameters
+        ----------
+        rows : dict
+            Rows by run and further keys, from :meth:`StudyResults.rows`.
+        key : str or float
+            Values of the further keys.
+        """
+        found = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
+        return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
+
+
+@dataclass
+class StudyResults:
+    """A study and all results of it that exist.
+
+    Attributes
+    ----------
+    tables : dict of str to DataFrame
+        ``studies/<study>/*.csv`` by stem, numbers as floats; empty when missing.
+    lock : dict
+        ``datasets/<name>/lock.json``; empty when missing.
+    audit : Audit or None
+        ``studies/<study>/audit.json``.
+    examples : Examples or None
+        ``studies/<study>/examples.json``.
+    missing : list of str
+        One sentence for everything that could not be read.
+    imported : tuple of ImportedRun
+        Imported detections that the study names, in its order.
+    """
+
+    study: Study
+    tables: dict[str, pd.DataFrame]
+    runs: tuple[RunRecord, ...]
+    lock: dict[str, Any]
+    audit: Audit | None = None
+    examples: Examples | None = None
+    missing: list[str] = field(default_factory=list)
+    imported: tuple[ImportedRun, ...] = ()
+
+    @property
+    def baseline(self) -> str:
+        """Label of the variant that the others are compared with."""
+        return self.study.file.baseline
+
+    @cached_property
+    def detectors(self) -> tuple[Detector, ...]:
+        """All detectors: by framework, by backbone, the baseline first, then in the order of the study."""
+        groups: dict[tuple[str, str, str], list[RunRecord]] = {}
+        for record in self.runs:
+            groups.setdefault((record.run.framework, record.run.backbone.name, record.label), []).append(record)
+        frameworks, backbones = list(self.study.file.frameworks), list(self.study.file.backbones)
+        ordered = sorted(
+            groups, key=lambda key: (frameworks.index(key[0]), backbones.index(key[1]), key[2] != self.baseline)
+        )
+        return tuple(
+            Detector(label, framework, framework_title(framework), backbone, tuple(groups[framework, backbone, label]))
+            for framework, backbone, label in ordered
+        )
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether values are means over seeds."""
+        return len(self.study.file.seeds) > 1
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the variants, the baseline first."""
+        return list(dict.fromkeys(detector.label for detector in self.detectors))
+
+    def panels(self) -> Iterator[tuple[str, list[Detector]]]:
+        """Detectors that are compared with each other, framework by framework, under a title."""
+        several = len(self.study.file.backbones) > 1
+        titles: dict[str, list[Detector]] = {}
+        for detector in self.detectors:
+            title = f"{detector.framework_title}, {detector.backbone}" if several else detector.framework_title
+            titles.setdefault(title, []).append(detector)
+        yield from titles.items()
+
+    def panels_with_imported(self) -> Iterator[tuple[str, list[Detector]]]:
+        """The panels of :meth:`panels`, and one more with what was imported."""
+        yield from self.panels()
+        records = [RunRecord(one, one.file.title, "evaluated", "", {}, pd.DataFrame(), None) for one in self.imported]
+        if records:
+            detectors = [Detector(one.label, FRAMEWORK, IMPORTED_TITLE, "", (one,)) for one in records]
+            yield IMPORTED_TITLE, detectors
+
+    @property
+    def all_labels(self) -> list[str]:
+        """Labels of the variants, the baseline first, and of what was imported."""
+        return list(dict.fromkeys([*self.labels, *(one.file.title for one in self.imported)]))
+
+    def titled_detectors(self) -> Iterator[tuple[str, Detector]]:
+        """Every detector under a title of its own."""
+        for title, detectors in self.panels():
+            yield from ((f"{title}: {detector.label}", detector) for detector in detectors)
+
+    def rows(self, table: str, *keys: str) -> Rows:
+        """Rows of a table by run and by the values of its columns `keys`."""
+        return {(row["run"], *(row[key] for key in keys)): row for row in self.tables[table].to_dict("records")}
+
+    @cached_property
+    def headline_rows(self) -> Rows:
+        """Rows of the headline test stages in ``ap.csv``, by run."""
+        rows = self.tables["ap"].to_dict("records")
+        return {(row["run"],): row for row in rows if row["headline"].lower() == "true"}
+
+    @cached_property
+    def _intervals(self) -> Mapping[tuple[str, ...], Ends]:
+        words = ("label", "framework", "backbone", "test_stage", "gap", "quantity")
+        return {
+            tuple(row[word] for word in words): (row["low"], row["high"])
+            for row in self.tables["intervals"].to_dict("records")
+            if math.isfinite(row["low"]) and math.isfinite(row["high"])
+        }
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there is any interval."""
+        return bool(self._intervals)
+
+    def interval(self, detector: Detector, quantity: str, *, test_stage: str = "", gap: str = "") -> Ends | None:
+        """Interval of a quantity of ``intervals.csv`` at a test stage, or of a gap; None if there is none.
+
+        ``AP`` stands for what the file calls ``0.50-0.95``.
+        """
+        quantity = "0.50-0.95" if quantity == "AP" else quantity
+        return self._intervals.get((detector.label, detector.framework, detector.backbone, test_stage, gap, quantity))
+
+
+def framework_title(name: str) -> str:
+    """Title of a framework as its card says it; its name if there is no card."""
+    try:
+        return load_framework_card(name).title
+    except InputError:
+        return name
