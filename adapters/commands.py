@@ -97,7 +97,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         "iterations": run.protocol.schedule.iterations,
         "training_order_sha256": order.digest(),
         "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
-        "variant_sha256": variant_digest(run.variant.name, run.variant.folder),  # now: somebody may edit it meanwhile
+        "variant_sha256": variant_digest(run.variant.home),  # now: somebody may edit it meanwhile
     }
     if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
         return

@@ -9,7 +9,7 @@ from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import AnnotationsAlone, DatasetCard, load_dataset_card
 from cascadebench.detectors.backbone import check_pyramid, load_backbone
-from cascadebench.detectors.cards import Value, VariantCard, load_framework_card
+from cascadebench.detectors.cards import VARIANTS, Value, VariantCard, load_framework_card
 from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
 from cascadebench.evidence.claims import find_claims
 from cascadebench.study.batch_division import check_batch_division
@@ -178,7 +178,7 @@ def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str
         heads=card.number_of_heads(options),
         headline=card.headline_stage(options),
         masks=card.masks,
-        folder=str(found.folder) if found.folder else None,
+        folder=None if found.folder.parent == VARIANTS else str(found.folder),
     )
 
 

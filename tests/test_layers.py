@@ -50,11 +50,6 @@ def test_both_adapters_have_the_same_files():
         folder = PROJECT / "adapters" / framework
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
         assert required <= names, framework
-    variants = [
-        {path.name for path in (PROJECT / "adapters" / framework / "variants").glob("*.py")}
-        for framework in ("mmdet", "detectron2")
-    ]
-    assert variants[0] == variants[1]
 
 
 def test_no_name_that_says_nothing():

@@ -10,32 +10,24 @@ from pathlib import Path
 from types import ModuleType
 
 from cascadebench.core.errors import InputError
-from cascadebench.detectors.cards import ADAPTERS
-from cascadebench.study.run import Run
+from cascadebench.study.run import ChosenVariant, Run
 
 
 def variant_module(run: Run) -> ModuleType:
     """Import the module of the run's variant for the run's framework.
 
-    It is ``adapters.<framework>.variants.<name>``, or ``<framework>.py`` in the folder of a variant that lives outside
-    the project.
+    It is ``<framework>.py`` in the variant's folder.
 
     Raises
     ------
     InputError
         If there is no such module, it cannot be imported, or it has no ``configure``.
     """
-    variant, framework = run.variant, run.framework
-    if variant.folder is None:
-        folder, package, name = ADAPTERS / framework / "variants", f"adapters.{framework}.variants", variant.name
-    else:
-        folder, name = Path(variant.folder), framework
-        package = _package(variant.name, folder)
-    path = folder / f"{name}.py"
+    path = run.variant.home / f"{run.framework}.py"
     if not path.is_file():
-        raise InputError(f"variant {variant.name}: no file {path}")
+        raise InputError(f"variant {run.variant.name}: no file {path}")
     try:
-        module = importlib.import_module(f"{package}.{name}")
+        module = importlib.import_module(f"{_package(run.variant)}.{run.framework}")
     except InputError:
         raise
     except Exception as error:  # whatever somebody's module may raise
@@ -45,15 +37,18 @@ def variant_module(run: Run) -> ModuleType:
     return module
 
 
-def _package(name: str, folder: Path) -> str:
-    """Make a package of a variant's folder, so that its modules import each other; return the package's name.
+def _package(variant: ChosenVariant) -> str:
+    """Name of the package that a variant's folder is, so that its modules import each other; make one if need be.
 
-    The folder's own name will not do: its modules are called like frameworks, and two folders may have one name.
+    A folder outside the project cannot be found by its own name: its modules are called like frameworks, and two
+    folders may have one name.
     """
-    package = f"cascadebench_variant_{name}_{zlib.crc32(str(folder).encode()):08x}"
+    if variant.folder is None:
+        return f"adapters.variants.{variant.name}"
+    package = f"cascadebench_variant_{variant.name}_{zlib.crc32(variant.folder.encode()):08x}"
     if package not in sys.modules:
         spec = ModuleSpec(package, None, is_package=True)
-        spec.submodule_search_locations = [str(folder)]
+        spec.submodule_search_locations = [variant.folder]
         sys.modules[package] = module_from_spec(spec)
     return package
 

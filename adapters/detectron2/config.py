@@ -1,8 +1,8 @@
 """The Detectron2 configuration, built from the protocol: one base for all variants.
 
-It is a tree of Detectron2's LazyCall nodes. A variant's module (``variants/<name>.py``) gets the tree and changes what
-its card declares. Detectron2's own configuration files are not used, because they differ from each other in more than
-the detector.
+It is a tree of Detectron2's LazyCall nodes. A variant's module (``adapters/variants/<name>/detectron2.py``) gets the
+tree and changes what its card declares. Detectron2's own configuration files are not used, because they differ from
+each other in more than the detector.
 """
 
 from typing import Any

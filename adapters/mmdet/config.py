@@ -1,8 +1,9 @@
 """The MMDetection configuration, built from the protocol: one base for all variants.
 
-A variant's module (``variants/<name>.py``) gets the base and changes what its card declares. MMDetection's own
-configuration files are not used, because they differ from each other in more than the detector. The rules of the base
-are the common ones of both frameworks; a protocol may ask for MMDetection's own instead (``own_rules.py``).
+A variant's module (``adapters/variants/<name>/mmdet.py``) gets the base and changes what its card declares.
+MMDetection's own configuration files are not used, because they differ from each other in more than the detector. The
+rules of the base are the common ones of both frameworks; a protocol may ask for MMDetection's own instead
+(``own_rules.py``).
 """
 
 from typing import Any

@@ -33,7 +33,7 @@ something small is run, and its result is the value. `results/runs/<run>/control
 | record | recorded, never compared |
 
 Within a framework a variant may differ from the baseline only in the controls that its card
-(`adapters/variants/*.yaml`) declares as its treatment. A study may accept a violation, with a reason
+(`adapters/variants/*/card.yaml`) declares as its treatment. A study may accept a violation, with a reason
 (`accepted_violations` in its file); the report shows it.
 
 The column "expected" says which value of the run decides, or the value itself where it is the same for every run.

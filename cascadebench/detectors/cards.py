@@ -11,6 +11,7 @@ from cascadebench.core.configuration import PROJECT, Configuration, read_model
 from cascadebench.core.errors import InputError
 
 ADAPTERS = PROJECT / "adapters"
+VARIANTS = ADAPTERS / "variants"
 Value = bool | int | float | str | None
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import written_beside
-from cascadebench.detectors.cards import ADAPTERS, VariantCard
+from cascadebench.detectors.cards import VARIANTS, VariantCard
 from cascadebench.detectors.variant_catalog import find_variant, own_variants, variant_files
 
 TEMPLATES = Path(__file__).parent / "new_variant_templates"
@@ -48,25 +48,16 @@ def new_variant(name: str, base: str, folder: Path | None) -> list[Path]:
     card = find_variant(base, "new-variant: --from").card
     if card.trained_as:
         raise InputError(f"new-variant: --from {base!r}: it has no training of its own; start from one that has")
-    paths = _paths(name, card.frameworks, folder)
-    for path in paths.values():
+    target = (folder or VARIANTS) / name
+    paths = [target / "card.yaml", *(target / f"{framework}.py" for framework in card.frameworks)]
+    for path in paths:
         if path.exists():
             raise InputError(f"new-variant: {path} is there already")
-    _write(paths.pop("card"), "card.yaml.jinja", name=name, base=card, fields=_fields(card))
-    for framework, path in paths.items():
+    _write(paths[0], "card.yaml.jinja", name=name, base=card, fields=_fields(card))
+    for framework, path in zip(card.frameworks, paths[1:], strict=True):
         argument, kind = CONFIGURATION[framework]
         _write(path, "module.py.jinja", name=name, base=card, framework=framework, argument=argument, kind=kind)
-    return list(_paths(name, card.frameworks, folder).values())
-
-
-def _paths(name: str, frameworks: tuple[str, ...], folder: Path | None) -> dict[str, Path]:
-    """Place of the card and of every framework's module."""
-    if folder is None:
-        modules = {framework: ADAPTERS / framework / "variants" / f"{name}.py" for framework in frameworks}
-        return {"card": ADAPTERS / "variants" / f"{name}.yaml"} | modules
-    return {"card": folder / name / "card.yaml"} | {
-        framework: folder / name / f"{framework}.py" for framework in frameworks
-    }
+    return paths
 
 
 def _fields(card: VariantCard) -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Where variants are found: in the project, in folders that a study names, in installed packages.
 
-A variant of the project is a card ``adapters/variants/<name>.yaml`` and for each framework a module
-``adapters/<framework>/variants/<name>.py``. A variant elsewhere is one folder with ``card.yaml`` and
-``<framework>.py`` for each framework: a folder ``<name>/`` inside one that the study lists under ``variant_folders``,
-or an installed package that declares the entry point ``<name>`` in the group ``cascadebench.variants``.
+A variant is one folder with ``card.yaml`` and for each framework a module ``<framework>.py``: a folder ``<name>/``
+inside the project's ``adapters/variants/`` or inside a folder that the study lists under ``variant_folders``, or an
+installed package that declares the entry point ``<name>`` in the group ``cascadebench.variants``.
 """
 
 import importlib.util
@@ -14,23 +13,27 @@ from pathlib import Path
 
 from cascadebench.core.configuration import read_model
 from cascadebench.core.errors import InputError
-from cascadebench.detectors.cards import ADAPTERS, VariantCard
+from cascadebench.detectors.cards import VARIANTS, VariantCard
 
 ENTRY_POINTS = "cascadebench.variants"
 
 
 @dataclass(frozen=True)
 class FoundVariant:
-    """A variant's card, the file that it was read from, and its folder if it is not the project's own."""
+    """A variant's card, and the file that it was read from."""
 
     card: VariantCard
     path: Path
-    folder: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its card and modules."""
+        return self.path.parent.resolve()
 
 
 def own_variants() -> list[str]:
     """Names of the project's own variants."""
-    return sorted(path.stem for path in (ADAPTERS / "variants").glob("*.yaml"))
+    return [name for name, _ in _in_folders([VARIANTS])]
 
 
 def variant_files(folders: Sequence[Path] = ()) -> dict[str, Path]:
@@ -41,8 +44,8 @@ def variant_files(folders: Sequence[Path] = ()) -> dict[str, Path]:
     InputError
         If a folder does not exist or holds no variant, a package cannot be found, or two variants have one name.
     """
-    found = {name: ADAPTERS / "variants" / f"{name}.yaml" for name in own_variants()}
-    for name, path in [*_in_folders(folders), *_in_packages()]:
+    found: dict[str, Path] = {}
+    for name, path in [*_in_folders([VARIANTS, *folders]), *_in_packages()]:
         if name in found:
             raise InputError(f"{path}: the variant {name!r} exists already: {found[name]}")
         found[name] = path
@@ -70,18 +73,13 @@ def find_variant(name: str, asked_by: str, folders: Sequence[Path] = ()) -> Foun
     path = files[name]
     card = read_model(VariantCard, path)
     if card.name != name:
-        raise InputError(f"{path}: name: {card.name!r} must be {name!r}, the name of its file or folder")
-    folder = None if path.parent == ADAPTERS / "variants" else path.parent.resolve()
+        raise InputError(f"{path}: name: {card.name!r} must be {name!r}, the name of its folder or entry point")
+    found = FoundVariant(card, path)
     for framework in card.frameworks:
-        module = folder / f"{framework}.py" if folder else ADAPTERS / framework / "variants" / f"{name}.py"
+        module = found.folder / f"{framework}.py"
         if not module.is_file():
             raise InputError(f"{path}: frameworks: {framework!r} needs the module {module}")
-    return FoundVariant(card, path, folder)
-
-
-def load_variant_card(name: str, asked_by: str = "variants") -> VariantCard:
-    """Read the card of one of the project's own variants, or of an installed package's."""
-    return find_variant(name, asked_by).card
+    return found
 
 
 def _in_folders(folders: Sequence[Path]) -> list[tuple[str, Path]]:

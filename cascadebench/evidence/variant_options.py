@@ -5,12 +5,12 @@ from functools import cache
 
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import Value, VariantCard
-from cascadebench.detectors.variant_catalog import load_variant_card, own_variants
+from cascadebench.detectors.variant_catalog import find_variant, own_variants
 
 
 @cache
 def _card(name: str) -> VariantCard:
-    return load_variant_card(name)
+    return find_variant(name, "variants").card
 
 
 def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) -> dict[str, Value]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadebench.core.configuration import CONFIG, PROJECT, named_file
-from cascadebench.detectors.cards import ADAPTERS
+from cascadebench.detectors.cards import ADAPTERS, VARIANTS
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.detectors.variant_sources import variant_sources
 from cascadebench.report.data.collect import TABLES
@@ -128,7 +128,7 @@ def _imported(study: Study, results: Path, detections: bool) -> Iterator[Exporte
 
 
 def _configuration(study: Study, name: str) -> Iterator[ExportedFile]:
-    """Everything that was written by hand: study, protocol, dataset, backbones, cards."""
+    """Everything that was written by hand: study, protocol, dataset, backbones, cards, variants."""
     _, path = read_study_file(name)
     yield _configured(path, STUDIES, "Study")
     if study.name != path.stem:
@@ -145,13 +145,9 @@ def _configuration(study: Study, name: str) -> Iterator[ExportedFile]:
         yield _configured(ADAPTERS / framework / "card.yaml", ADAPTERS / framework, "Framework card")
     folders = [path.parent / folder for folder in study.file.variant_folders]
     for entry in study.file.variants:
-        found = find_variant(entry.variant, name, folders)
-        outside = ADAPTERS / "variants" / entry.variant
-        yield _configured(found.path, outside if found.folder else ADAPTERS / "variants", "Variant card")
-        if found.folder:  # the project's own modules are those of its commit
-            for place, module in variant_sources(entry.variant, str(found.folder)).items():
-                if module.suffix == ".py":
-                    yield _configured(module, (outside / place).parent, f"Module of the variant {entry.variant}:")
+        for place, source in variant_sources(find_variant(entry.variant, name, folders).folder).items():
+            words = "Module of a variant:" if source.suffix == ".py" else "Variant card"
+            yield _configured(source, (VARIANTS / entry.variant / place).parent, words)
 
 
 def _configured(path: Path, folder: Path, words: str) -> ExportedFile:

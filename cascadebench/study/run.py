@@ -12,7 +12,7 @@ from cascadebench.core.configuration import Configuration, read_model
 from cascadebench.core.files import canonical_json, write_text
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.backbone import Backbone
-from cascadebench.detectors.cards import Value
+from cascadebench.detectors.cards import VARIANTS, Value
 from cascadebench.detectors.inference_stages import TestStage, all_test_stages
 from cascadebench.study.protocol import Protocol
 
@@ -38,6 +38,11 @@ class ChosenVariant(Configuration):
     """Folder of a variant that lives outside the project; null: one of the project's own."""
     weights_from: str | None = None
     """Id of the run whose trained weights it uses; null: it is trained itself."""
+
+    @property
+    def home(self) -> Path:
+        """Folder of its card and modules."""
+        return VARIANTS / self.name if self.folder is None else Path(self.folder)
 
     @property
     def test_stages(self) -> list[TestStage]:

@@ -21,7 +21,7 @@ class StudyVariant(Configuration):
     """A variant of a study, under a label of its own."""
 
     variant: str
-    """Name of a card under ``adapters/variants/``."""
+    """Name of a folder under ``adapters/variants/``, of one in ``variant_folders``, or of an installed package's."""
     label: str | None = None
     """Name in tables and pictures; null: the card's title."""
     options: dict[str, Value] = {}

@@ -27,10 +27,10 @@ from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 
-from adapters.feature_sharing import FeatureSharing
 from adapters.inspection.probe_inputs import probe_boxes, probe_features
 from adapters.mmdet.adapter import ADAPTER
 from adapters.mmdet.config import detector_config
+from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.determinism.initial_weights import initial_tensor
 

@@ -57,7 +57,7 @@ def write_gated(folder: Path, common_name: str = COMMON_NAME) -> None:
     (folder / "gated" / "layers.py").write_text(LAYERS + common_name)
     shared = "from .layers import Gate" + (", common_name\n" if common_name else "\n")
     for framework, text in MODULES.items():
-        imports = f"from adapters.{framework}.variants import cascade_rcnn\n{shared}"
+        imports = f"from adapters.variants.cascade_rcnn import {framework} as cascade_rcnn\n{shared}"
         (folder / "gated" / f"{framework}.py").write_text(imports + text)
 
 

@@ -8,11 +8,10 @@ import pytest
 from cascadebench.controls.definitions import CONTROLS, GROUPS
 from cascadebench.controls.docs_page import expected_from, page
 from cascadebench.core.configuration import CONFIG, PROJECT
-from cascadebench.detectors.variant_catalog import load_variant_card
+from cascadebench.detectors.variant_catalog import find_variant, own_variants
 from cascadebench.study_loading import load_study
 
 STUDIES = sorted(path.stem for path in (CONFIG / "studies").glob("*.yaml"))
-CARDS = sorted(path.stem for path in (PROJECT / "adapters" / "variants").glob("*.yaml"))
 DEFINITIONS = [definition for group in GROUPS.values() for definition in group]
 
 
@@ -39,10 +38,10 @@ def test_every_run_of_every_study_has_an_expectation(name):
                 json.dumps(definition.expected(planned.run), allow_nan=False)
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize("name", own_variants())
 def test_a_card_declares_what_its_variant_changes(name):
     """What the protocol expects of a variant otherwise than of one head for all classes is its treatment."""
-    card = load_variant_card(name)
+    card = find_variant(name, "test").card
     assert len(set(card.treatment)) == len(card.treatment)
     assert set(card.treatment) <= set(CONTROLS)
     runs = [planned.run for study in STUDIES for planned in load_study(study).runs]

@@ -64,9 +64,9 @@ def test_the_command_says_when_it_writes_into_the_project(tmp_path, monkeypatch)
     words = ["new-variant", "mine", "--from", "cascade_rcnn"]
     outside = runner.invoke(app, [*words, "--folder", str(tmp_path / "outside")])
     assert (outside.exit_code, outside.stderr) == (0, "")
-    monkeypatch.setattr(module, "ADAPTERS", tmp_path / "adapters")
+    monkeypatch.setattr(module, "VARIANTS", tmp_path / "variants")
     inside = runner.invoke(app, words)
-    assert inside.stdout.splitlines()[0] == str(tmp_path / "adapters" / "variants" / "mine.yaml")
+    assert inside.stdout.splitlines()[0] == str(tmp_path / "variants" / "mine" / "card.yaml")
     assert f"written into the project itself, {PROJECT}" in inside.stderr
 
 

@@ -74,6 +74,6 @@ def test_it_runs_in_a_study_without_touching_the_project(folder):
     assert set(status["state"]) == {"evaluated"}
     assert len(status) == 8
     assert "Gentle Cascade R-CNN, 0.02" in (folder / "reports/gentle.html").read_text()
-    digest = variant_digest("gentle_cascade", str(folder / "my_variants" / "gentle_cascade"))
+    digest = variant_digest(folder / "my_variants" / "gentle_cascade")
     trained = sorted((folder / "results" / "runs").glob("gentle_cascade-*/trained.json"))
     assert [json.loads(path.read_text())["variant_sha256"] for path in trained] == [digest] * 4

@@ -100,14 +100,14 @@ def test_every_file_is_described_as_it_is(crate):
     expected = {
         "reports/tiny.html", "results/studies/tiny/ap.csv", "results/studies/tiny/status.csv",
         "results/datasets/shapes/lock.json", "config/studies/tiny.yaml", "config/protocols/tiny.yaml",
-        "config/datasets/shapes.yaml", "adapters/variants/cascade_rcnn.yaml",
+        "config/datasets/shapes.yaml", "adapters/variants/cascade_rcnn/card.yaml",
         *(f"results/runs/{run}/{name}" for name in ("run.yaml", "cost.json", "trained.json", "predicted.json")),
     }  # fmt: skip
     assert expected <= places
     assert not any("checkpoints" in place or "detections" in place for place in places)
 
 
-def test_modules_of_a_variant_from_outside_go_in(made, tmp_path):
+def test_the_code_of_variants_goes_in(made, tmp_path):
     new_variant("mine", "cascade_rcnn", tmp_path / "variants")
     (tmp_path / "variants" / "mine" / "parts.py").write_text("")
     content = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "mine", "variant_folders": ["variants"]}
@@ -116,8 +116,9 @@ def test_modules_of_a_variant_from_outside_go_in(made, tmp_path):
     path, _ = export_study(str(tmp_path / "mine.yaml"), made / "results", tmp_path / "no.html", tmp_path / "mine.zip")
     entities = graph(path)
     assert {place for place in entities if place.startswith("adapters/variants/")} == {
-        "adapters/variants/faster_rcnn.yaml",
+        *(f"adapters/variants/faster_rcnn/{name}" for name in ("card.yaml", "mmdet.py", "detectron2.py")),
         *(f"adapters/variants/mine/{name}" for name in ("card.yaml", "mmdet.py", "detectron2.py", "parts.py")),
+        *(f"adapters/variants/cascade_rcnn/{name}" for name in ("mmdet.py", "detectron2.py")),  # `mine` is built on it
     }
     assert entities["adapters/variants/mine/mmdet.py"]["encodingFormat"] == "text/x-python"
 

@@ -24,7 +24,7 @@ from adapters.training.training_session import TrainingSession
 from cascadebench.core.configuration import CONFIG
 from cascadebench.datasets.masks import bitmap
 from cascadebench.detectors.cards import load_framework_card
-from cascadebench.detectors.variant_catalog import find_variant, load_variant_card, own_variants
+from cascadebench.detectors.variant_catalog import find_variant, own_variants
 from cascadebench.determinism.training_order import training_order
 from cascadebench.study.study_file import Execution, load_protocol
 
@@ -51,7 +51,7 @@ OPTIONS = {
 CASES = [
     (name, options)
     for name in own_variants()
-    if set(BOTH) <= set(load_variant_card(name).frameworks)
+    if set(BOTH) <= set(find_variant(name, "test").card.frameworks)
     for options in [{}, *OPTIONS.get(name, [])]
 ]
 

@@ -89,7 +89,7 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
         assert not (of_run / "failed.json").exists()
         trained = json.loads((of_run / "trained.json").read_text())
         assert trained["iterations"] == 8
-        assert trained["variant_sha256"] == variant_digest(study.run(run).variant.name, None)
+        assert trained["variant_sha256"] == variant_digest(study.run(run).variant.home)
         lines = [json.loads(line) for line in (of_run / "train_log.jsonl").read_text().splitlines()]
         assert [line["iteration"] for line in lines] == list(range(8))
         predicted = json.loads((of_run / "predicted.json").read_text())

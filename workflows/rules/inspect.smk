@@ -30,7 +30,8 @@ for framework in STUDY.file.frameworks:
                 # An edited module may build something else, which the audit has not seen. A variant from outside the
                 # project has a part of its own, so that its edits and mistakes leave the others alone.
                 code=building_digest(
-                    framework, STUDY.run(runs_inspected[0]).variant.folder
+                    framework,
+                    frozenset(STUDY.run(run).variant.home for run in runs_inspected),
                 ),
             shell:
                 "python -m adapters {params.framework:q} inspect --run {input:q} --out results/runs --each > {log:q} 2>&1"

@@ -5,7 +5,7 @@ from typing import Any
 from adapters.layers.masks import POOL_SIZE
 from adapters.mmdet import masks  # noqa: F401 (registers its module)
 from adapters.mmdet.config import roi_extractor_config
-from adapters.mmdet.variants import cascade_rcnn
+from adapters.variants.cascade_rcnn import mmdet as cascade_rcnn
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import mask_stages
 

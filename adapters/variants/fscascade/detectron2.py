@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.detectron2.variants import cascade_rcnn
-from adapters.feature_sharing import FeatureSharing
+from adapters.variants.cascade_rcnn import detectron2 as cascade_rcnn
+from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.study.run import Run
 
 

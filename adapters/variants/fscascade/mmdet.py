@@ -5,9 +5,9 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from adapters.feature_sharing import FeatureSharing
 from adapters.mmdet.stages import ControlledCascadeRoIHead
-from adapters.mmdet.variants import cascade_rcnn
+from adapters.variants.cascade_rcnn import mmdet as cascade_rcnn
+from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.study.run import Run
 
 
@@ -18,7 +18,7 @@ class FeatureSharingRoIHead(ControlledCascadeRoIHead):
     Parameters
     ----------
     sharing : dict
-        Arguments of :class:`adapters.feature_sharing.FeatureSharing`.
+        Arguments of :class:`adapters.variants.fscascade.feature_sharing.FeatureSharing`.
     """
 
     def __init__(self, sharing: dict[str, Any], **keywords: Any) -> None:

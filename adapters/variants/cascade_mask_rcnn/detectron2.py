@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 
 from adapters.detectron2.config import STRIDES
 from adapters.detectron2.masks import MaskROIHeads
-from adapters.detectron2.variants import cascade_rcnn
 from adapters.layers.masks import POOL_SIZE
+from adapters.variants.cascade_rcnn import detectron2 as cascade_rcnn
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import mask_stages
 

@@ -1,1 +1,0 @@
-"""One module per variant: ``configure(node, run)`` changes the base configuration."""

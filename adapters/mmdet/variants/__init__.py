@@ -1,1 +1,0 @@
-"""One module per variant: ``configure(config, run)`` changes the base configuration."""
