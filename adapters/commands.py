@@ -34,13 +34,12 @@ from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.determinism.training_order import training_order
 from cascadebench.execution.provenance import hardware, now
 from cascadebench.execution.shared_runs import (
-    PREDICTION_FILES,
-    TRAINING_FILES,
     digests,
     take_prediction,
     take_training,
 )
 from cascadebench.metrics.coco.detections import write_detections, write_proposals
+from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, RunFolder
 from cascadebench.study.batch_division import check_batch_division
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.study.run import Run, read_run
@@ -99,7 +98,7 @@ def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
         "variant_sha256": variant_digest(run.variant.home),  # now: somebody may edit it meanwhile
     }
-    if taken(arguments, run, lambda shared: take_training(shared, run, arguments.out, identity)):
+    if taken(arguments, run, lambda shared: take_training(shared, run, RunFolder(arguments.out), identity)):
         return
     if arguments.processes > 1 and not is_one_of_several():
         check_batch_division(run, arguments.processes, arguments.accumulation, "execution")
@@ -163,7 +162,7 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         "images": len(split.records),
     }
     names = PREDICTION_FILES[: 5 if arguments.diagnostics else 2]
-    if taken(arguments, run, lambda shared: take_prediction(shared, run, arguments.out, identity, names)):
+    if taken(arguments, run, lambda shared: take_prediction(shared, run, RunFolder(arguments.out), identity, names)):
         return
     for name in PREDICTION_FILES:
         (arguments.out / name).unlink(missing_ok=True)  # none of an earlier prediction may stand beside this one's

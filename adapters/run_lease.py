@@ -10,7 +10,8 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json, remove_unfinished
 from cascadebench.core.lease import leased
 from cascadebench.execution.failures import refuse_again
-from cascadebench.execution.shared_runs import PREDICTION_FILES, digests
+from cascadebench.execution.shared_runs import digests
+from cascadebench.results.layout import PREDICTION_FILES
 from cascadebench.study.run import Run
 
 WRITTEN = {"train": ("trained.json",), "predict": ("predicted.json", *PREDICTION_FILES)}

@@ -19,7 +19,7 @@ from typing import Any
 from adapters.training.distributed import MEETING_PLACE, STARTED_BY
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import read_json, write_json
-from cascadebench.execution.failures import ToldError, failure_of
+from cascadebench.execution.failures import WorkerError, failure_of
 from cascadebench.execution.interruption import Interruption, Stopped
 
 SECONDS_AFTER_A_FAILURE = 60.0
@@ -38,7 +38,7 @@ def train_in_processes(number: int, words: Sequence[str], interruption: Interrup
 
     Raises
     ------
-    Stopped, InputError, Fault, ToldError
+    Stopped, InputError, Fault, WorkerError
         How they ended, if not well; of several failures the one that explains the others.
     """
     processes: list[subprocess.Popen] = []
@@ -115,7 +115,7 @@ def _exception(told: dict[str, Any]) -> BaseException:
         return Stopped(told["number"], told["message"])
     if told["place"] in (_FINAL, _FAULT):
         return Fault(told["message"], final=told["place"] == _FINAL)
-    return InputError(told["message"]) if told["place"] == _INPUT else ToldError(told["message"], told["lines"])
+    return InputError(told["message"]) if told["place"] == _INPUT else WorkerError(told["message"], told["lines"])
 
 
 def leave_word(error: BaseException) -> None:

@@ -40,14 +40,15 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """Check a study; list its runs by state, with the hours and the disk that they will take."""
-    from cascadebench.execution import plan as planning
+    from cascadebench.execution.plan import plan_study
+    from cascadebench.execution.plan_output import json_of, print_plan
 
     planned = load_study(study)
-    plans = planning.plan_study(planned, results)
+    plans = plan_study(planned, results)
     if as_json:
-        print(json.dumps(planning.as_json(planned, plans), indent=2, allow_nan=False))
+        print(json.dumps(json_of(planned, plans), indent=2, allow_nan=False))
     else:
-        planning.print_plan(planned, plans, Console(width=10_000))  # as wide as its ids: they are there to be copied
+        print_plan(planned, plans, Console(width=10_000))  # as wide as its ids: they are there to be copied
 
 
 @app.command()

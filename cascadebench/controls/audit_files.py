@@ -4,12 +4,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from cascadebench.controls.audit import Audit, Finding, audit
 from cascadebench.core.configuration import Configuration, validated
-from cascadebench.core.files import canonical_json, read_json, write_json, write_text
+from cascadebench.core.files import canonical_json, read_json, write_json
+from cascadebench.results.files import write_csv
+from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
 
 
@@ -36,7 +37,7 @@ def read_controls(path: Path) -> list[dict[str, Any]]:
 
 def study_controls(study: Study, results: Path) -> dict[str, list[dict[str, Any]]]:
     """Entries of every run of a study that has been inspected, by run id."""
-    paths = {run_id: results / "runs" / run_id / "controls.json" for run_id in study.run_ids}
+    paths = {run_id: ResultsFolder(results).run(run_id).controls for run_id in study.run_ids}
     return {run_id: read_controls(path) for run_id, path in paths.items() if path.exists()}
 
 
@@ -49,15 +50,14 @@ def audit_study(study: Study, results: Path) -> Audit:
         The folder that holds ``runs/`` and ``studies/``.
     """
     outcome = audit(study, study_controls(study, results))
-    folder = results / "studies" / study.name
+    folder = ResultsFolder(results).study(study.name)
     rows = [
         asdict(finding) | {key: canonical_json(getattr(finding, key)) for key in ("value", "other")}
         for finding in outcome.findings
     ]
-    table = pd.DataFrame(rows, columns=[field.name for field in fields(Finding)], dtype=object)
-    write_text(folder / "audit.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_csv(folder.audit_table, rows, [field.name for field in fields(Finding)])
     summary = {"passed": outcome.passed, "verdict": outcome.verdict}
-    write_json(folder / "audit.json", summary | asdict(outcome))
+    write_json(folder.audit, summary | asdict(outcome))
     return outcome
 
 

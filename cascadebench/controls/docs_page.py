@@ -13,6 +13,7 @@ from cascadebench.controls.definitions import CONTROLS, GROUPS
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import write_text
 from cascadebench.detectors.cards import load_framework_card
+from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 
@@ -90,7 +91,7 @@ def write_page(study: Study, results: Path, out: Path) -> None:
 def _places(study: Study, framework: str, results: Path) -> dict[str, str]:
     """Where a framework's controls are read, by name."""
     runs = [planned.run for planned in study.runs if planned.run.framework == framework]
-    path = results / "runs" / max(runs, key=lambda run: run.variant.stages).id / "controls.json"
+    path = ResultsFolder(results).run(max(runs, key=lambda run: run.variant.stages).id).controls
     found = {entry["name"]: entry["read_from"] for entry in read_controls(path)}
     if missing := [name for name in CONTROLS if name not in found]:
         raise InputError(f"{path}: controls: {len(missing)} are missing, among them {missing[0]}")

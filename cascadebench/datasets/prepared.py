@@ -13,6 +13,7 @@ import numpy as np
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import inside, read_json, sha256_of
 from cascadebench.datasets.masks import Segmentation
+from cascadebench.results.layout import DatasetFolder
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
         If a file is missing, malformed or changed since it was prepared, or masks are asked for and an object has none.
     """
     lock = check_unchanged(folder, split)
-    content = read_json(folder / f"{split}.json", each=_compact if segmentations else _without_segmentation)
+    file = DatasetFolder(folder).split(split)
+    content = read_json(file, each=_compact if segmentations else _without_segmentation)
     root = Path(lock["splits"][split]["image_root"])
     root = root if root.is_absolute() else folder / root
     category_ids = tuple(category["id"] for category in lock["categories"])
@@ -91,8 +93,8 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
         boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         labels = np.array([label_of[a["category_id"]] for a in annotations], dtype=np.int64)
-        path = inside(root, image["file_name"], f"{folder / split}.json: image {image['id']}: file_name")
-        masks = tuple(_segmentation(a, folder / f"{split}.json") for a in annotations) if segmentations else None
+        path = inside(root, image["file_name"], f"{file}: image {image['id']}: file_name")
+        masks = tuple(_segmentation(a, file) for a in annotations) if segmentations else None
         records.append(
             ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels, masks)
         )
@@ -109,7 +111,7 @@ def check_unchanged(folder: Path, split: str) -> dict[str, Any]:
     InputError
         If a file is missing.
     """
-    lock, path = read_json(folder / "lock.json"), folder / f"{split}.json"
+    lock, path = read_json(DatasetFolder(folder).lock), DatasetFolder(folder).split(split)
     if not path.exists():
         raise Fault(f"{path}: no such file; it was there when the dataset was prepared")
     if sha256_of(path) != lock["splits"][split]["prepared_sha256"]:

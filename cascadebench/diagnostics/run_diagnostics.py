@@ -13,6 +13,7 @@ from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.metrics.coco.ground_truth import GroundTruth, read_ground_truth
 from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.results.layout import DatasetFolder, RunFolder
 from cascadebench.study.run import read_run
 
 
@@ -35,25 +36,25 @@ def diagnose_run(run_folder: Path, dataset_folder: Path) -> None:
     InputError
         If a file is missing or malformed, or the detections do not belong to the dataset.
     """
-    variant = read_run(run_folder / "run.yaml").variant
+    folder = RunFolder(run_folder)
+    variant = read_run(folder.run).variant
     labels = [test_stage.label for test_stage in variant.test_stages]
-    annotations = dataset_folder / "val.json"
+    annotations = DatasetFolder(dataset_folder).val
     truth = read_ground_truth(annotations)
-    path = run_folder / "detections.parquet"
-    detections = _detections(path, truth)
-    write_parquet(run_folder / "error_kinds.parquet", error_kinds(truth, detections, labels), ERROR_KINDS)
-    write_parquet(run_folder / "score_quality.parquet", score_quality(truth, detections, labels), SCORE_QUALITY)
-    quality = run_folder / "quality_detections.parquet"
+    detections = _detections(folder.detections, truth)
+    write_parquet(folder.error_kinds, error_kinds(truth, detections, labels), ERROR_KINDS)
+    write_parquet(folder.score_quality, score_quality(truth, detections, labels), SCORE_QUALITY)
+    quality = folder.quality_detections
     if quality.is_file():
         found = read_detections(quality)
         _check_cells(found, quality)
         cells = () if len(found) else (QualityStage(1, 1).label,)
-        write_ap(run_folder / "quality_ap.parquet", evaluate(annotations, found, cells, source=str(quality)))
-    for other in sorted(run_folder.glob("proposals_of/*/detections.parquet")):
-        found = read_detections(other)
+        write_ap(folder.quality_ap, evaluate(annotations, found, cells, source=str(quality)))
+    for swap in (swap for swap in folder.proposal_swaps() if swap.detections.exists()):
+        found = read_detections(swap.detections)
         # Such a file may hold the headline alone; if it holds nothing, the headline found nothing.
         expected = () if len(found) else (variant.headline,)
-        write_ap(other.with_name("ap.parquet"), evaluate(annotations, found, expected, source=str(other)))
+        write_ap(swap.ap, evaluate(annotations, found, expected, source=str(swap.detections)))
 
 
 def _detections(path: Path, truth: GroundTruth) -> pd.DataFrame:

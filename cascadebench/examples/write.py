@@ -12,6 +12,7 @@ from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, load_spli
 from cascadebench.examples.choice import MATCH_IOU, chosen_images, found_per_image, match_image
 from cascadebench.examples.records import Box, Detected, Detection, ExampleImage, ExamplesFile
 from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.run import Run
 from cascadebench.study.study import PlannedRun, Study
 
@@ -40,9 +41,10 @@ def write_examples(study: Study, results: Path, score: float) -> None:
     """
     if not study.runs:
         raise InputError(f"examples: study {study.name} has no runs; of imported detections no pictures are known")
-    split = load_split(results / "datasets" / study.dataset.name, "val")
-    shown = _first_seeds(study, results)
-    found = {one.run.id: _headline_detections(results, one.run, score) for one in shown}
+    folders = ResultsFolder(results)
+    split = load_split(folders.dataset(study.dataset.name).path, "val")
+    shown = _first_seeds(study, folders)
+    found = {one.run.id: _headline_detections(folders, one.run, score) for one in shown}
     compared = _compared(study)
     pairs = _pairs(shown, compared, study.file.baseline)
     differences = dict.fromkeys((record.id for record in split.records), 0)
@@ -52,10 +54,10 @@ def write_examples(study: Study, results: Path, score: float) -> None:
                 differences[image] += sign * count
     records = {record.id: record for record in split.records}
     names = dict(zip(split.category_ids, study.dataset.categories, strict=True))
-    folder = results / "studies" / study.name
+    folder = folders.study(study.name)
     images = []
     for image, reason in chosen_images(sorted(records), differences):
-        record, thumbnail = records[image], f"examples/{image}.jpg"
+        record, thumbnail = records[image], f"{folder.thumbnails.name}/{image}.jpg"
         images.append(
             ExampleImage(
                 id=image,
@@ -64,7 +66,7 @@ def write_examples(study: Study, results: Path, score: float) -> None:
                 height=record.height,
                 reason=reason,
                 difference=differences[image],
-                thumbnail=thumbnail if _write_thumbnail(record.path, folder / thumbnail) else None,
+                thumbnail=thumbnail if _write_thumbnail(record.path, folder.path / thumbnail) else None,
                 objects=_objects(record, study.dataset.categories),
                 detected=tuple(_detected(record, run, rows, split, names) for run, rows in found.items()),
             )
@@ -78,22 +80,22 @@ def write_examples(study: Study, results: Path, score: float) -> None:
         images_in_all=len(records),
         images=tuple(images),
     )
-    _remove_others(folder / "examples", images)
-    write_json(folder / "examples.json", file.model_dump(mode="json"))
+    _remove_others(folder.thumbnails, images)
+    write_json(folder.examples, file.model_dump(mode="json"))
 
 
-def _first_seeds(study: Study, results: Path) -> list[PlannedRun]:
+def _first_seeds(study: Study, folders: ResultsFolder) -> list[PlannedRun]:
     """The first evaluated run of every detector."""
     first: dict[tuple[str, str, str], PlannedRun] = {}
     for one in study.runs:
-        if (results / "runs" / one.run.id / "ap.parquet").exists():
+        if folders.run(one.run.id).ap.exists():
             first.setdefault((one.label, one.run.framework, one.run.backbone.name), one)
     return list(first.values())
 
 
-def _headline_detections(results: Path, run: Run, score: float) -> pd.DataFrame:
+def _headline_detections(folders: ResultsFolder, run: Run, score: float) -> pd.DataFrame:
     """Detections of the headline test stage from `score` on, best first."""
-    rows = read_detections(results / "runs" / run.id / "detections.parquet")
+    rows = read_detections(folders.run(run.id).detections)
     rows = rows[(rows["test_stage"] == run.variant.headline) & (rows["score"] >= score)]
     return rows.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import read_json, write_json
+from cascadebench.results.layout import RunFolder
 
 STEPS = ("inspect", "train", "predict", "predict-with", "evaluate-run", "diagnose-run")
 """Commands that work on a run's folder, in their order."""
@@ -58,7 +59,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-class ToldError(Exception):
+class WorkerError(Exception):
     """A mistake in a program that showed in another process.
 
     Parameters
@@ -98,7 +99,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("input", str(error), False, [f"error: {error}"])
     if fault := as_fault(error):
         return Failure("fault", str(fault), fault.final, [f"error: {fault}"])
-    if isinstance(error, ToldError):
+    if isinstance(error, WorkerError):
         return Failure("error", str(error), False, error.lines)
     lines = "".join(traceback.format_exception(error)).splitlines()
     return Failure("error", f"{type(error).__name__}: {error}", False, lines)
@@ -114,15 +115,16 @@ def note_failure(folder: Path | None, command: str, error: BaseException, *, qui
     now = datetime.now(UTC).isoformat(timespec="seconds")
     failure = {"command": command, "message": found.message, "time": now, "final": found.final}
     failure["log"] = found.lines[-_LINES_KEPT:]
+    path = RunFolder(folder).failed
     try:
-        write_json(folder / "failed.json", failure)
+        write_json(path, failure)
     except OSError as also:
-        print(f"error: {folder / 'failed.json'}: cannot be written: {also.strerror}", file=sys.stderr)
+        print(f"error: {path}: cannot be written: {also.strerror}", file=sys.stderr)
 
 
 def forget_failure(folder: Path, command: str) -> None:
     """Remove the note of a failure of this command or of one before it; a later command's failure stands."""
-    path = folder / "failed.json"
+    path = RunFolder(folder).failed
     if path.exists() and STEPS.index(read_json(path)["command"]) <= STEPS.index(command):
         path.unlink()
 
@@ -151,7 +153,7 @@ def refuse_again(folder: Path, command: str, attempt: int) -> None:
 
     A first attempt was asked for by a person and forgets that fault: if a signal stops it, the second goes on.
     """
-    path = folder / "failed.json"
+    path = RunFolder(folder).failed
     failure = read_json(path) if path.exists() else {}
     if failure.get("command") == command:
         if attempt == 1:

@@ -13,17 +13,12 @@ from typing import Any
 
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import read_json, sha256_of, write_json, write_text, written_beside
+from cascadebench.results.files import read_object
+from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, ResultsFolder, RunFolder
 from cascadebench.study.run import Run, read_run
 
 SHARED_RESULTS = "CASCADEBENCH_SHARED_RESULTS"
 """Environment variable by which Snakemake names the folder: as a rule's parameter it would make all run again."""
-TRAINING_FILES = ("train_log.jsonl", "stage_statistics.jsonl", "stage_statistics.parquet", "checkpoints/last.pt")
-"""What a training leaves beside its manifest; the checkpoint, from which another would go on, is copied last."""
-PREDICTION_FILES = (
-    "detections.parquet", "proposals.parquet", "localization.parquet", "recall.parquet", "nms_survivors.parquet",
-    "quality_detections.parquet",
-)  # fmt: skip
-"""What a prediction leaves beside its manifest, some of them only with diagnostics or several stages."""
 
 
 def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -31,7 +26,7 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in names if (folder / name).exists()}
 
 
-def take_training(shared: Path, run: Run, out: Path, expected: dict[str, Any]) -> None:
+def take_training(shared: Path, run: Run, out: RunFolder, expected: dict[str, Any]) -> None:
     """Copy a finished training into a run's folder, ``trained.json`` last.
 
     Parameters
@@ -46,25 +41,26 @@ def take_training(shared: Path, run: Run, out: Path, expected: dict[str, Any]) -
     InputError
         With the first thing for which it cannot be taken.
     """
-    there = shared / "runs" / run.id
-    manifest = _manifest(there, run, "trained.json", expected)
+    there = ResultsFolder(shared).run(run.id)
+    manifest = _manifest(there, run, there.trained, expected)
     _check_controls(there, out)
     files = manifest.get("files") or {}
-    if files.get("checkpoints/last.pt") != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(files):
-        raise InputError(f"{there / 'trained.json'}: files: the checksums of a training are not all there")
+    if files.get(RunFolder.last_checkpoint) != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(
+        files
+    ):
+        raise InputError(f"{there.trained}: files: the checksums of a training are not all there")
     # Whoever goes on after a kill between the checkpoint and the manifest still says where it comes from.
-    note = {"start": 0, "time": datetime.now(UTC).isoformat(timespec="seconds"), "note": f"taken from {there}"}
-    attempts = out / "checkpoints" / "attempts.jsonl"
-    write_text(attempts, json.dumps(note) + "\n")
+    note = {"start": 0, "time": datetime.now(UTC).isoformat(timespec="seconds"), "note": f"taken from {there.path}"}
+    write_text(out.attempts, json.dumps(note) + "\n")
     try:
         _copy(there, out, {name: files[name] for name in TRAINING_FILES})
     except InputError:
-        attempts.unlink()
+        out.attempts.unlink()
         raise
-    write_json(out / "trained.json", manifest | {"taken_from": str(there)})
+    write_json(out.trained, manifest | {"taken_from": str(there.path)})
 
 
-def take_prediction(shared: Path, run: Run, out: Path, expected: dict[str, Any], names: Iterable[str]) -> None:
+def take_prediction(shared: Path, run: Run, out: RunFolder, expected: dict[str, Any], names: Iterable[str]) -> None:
     """Copy a finished prediction into a run's folder, ``predicted.json`` last.
 
     Parameters
@@ -79,20 +75,20 @@ def take_prediction(shared: Path, run: Run, out: Path, expected: dict[str, Any],
     InputError
         With the first thing for which it cannot be taken.
     """
-    there = shared / "runs" / run.id
-    manifest = _manifest(there, run, "predicted.json", expected)
+    there = ResultsFolder(shared).run(run.id)
+    manifest = _manifest(there, run, there.predicted, expected)
     files = {name: digest for name, digest in (manifest.get("files") or {}).items() if name in PREDICTION_FILES}
     for name in names:
         if name not in files:
-            raise InputError(f"{there / 'predicted.json'}: files: {name} is not among them")
+            raise InputError(f"{there.predicted}: files: {name} is not among them")
     _copy(there, out, files)
-    write_json(out / "predicted.json", manifest | {"taken_from": str(there)})
+    write_json(out.predicted, manifest | {"taken_from": str(there.path)})
 
 
 def shared_folder(path: str, own: Path) -> Path:
     """Check that a folder can be the source of runs; raises InputError if it has none or is our own."""
     folder = Path(path)
-    if not (folder / "runs").is_dir():
+    if not ResultsFolder(folder).all_runs.is_dir():
         raise InputError(f"shared_results: {path}: no folder runs/ in it; a project's folder results is expected")
     if own.exists() and folder.samefile(own):
         raise InputError(f"shared_results: {path}: it is this project's own folder of results")
@@ -107,7 +103,7 @@ def check_prediction(folder: Path) -> None:
     Fault
         If the detections are not those that were written, or of other weights than those that are there.
     """
-    path, trained = folder / "predicted.json", folder / "trained.json"
+    path, trained = RunFolder(folder).predicted, RunFolder(folder).trained
     predicted = read_json(path) if path.exists() else {}
     for name, digest in predicted.get("files", {}).items():
         if digests(folder, [name]).get(name) != digest:
@@ -117,46 +113,43 @@ def check_prediction(folder: Path) -> None:
         raise Fault(f"{path}: its checkpoint is not that of {trained.name}: the run was trained again; predict again")
 
 
-def _manifest(there: Path, run: Run, name: str, expected: dict[str, Any]) -> dict[str, Any]:
+def _manifest(there: RunFolder, run: Run, path: Path, expected: dict[str, Any]) -> dict[str, Any]:
     """Read a manifest and compare it with what is expected."""
-    if not (there / name).is_file():
-        raise InputError(f"{there / name}: no such file")
-    found = read_run(there / "run.yaml").id
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    found = read_run(there.run).id
     if found != run.id:
-        raise InputError(f"{there / 'run.yaml'}: it is the run {found}")
-    manifest = read_json(there / name)
-    if not isinstance(manifest, dict):
-        raise InputError(f"{there / name}: an object is expected")
+        raise InputError(f"{there.run}: it is the run {found}")
+    manifest = read_object(path)
     for key, value in ({"run": run.id} | expected).items():
         if manifest.get(key) != value:
-            raise InputError(f"{there / name}: {key}: is {manifest.get(key)!r}; {value!r} is expected")
+            raise InputError(f"{path}: {key}: is {manifest.get(key)!r}; {value!r} is expected")
     return manifest
 
 
-def _check_controls(there: Path, out: Path) -> None:
+def _check_controls(there: RunFolder, out: RunFolder) -> None:
     """The effective values that were read back there are those that were read back here."""
-    lists = (read_json(folder / "controls.json")["controls"] for folder in (out, there))
+    lists = (read_json(folder.controls)["controls"] for folder in (out, there))
     own, other = ({one["name"]: one["value"] for one in controls} for controls in lists)
     for name in own.keys() | other.keys():
         if name not in own or name not in other or own[name] != other[name]:
             raise InputError(
-                f"{there / 'controls.json'}: {name}: is {other.get(name, 'missing')!r}; here it is "
-                f"{own.get(name, 'missing')!r}"
+                f"{there.controls}: {name}: is {other.get(name, 'missing')!r}; here it is {own.get(name, 'missing')!r}"
             )
 
 
-def _copy(there: Path, out: Path, files: dict[str, str]) -> None:
+def _copy(there: RunFolder, out: RunFolder, files: dict[str, str]) -> None:
     """Copy files, and compare what has arrived with its checksum before it gets its name."""
     copied = []
     for name, digest in files.items():
         try:
-            with written_beside(out / name) as temporary:
-                shutil.copyfile(there / name, temporary)
+            with written_beside(out.path / name) as temporary:
+                shutil.copyfile(there.path / name, temporary)
                 if sha256_of(temporary) != digest:
-                    raise InputError(f"{there / name}: its checksum is not that of the manifest")
-            copied.append(out / name)
+                    raise InputError(f"{there.path / name}: its checksum is not that of the manifest")
+            copied.append(out.path / name)
         except (InputError, FileNotFoundError) as error:
             for path in copied:
                 path.unlink()
-            words = str(error) if isinstance(error, InputError) else f"{there / name}: no such file"
+            words = str(error) if isinstance(error, InputError) else f"{there.path / name}: no such file"
             raise InputError(words) from error

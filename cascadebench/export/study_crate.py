@@ -12,6 +12,7 @@ from rocrate.rocrate import ROCrate
 from cascadebench import __version__
 from cascadebench.core.configuration import PROJECT, read_yaml
 from cascadebench.export.study_files import StudyFiles
+from cascadebench.results.layout import RESULTS, ResultsFolder, report_of
 from cascadebench.study.study import PlannedRun, Study
 
 CRATE_VERSION = "1.1"
@@ -99,7 +100,7 @@ def describe(
             "sha256": content.sha256,
         }
         files[file.place] = crate.add(File(crate, file.source, file.place, properties=properties))
-    report = files.get(f"reports/{study.name}.html")
+    report = files.get(str(report_of(study.name)))
     if report:
         root["mainEntity"] = report
     actions = [_action(crate, study, planned, found, files, manifests, author) for planned in study.runs]
@@ -143,14 +144,16 @@ def _action(
     author: Any,
 ) -> ContextEntity | None:
     """A run as an action; None if it has left nothing but its plan."""
-    folder = f"results/runs/{planned.run.id}"
+    folders = ResultsFolder(RESULTS)
+    folder = folders.run(planned.run.id)
     own = [file.place for file in found.files if file.run == planned.run.id]
-    lock = f"results/datasets/{study.dataset.name}/lock.json"
-    read = [files[place] for place in (f"{folder}/run.yaml", lock) if place in files]
-    written = [files[place] for place in own if place != f"{folder}/run.yaml"]
+    inputs = [str(folder.run), str(folders.dataset(study.dataset.name).lock)]
+    read = [files[place] for place in inputs if place in files]
+    written = [files[place] for place in own if place not in inputs]
     if not written:
         return None
-    of_run = {name: manifests.get(f"{folder}/{name}.json", {}) for name in ("trained", "predicted", "failed")}
+    paths = {"trained": folder.trained, "predicted": folder.predicted, "failed": folder.failed}
+    of_run = {name: manifests.get(str(path), {}) for name, path in paths.items()}
     failed = of_run["failed"]
     properties = {
         "@type": "CreateAction",

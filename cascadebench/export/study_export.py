@@ -7,13 +7,20 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import read_json, written_beside
+from cascadebench.core.files import written_beside
 from cascadebench.export.study_crate import Content, Published, citation, describe
 from cascadebench.export.study_files import StudyFiles, study_files
+from cascadebench.results.files import read_object
+from cascadebench.results.layout import REPORTS, RESULTS, ImportedFolder, RunFolder, report_of
 from cascadebench.study_loading import load_study
 
 METADATA = "ro-crate-metadata.json"
-_WITH_TIMES = {"trained.json": "finished", "predicted.json": "finished", "failed.json": "time", "imported.json": "time"}
+_WITH_TIMES = {
+    RunFolder.trained: "finished",
+    RunFolder.predicted: "finished",
+    RunFolder.failed: "time",
+    ImportedFolder.record: "time",
+}
 """Manifests and the key under which they say when."""
 
 
@@ -68,10 +75,10 @@ def export_study(
         raise InputError(f"export: {out} is a folder; name a file, for instance {out / (study.name + '.zip')}")
     if orcid and not author:
         raise InputError("export: --orcid: needs --author")
-    found = study_files(study, name, results, report or Path("reports") / f"{study.name}.html", detections)
-    if not any(file.place.startswith(("results/", "reports/")) for file in found.files):
+    found = study_files(study, name, results, report or report_of(study.name), detections)
+    if not any(file.place.startswith((f"{RESULTS}/", f"{REPORTS}/")) for file in found.files):
         raise InputError(f"export: {results} holds nothing of the study {study.name}")
-    manifests = {file.place: _manifest(file.source) for file in found.files if file.source.name in _WITH_TIMES}
+    manifests = {file.place: read_object(file.source) for file in found.files if file.source.name in _WITH_TIMES}
     said = Published(_date(published, found, manifests), license or citation()["license"], author, orcid)
     with written_beside(out) as temporary, ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
         contents = {}
@@ -88,13 +95,6 @@ def _entry(place: str) -> ZipInfo:
     entry = ZipInfo(place)
     entry.compress_type, entry.create_system, entry.external_attr = ZIP_DEFLATED, 3, 0o644 << 16
     return entry
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: an object is expected, found {type(value).__name__}")
-    return value
 
 
 def _date(said: str, found: StudyFiles, manifests: dict[str, dict[str, Any]]) -> str:

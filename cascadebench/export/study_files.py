@@ -9,19 +9,26 @@ from cascadebench.detectors.cards import ADAPTERS, VARIANTS
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.detectors.variant_sources import variant_sources
 from cascadebench.report.data.collect import TABLES
+from cascadebench.results.layout import (
+    EVALUATION_FILES,
+    RESULTS,
+    ResultsFolder,
+    RunFolder,
+    report_of,
+)
+from cascadebench.results.run_state import run_state
 from cascadebench.study.study import Study
 from cascadebench.study.study_file import STUDIES, TINY_FORM, read_study_file
-from cascadebench.tables.aggregate import run_state
 
 RUN_MANIFESTS = (
-    "run.yaml", "controls.json", "cost.json", "trained.json", "predicted.json", "failed.json", "train_log.jsonl",
+    RunFolder.run, RunFolder.controls, RunFolder.cost, RunFolder.trained, RunFolder.predicted, RunFolder.failed,
+    RunFolder.train_log,
 )  # fmt: skip
 RUN_NUMBERS = (
-    "ap.parquet", "stage_statistics.parquet", "localization.parquet", "recall.parquet", "nms_survivors.parquet",
-    "quality_ap.parquet", "error_kinds.parquet", "score_quality.parquet",
+    RunFolder.stage_statistics, RunFolder.localization, RunFolder.recall, RunFolder.nms_survivors, *EVALUATION_FILES,
 )  # fmt: skip
 """What the report is made of beside the manifests; small against the detections."""
-RUN_DETECTIONS = ("detections.parquet", "proposals.parquet", "quality_detections.parquet")
+RUN_DETECTIONS = (RunFolder.detections, RunFolder.proposals, RunFolder.quality_detections)
 
 
 @dataclass(frozen=True)
@@ -68,63 +75,66 @@ def study_files(study: Study, name: str, results: Path, report: Path, detections
     detections : bool
         Whether detections and proposals go in.
     """
-    missing = []
+    missing, folders = [], ResultsFolder(results)
     files = [
         *_configuration(study, name),
-        *_of_runs(study, results, detections),
-        *_imported(study, results, detections),
+        *_of_runs(study, folders, detections),
+        *_imported(study, folders, detections),
     ]
-    tables = results / "studies" / study.name
-    found = sorted([*tables.glob("*.csv"), *tables.glob("*.json")])
-    files += [ExportedFile(path, f"results/studies/{study.name}/{path.name}", f"Table of the study: {path.stem}")
-              for path in found]  # fmt: skip
-    files += [ExportedFile(path, f"results/studies/{study.name}/examples/{path.name}", "Picture of an example")
-              for path in sorted(tables.glob("examples/*.jpg"))]  # fmt: skip
-    expected = [name for name in TABLES if study.masks or name != "ap_masks"]
-    expected = [*(f"{name}.csv" for name in expected), *["audit.json"] * bool(study.runs)]
-    absent = [name for name in expected if not (tables / name).is_file()]
+    tables = folders.study(study.name)
+    found = sorted([*tables.path.glob("*.csv"), *tables.path.glob("*.json")])
+    files += [_result(folders, path, f"Table of the study: {path.stem}") for path in found]
+    files += [_result(folders, path, "Picture of an example") for path in sorted(tables.thumbnails.glob("*.jpg"))]
+    expected = [tables.table(name) for name in TABLES if study.masks or name != "ap_masks"]
+    expected += [tables.audit] * bool(study.runs)
+    absent = [path.name for path in expected if not path.is_file()]
     missing += [f"tables {', '.join(absent)}"] * bool(absent)
-    for path, place, words in (
-        (results / "datasets" / study.dataset.name / "lock.json", f"results/datasets/{study.dataset.name}/lock.json",
-         "Counts and checksums of the dataset"),
-        (report, f"reports/{study.name}.html", "Report of the study, one page that opens offline"),
-    ):  # fmt: skip
-        if path.is_file():
-            files.append(ExportedFile(path, place, words))
+    lock = folders.dataset(study.dataset.name).lock
+    for file in (
+        _result(folders, lock, "Counts and checksums of the dataset"),
+        ExportedFile(report, str(report_of(study.name)), "Report of the study, one page that opens offline"),
+    ):
+        if file.source.is_file():
+            files.append(file)
         else:
-            missing.append(f"{place} ({words[0].lower()}{words[1:]})")
+            missing.append(f"{file.place} ({file.words[0].lower()}{file.words[1:]})")
     for planned in study.runs:
-        state, detail = run_state(results / "runs" / planned.run.id)
+        state, detail = run_state(folders.run(planned.run.id).path)
         if state != "evaluated":
             missing.append(f"results of run {planned.run.id}: {state}{f' ({detail})' if detail else ''}")
     for name in study.file.imported:
-        if not (results / "imported" / name / "imported.json").is_file():
+        if not folders.imported(name).record.is_file():
             missing.append(f"imported detections {name}")
     return StudyFiles(tuple(sorted(set(files), key=lambda file: file.place)), tuple(missing))
 
 
-def _of_runs(study: Study, results: Path, detections: bool) -> Iterator[ExportedFile]:
+def _result(results: ResultsFolder, path: Path, words: str, run: str = "") -> ExportedFile:
+    """A file of the results, at the same place below ``results/``."""
+    return ExportedFile(path, str(RESULTS / path.relative_to(results.path)), words, run)
+
+
+def _of_runs(study: Study, results: ResultsFolder, detections: bool) -> Iterator[ExportedFile]:
     """What every run's folder holds of what is exported."""
     names = (*RUN_MANIFESTS, *RUN_NUMBERS, *RUN_DETECTIONS * detections)
     for planned in study.runs:
-        folder = results / "runs" / planned.run.id
-        paths = [folder / name for name in names]
-        paths += sorted(folder.glob("proposals_of/*/ap.parquet"))
-        paths += sorted(folder.glob("proposals_of/*/detections.parquet")) * detections
+        folder = results.run(planned.run.id)
+        paths = [folder.path / name for name in names]
+        for swap in folder.proposal_swaps():
+            paths += [swap.ap, *[swap.detections] * detections]
         for path in paths:
             if path.is_file():
-                inside = path.relative_to(folder).as_posix()
+                inside = path.relative_to(folder.path).as_posix()
                 words = f"{inside} of {planned.label}, {planned.run.framework}, seed {planned.run.seed}"
-                yield ExportedFile(path, f"results/runs/{planned.run.id}/{inside}", words, planned.run.id)
+                yield _result(results, path, words, planned.run.id)
 
 
-def _imported(study: Study, results: Path, detections: bool) -> Iterator[ExportedFile]:
+def _imported(study: Study, results: ResultsFolder, detections: bool) -> Iterator[ExportedFile]:
     """Imported detections that the study names."""
     for name in study.file.imported:
-        for file in ("imported.json", "ap.parquet", *["detections.parquet"] * detections):
-            path = results / "imported" / name / file
+        folder = results.imported(name)
+        for path in (folder.record, folder.ap, *[folder.detections] * detections):
             if path.is_file():
-                yield ExportedFile(path, f"results/imported/{name}/{file}", f"{file} of the imported detections {name}")
+                yield _result(results, path, f"{path.name} of the imported detections {name}")
 
 
 def _configuration(study: Study, name: str) -> Iterator[ExportedFile]:

@@ -22,6 +22,7 @@ from cascadebench.metrics.coco.detections import (
 from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import check_known, ground_truth_table
+from cascadebench.results.layout import ResultsFolder
 
 FINAL = "final"
 """Test stage of a file that is the only one."""
@@ -143,10 +144,10 @@ def import_rows(
     ordered = rows.iloc[order].reset_index(drop=True)
     ordered["test_stage"] = pd.Categorical(ordered["test_stage"], categories=list(test_stages))
     table = evaluate(truth, ordered, test_stages, source=source)  # every check, before a file changes
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "imported.json").unlink(missing_ok=True)
-    write_imported_detections(folder / "detections.parquet", ordered)
-    write_ap(folder / "ap.parquet", table)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.record.unlink(missing_ok=True)
+    write_imported_detections(folder.detections, ordered)
+    write_ap(folder.ap, table)
     written = ImportedFile(
         name=name,
         title=about.title or name,
@@ -154,20 +155,20 @@ def import_rows(
         dataset=dataset,
         ground_truth_sha256=sha256_of(truth),
         detections=len(rows),
-        detections_sha256=sha256_of(folder / "detections.parquet"),
+        detections_sha256=sha256_of(folder.detections),
         test_stages=tuple(test_stages),
         headline=headline,
         files=tuple(about.sources),
         made_with=dict(about.made_with),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    write_json(folder / "imported.json", written.model_dump(mode="json"))
+    write_json(folder.record, written.model_dump(mode="json"))
     return written
 
 
 def _ground_truth(dataset: str, results: Path) -> Path:
     """The annotations of a prepared dataset that detections are evaluated on."""
-    truth = results / "datasets" / dataset / "val.json"
+    truth = ResultsFolder(results).dataset(dataset).val
     if not truth.is_file():
         prepare = f"`cascadebench prepare {dataset} --out {truth.parent}` writes it"
         raise InputError(f"{truth}: no such file; {prepare}")

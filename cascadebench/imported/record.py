@@ -14,6 +14,7 @@ from annotated_types import Ge, MinLen
 from cascadebench.core.configuration import Configuration, validated
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json, sha256_of
+from cascadebench.results.layout import ImportedFolder, ResultsFolder
 from cascadebench.study.study import Study
 
 FRAMEWORK = "imported"
@@ -104,19 +105,18 @@ class ImportedRun:
         return ImportedVariant(self.file.headline, tuple(map(NamedStage, self.file.test_stages)))
 
 
-def imported_folder(results: Path, name: str) -> Path:
+def imported_folder(results: Path, name: str) -> ImportedFolder:
     """Folder of imported detections; raises InputError if the name is none."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise InputError(f"imported: {name!r} is no name; letters, digits, '_', '-' and '.' are allowed")
-    return results / "imported" / name
+    return ResultsFolder(results).imported(name)
 
 
-def read_imported(folder: Path) -> ImportedFile:
+def read_imported(folder: ImportedFolder) -> ImportedFile:
     """Read ``imported.json``; raises InputError if it is missing or malformed."""
-    path = folder / "imported.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `cascadebench import {folder.name}` writes it")
-    return validated(ImportedFile, read_json(path), path)
+    if not folder.record.is_file():
+        raise InputError(f"{folder.record}: no such file; `cascadebench import {folder.path.name}` writes it")
+    return validated(ImportedFile, read_json(folder.record), folder.record)
 
 
 def find_imported(study: Study, results: Path) -> tuple[list[ImportedRun], dict[str, str]]:
@@ -131,7 +131,7 @@ def find_imported(study: Study, results: Path) -> tuple[list[ImportedRun], dict[
     problems : dict of str to str
         By name, a reason.
     """
-    truth = results / "datasets" / study.dataset.name / "val.json"
+    truth = ResultsFolder(results).dataset(study.dataset.name).val
     digest = sha256_of(truth) if study.file.imported and truth.is_file() else None
     taken = {planned.label for planned in study.runs}
     found, problems = [], {}
@@ -144,8 +144,8 @@ def find_imported(study: Study, results: Path) -> tuple[list[ImportedRun], dict[
             continue
         if file.ground_truth_sha256 != digest:
             problems[name] = f"it was evaluated on other ground truth than {truth}; import it again"
-        elif not (folder / "ap.parquet").is_file():
-            problems[name] = f"{folder / 'ap.parquet'}: no such file; import it again"
+        elif not folder.ap.is_file():
+            problems[name] = f"{folder.ap}: no such file; import it again"
         elif file.title in taken:
             problems[name] = f"its title {file.title!r} is taken; import it again with another --title"
         else:

@@ -7,35 +7,29 @@ from typing import Any
 import pandas as pd
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import read_json, write_text
-from cascadebench.core.lease import killed_holder
 from cascadebench.imported.record import ImportedRun, find_imported
 from cascadebench.metrics.coco.ap_table import full_area, read_ap
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.summary import METRICS, metrics
+from cascadebench.results.files import read_object, write_csv
+from cascadebench.results.layout import ResultsFolder, RunFolder
+from cascadebench.results.run_state import run_state
 from cascadebench.study.study import PlannedRun, Study
 from cascadebench.uncertainty.gaps import gap_curves
 
 _RUN = ["label", "framework", "backbone", "seed", "run"]
 _STATUS = ["run", "label", "variant", "framework", "backbone", "dataset", "seed", "state", "detail"]
 _COST = {
-    "parameters": ("cost.json", "parameters"),
-    "trainable_parameters": ("cost.json", "trainable_parameters"),
-    "flops": ("cost.json", "flops"),
-    "seconds_per_iteration": ("trained.json", "seconds_per_iteration"),
-    "peak_memory_mb": ("trained.json", "peak_memory_mb"),
-    "train_device": ("trained.json", "device"),
-    "seconds_per_image": ("predicted.json", "seconds_per_image"),
-    "predict_device": ("predicted.json", "device"),
+    "parameters": (RunFolder.cost, "parameters"),
+    "trainable_parameters": (RunFolder.cost, "trainable_parameters"),
+    "flops": (RunFolder.cost, "flops"),
+    "seconds_per_iteration": (RunFolder.trained, "seconds_per_iteration"),
+    "peak_memory_mb": (RunFolder.trained, "peak_memory_mb"),
+    "train_device": (RunFolder.trained, "device"),
+    "seconds_per_image": (RunFolder.predicted, "seconds_per_image"),
+    "predict_device": (RunFolder.predicted, "device"),
 }
 """Columns of ``cost.csv``: file of the run and its key."""
-_STATES = {
-    "detections.parquet": ("predicted", ""),
-    "trained.json": ("trained", ""),
-    "checkpoints": ("started", "training has begun and is not finished; run again to resume"),
-    "controls.json": ("inspected", ""),
-}
-"""State and detail by what a run's folder holds, the furthest first."""
 
 
 def aggregate(study: Study, results: Path) -> None:
@@ -51,83 +45,45 @@ def aggregate(study: Study, results: Path) -> None:
     results : Path
         The folder that holds ``runs/`` and ``studies/``.
     """
-    folder = results / "studies" / study.name
+    folders = ResultsFolder(results)
+    folder = folders.study(study.name)
     status, cost, ap_tables, mask_tables = [], [], {}, {}
     for planned in study.runs:
-        run_folder = results / "runs" / planned.run.id
-        state, detail = run_state(run_folder)
+        run_folder = folders.run(planned.run.id)
+        state, detail = run_state(run_folder.path)
         if state == "evaluated":
             try:
-                ap_tables[planned.run.id] = read_ap(run_folder / "ap.parquet")
+                ap_tables[planned.run.id] = read_ap(run_folder.ap)
                 if planned.run.variant.masks:
-                    mask_tables[planned.run.id] = read_ap(run_folder / "ap.parquet", "segm")
+                    mask_tables[planned.run.id] = read_ap(run_folder.ap, "segm")
             except InputError as error:
                 state, detail = "failed", str(error)
         values, problems = _cost_of(run_folder)
         status.append(_about(planned) | {"state": state, "detail": "; ".join([detail] * bool(detail) + problems)})
         cost.append(_about(planned) | values)
-    _write_csv(folder / "status.csv", status, _STATUS)
-    _write_csv(folder / "cost.csv", cost, [*_RUN, *_COST])
+    write_csv(folder.status, status, _STATUS)
+    write_csv(folder.cost, cost, [*_RUN, *_COST])
     evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
     overall, per_class = _ap_rows(evaluated, ap_tables)
     imported, _ = find_imported(study, results)
     for rows, more in zip((overall, per_class), _imported_rows(imported, results), strict=True):
         rows.extend(more)
-    _write_csv(folder / "ap.csv", overall, [*_RUN, "test_stage", "headline", *METRICS])
-    _write_csv(folder / "ap_per_class.csv", per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
+    write_csv(folder.ap, overall, [*_RUN, "test_stage", "headline", *METRICS])
+    write_csv(folder.ap_per_class, per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
     if study.masks:
         masked, _ = _ap_rows([planned for planned in evaluated if planned.run.id in mask_tables], mask_tables)
-        _write_csv(folder / "ap_masks.csv", masked, [*_RUN, "test_stage", *METRICS])
+        write_csv(folder.ap_masks, masked, [*_RUN, "test_stage", *METRICS])
     gaps = gap_curves(_curves(ap_tables), _runs(evaluated), study.file.baseline)
-    _write_csv(folder / "gaps.csv", gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
+    write_csv(folder.gaps, gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
 
 
-def run_state(folder: Path) -> tuple[str, str]:
-    """How far a run has come: its state and a line of detail.
-
-    Returns
-    -------
-    state : str
-        ``evaluated``, ``failed``, ``predicted``, ``trained``, ``started``, ``inspected`` or ``not run``.
-    detail : str
-        The failure of a failed run; empty, or what to do, for others. With ``evaluated`` a failure means that what
-        is there stands beside a later step, or an attempt to make it anew, that failed.
-    """
-    failure = _failure_of(folder)
-    if (folder / "ap.parquet").exists():
-        return "evaluated", failure
-    if failure:
-        return "failed", failure
-    return next((state for name, state in _STATES.items() if (folder / name).exists()), ("not run", ""))
-
-
-def _failure_of(folder: Path) -> str:
-    """Say in one line what went wrong last with a run; empty: nothing did, or it was mended."""
-    killed = killed_holder(folder)
-    if killed or not (folder / "failed.json").exists():
-        return killed or ""
-    try:
-        failure = _object(folder / "failed.json")
-    except InputError as error:
-        return str(error)
-    words = [str(failure[key]) for key in ("command", "message") if key in failure]
-    return " ".join(": ".join(words).split())
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; raises InputError if the file holds anything else."""
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: an object is expected, found {type(value).__name__}")
-    return value
-
-
-def _cost_of(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _cost_of(folder: RunFolder) -> tuple[dict[str, Any], list[str]]:
     """Row of ``cost.csv``, without cells whose file or key is missing, and what is wrong with the files."""
     contents, problems = {}, []
     for name in dict.fromkeys(name for name, _ in _COST.values()):
         try:
-            contents[name] = _object(folder / name) if (folder / name).exists() else {}
+            path = folder.path / name
+            contents[name] = read_object(path) if path.exists() else {}
         except InputError as error:
             contents[name] = {}
             problems.append(str(error))
@@ -185,14 +141,7 @@ def _imported_rows(imported: Sequence[ImportedRun], results: Path) -> tuple[list
     overall, per_class = [], []
     for one in imported:
         about = {"label": one.file.title, "framework": one.framework, "run": one.id}
-        parts = _rows_of(about, one.file.headline, read_ap(results / one.id / "ap.parquet"))
+        parts = _rows_of(about, one.file.headline, read_ap(ResultsFolder(results).imported(one.file.name).ap))
         overall += parts[0]
         per_class += parts[1]
     return overall, per_class
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]], columns: list[str]) -> None:
-    """Write rows as CSV with a header, beside and renamed; None and NaN are empty cells."""
-    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
-    table = pd.DataFrame(rows, columns=columns, dtype=object)
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -7,6 +7,7 @@ import pandas as pd
 from cascadebench.metrics.coco.ap_table import write_ap
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.results.layout import DatasetFolder, RunFolder
 from cascadebench.study.run import read_run
 
 
@@ -27,13 +28,13 @@ def evaluate_run(run_folder: Path, dataset_folder: Path) -> None:
     InputError
         If a file is missing or malformed, or the detections do not belong to the dataset.
     """
-    run = read_run(run_folder / "run.yaml")
-    path = run_folder / "detections.parquet"
+    folder = RunFolder(run_folder)
+    run, path = read_run(folder.run), folder.detections
     labels = [test_stage.label for test_stage in run.variant.test_stages]
-    truth, detections = dataset_folder / "val.json", read_detections(path)
+    truth, detections = DatasetFolder(dataset_folder).val, read_detections(path)
     tables = [evaluate(truth, detections, labels, source=str(path))]
     if run.variant.masks:
         headline = run.variant.headline
         with_masks = detections[detections["test_stage"] == headline]
         tables.append(evaluate(truth, with_masks, [headline], source=f"{path}, {headline}", iou_type="segm"))
-    write_ap(run_folder / "ap.parquet", pd.concat(tables, ignore_index=True))
+    write_ap(folder.ap, pd.concat(tables, ignore_index=True))

@@ -19,8 +19,8 @@ from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.execution.failures import as_fault
+from cascadebench.results.run_state import run_state
 from cascadebench.study.study_file import Execution
-from cascadebench.tables.aggregate import run_state
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

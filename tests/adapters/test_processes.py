@@ -17,7 +17,7 @@ from adapters.__main__ import main
 from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.determinism.training_order import training_order
-from cascadebench.tables.aggregate import run_state
+from cascadebench.results.run_state import run_state
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 

@@ -15,6 +15,7 @@ from cascadebench.core.files import sha256_of
 from cascadebench.imported.record import read_imported
 from cascadebench.metrics.coco.ap_table import read_ap
 from cascadebench.metrics.coco.detections import read_detections
+from cascadebench.results.layout import ImportedFolder
 
 STAGES = ["(1,1)", "(2,1)", "(2,2)", "(3,1)", "(3,2)", "(3,3)", "(3,1-3) probabilities", "(3,1-3) logits", "final"]
 ENSEMBLE = {"mmdet": "(3,1-3) logits", "detectron2": "(3,1-3) probabilities"}
@@ -147,7 +148,7 @@ def test_a_cascade_from_elsewhere_is_read_at_every_stage(framework, results, tmp
     config, checkpoint = FILES[framework](tmp_path, classes=2)
     assert predict(framework, results, config, checkpoint, "--title", "Tiny", "--notes", "random") == 0
     folder = results / "imported" / framework
-    imported = read_imported(folder)
+    imported = read_imported(ImportedFolder(folder))
     assert list(imported.test_stages) == STAGES
     assert (imported.headline, imported.made_with["framework"]) == ("final", framework)
     assert [one.name for one in imported.files] == [config.name, checkpoint.name]

@@ -10,7 +10,7 @@ import pytest
 
 from cascadebench.core import lease
 from cascadebench.core.lease import LEASE, killed_holder, leased
-from cascadebench.tables.aggregate import run_state
+from cascadebench.results.run_state import run_state
 
 
 def holding(folder) -> int:

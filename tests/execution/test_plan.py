@@ -19,12 +19,10 @@ from cascadebench.execution.plan import (
     BYTES_PER_PARAMETER,
     RATES,
     Figure,
-    as_json,
     plan_study,
-    print_plan,
-    totals,
     validation_images,
 )
+from cascadebench.execution.plan_output import json_of, print_plan, totals
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 
@@ -162,4 +160,4 @@ def test_the_command_prints_states_sources_and_sums(study, tmp_path):
     arguments = ["plan", str(tmp_path / "planned.yaml"), "--results", str(tmp_path), "--json"]
     printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 0
-    assert json.loads(printed.stdout) == json.loads(json.dumps(as_json(study, plans)))
+    assert json.loads(printed.stdout) == json.loads(json.dumps(json_of(study, plans)))

@@ -8,13 +8,13 @@ import pytest
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import sha256_of, write_json
 from cascadebench.execution.shared_runs import (
-    TRAINING_FILES,
     check_prediction,
     digests,
     shared_folder,
     take_prediction,
     take_training,
 )
+from cascadebench.results.layout import TRAINING_FILES, RunFolder
 from cascadebench.study_loading import load_study
 
 RUN = load_study("tiny").runs[0].run
@@ -42,13 +42,13 @@ def shared(tmp_path):
 
 
 def take(shared):
-    take_training(shared, RUN, shared.parent / "own", EXPECTED)
+    take_training(shared, RUN, RunFolder(shared.parent / "own"), EXPECTED)
 
 
 def test_a_finished_run_is_copied_and_its_origin_noted(shared):
     there, own = shared / "runs" / RUN.id, shared.parent / "own"
     take(shared)
-    take_prediction(shared, RUN, own, PREDICTED, ["detections.parquet"])
+    take_prediction(shared, RUN, RunFolder(own), PREDICTED, ["detections.parquet"])
     for name in (*TRAINING_FILES, "detections.parquet", "proposals.parquet"):
         assert (own / name).read_bytes() == (there / name).read_bytes()
         assert not (own / name).samefile(there / name)
@@ -95,9 +95,9 @@ def test_anything_wrong_is_refused_and_nothing_is_left_as_finished(shared, what)
 def test_a_prediction_of_other_weights_or_without_a_file_is_refused(shared):
     own = shared.parent / "own"
     with pytest.raises(InputError, match="checkpoint_sha256: is 'c'; 'other' is expected"):
-        take_prediction(shared, RUN, own, PREDICTED | {"checkpoint_sha256": "other"}, [])
+        take_prediction(shared, RUN, RunFolder(own), PREDICTED | {"checkpoint_sha256": "other"}, [])
     with pytest.raises(InputError, match=r"files: recall.parquet is not among them"):
-        take_prediction(shared, RUN, own, PREDICTED, ["recall.parquet"])
+        take_prediction(shared, RUN, RunFolder(own), PREDICTED, ["recall.parquet"])
     assert not (own / "predicted.json").exists()
 
 

@@ -19,6 +19,7 @@ from cascadebench.imported.record import find_imported, read_imported
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.evaluate_files import evaluate_files
 from cascadebench.report import write_report
+from cascadebench.results.layout import ImportedFolder
 from cascadebench.study_loading import load_study
 from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.study_intervals import write_intervals
@@ -103,7 +104,7 @@ def test_a_study_of_imports_alone_has_a_report(folder):
     assert "not controlled" in page
     assert "from a friend" in page
     assert "Imported detections absent are not shown" in page
-    assert read_imported(Path("results/imported/mine")).files[0].sha256 in page
+    assert read_imported(ImportedFolder(Path("results/imported/mine"))).files[0].sha256 in page
     assert 'id="audit"' not in page
 
 

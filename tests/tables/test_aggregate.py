@@ -10,7 +10,8 @@ from two_detectors import two_detectors
 from cascadebench.datasets.masks import encoded
 from cascadebench.metrics.coco.ap_table import write_ap
 from cascadebench.metrics.coco.evaluate import evaluate
-from cascadebench.tables.aggregate import aggregate, run_state
+from cascadebench.results.run_state import run_state
+from cascadebench.tables.aggregate import aggregate
 
 STUDY = two_detectors()
 TRUTH = {
