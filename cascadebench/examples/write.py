@@ -1,6 +1,7 @@
 """Writing ``examples.json`` and its thumbnails."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from cascadebench.examples.records import Box, Detected, Detection, ExampleImage
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.run import Run
-from cascadebench.study.study import PlannedRun, Study
+from cascadebench.study.study import PlannedRun, Study, by_detector
 
 LONGEST_SIDE = 320
 """Of a thumbnail, in pixels."""
@@ -86,11 +87,8 @@ def write_examples(study: Study, results: Path, score: float) -> None:
 
 def _first_seeds(study: Study, folders: ResultsFolder) -> list[PlannedRun]:
     """The first evaluated run of every detector."""
-    first: dict[tuple[str, str, str], PlannedRun] = {}
-    for one in study.runs:
-        if folders.run(one.run.id).ap.exists():
-            first.setdefault((one.label, one.run.framework, one.run.backbone.name), one)
-    return list(first.values())
+    evaluated = [planned for planned in study.runs if folders.run(planned.run.id).ap.exists()]
+    return [runs[0] for runs in by_detector(evaluated).values()]
 
 
 def _headline_detections(folders: ResultsFolder, run: Run, score: float) -> pd.DataFrame:
@@ -108,8 +106,12 @@ def _compared(study: Study) -> str | None:
 
 def _pairs(shown: Iterable[PlannedRun], compared: str | None, baseline: str) -> list[tuple[str, str]]:
     """Runs of the compared detector, each with the baseline's of the same framework, backbone and seed."""
-    runs = {(one.label, one.run.framework, one.run.backbone.name, one.run.seed): one.run.id for one in shown}
-    pairs = ((run, runs.get((baseline, *where))) for (label, *where), run in runs.items() if label == compared)
+    runs = {(planned.detector, planned.run.seed): planned.run.id for planned in shown}
+    pairs = (
+        (run, runs.get((replace(detector, label=baseline), seed)))
+        for (detector, seed), run in runs.items()
+        if detector.label == compared
+    )
     return [(ours, theirs) for ours, theirs in pairs if theirs is not None]
 
 

@@ -26,8 +26,8 @@ class Measurement:
     cost: Mapping[str, Any] | None
 
 
-def detector_of(run: Run) -> str:
-    """What decides the time of an image and the size of a checkpoint: equal texts mean equal detectors."""
+def cost_identity(run: Run) -> str:
+    """What decides the time of an image and the size of a checkpoint; runs with equal texts cost the same."""
     identity = run.identity()
     model = {key: identity["protocol"][key] for key in ("input", "neck", "rpn", "heads", "backbone")}
     variant = {key: identity["variant"][key] for key in ("name", "options")}
@@ -36,15 +36,15 @@ def detector_of(run: Run) -> str:
 
 
 def measurements(results: ResultsFolder, wanted: set[str]) -> dict[str, list[Measurement]]:
-    """What the runs among the results tell of these detectors, by detector, in the order of the runs' names."""
+    """What the runs among the results tell, by those identities that are wanted, in the order of the runs' names."""
     measured: dict[str, list[Measurement]] = {}
     for folder in results.runs():
         try:
             run = read_run(folder.run)
         except InputError:
-            continue  # of another version of this project; it tells nothing of these detectors
-        if detector_of(run) in wanted:
-            measured.setdefault(detector_of(run), []).append(_measure(run, folder))
+            continue  # of another version of this project; it tells nothing
+        if cost_identity(run) in wanted:
+            measured.setdefault(cost_identity(run), []).append(_measure(run, folder))
     return measured
 
 

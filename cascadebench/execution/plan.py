@@ -6,13 +6,13 @@ which.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from cascadebench.core.files import read_json
 from cascadebench.datasets.card import DatasetCard, Synthetic
-from cascadebench.execution.measured_runs import Device, Measurement, detector_of, measurements
+from cascadebench.execution.measured_runs import Device, Measurement, cost_identity, measurements
 from cascadebench.results.layout import ResultsFolder, RunFolder
 from cascadebench.results.run_state import progress
 from cascadebench.study.run import Run
@@ -76,12 +76,12 @@ def plan_study(study: Study, results: Path) -> list[RunPlan]:
         The folder that holds ``runs/``; it need not exist.
     """
     folders = ResultsFolder(results)
-    detectors = [detector_of(planned.run) for planned in study.runs]
-    measured = measurements(folders, set(detectors))
+    identities = [cost_identity(planned.run) for planned in study.runs]
+    measured = measurements(folders, set(identities))
     images = validation_images(study.dataset, results)
     return [
-        _plan(planned, device_of(study), folders.run(planned.run.id), measured.get(detector, []), images)
-        for planned, detector in zip(study.runs, detectors, strict=True)
+        _plan(planned, device_of(study), folders.run(planned.run.id), measured.get(identity, []), images)
+        for planned, identity in zip(study.runs, identities, strict=True)
     ]
 
 
@@ -112,10 +112,9 @@ def _plan(
     left = (iterations - done) * run.protocol.schedule.batch_size
     to_predict = 0 if folder.predicted.exists() else images
     hours = Figure(0.0, "done") if state == "done" else _hours(left, to_predict, device, measured)
-    about = {"run": run.id, "label": planned.label, "framework": run.framework, "backbone": run.backbone.name}
     return RunPlan(
-        **about, seed=run.seed, state=state, iterations_done=done, iterations=iterations, hours=hours,
-        megabytes=_size(run, iterations, images, measured),
+        run=run.id, **asdict(planned.detector), seed=run.seed, state=state, iterations_done=done,
+        iterations=iterations, hours=hours, megabytes=_size(run, iterations, images, measured),
     )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def _action(
     failed = of_run["failed"]
     properties = {
         "@type": "CreateAction",
-        "name": f"{planned.label}, {planned.run.framework}, seed {planned.run.seed}",
+        "name": planned.title,
         "description": f"Training, prediction and evaluation of the run {planned.run.id}",
         "agent": author,
         "instrument": _instruments(crate, [of_run["trained"], of_run["predicted"]]),

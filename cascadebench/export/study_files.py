@@ -124,7 +124,7 @@ def _of_runs(study: Study, results: ResultsFolder, detections: bool) -> Iterator
         for path in paths:
             if path.is_file():
                 inside = path.relative_to(folder.path).as_posix()
-                words = f"{inside} of {planned.label}, {planned.run.framework}, seed {planned.run.seed}"
+                words = f"{inside} of {planned.title}"
                 yield _result(results, path, words, planned.run.id)
 
 

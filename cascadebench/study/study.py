@@ -1,11 +1,12 @@
 """A study: a set of runs that are compared under one protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from cascadebench.datasets.card import DatasetCard
+from cascadebench.study.detector import Detector
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import Run
@@ -21,6 +22,24 @@ class PlannedRun:
     treatment: frozenset[str] = frozenset()
     values: Mapping[str, Any] = field(default_factory=dict)
     """Values that the variant's card gives for controls of its treatment."""
+
+    @property
+    def detector(self) -> Detector:
+        """What the run is a training of, whatever its seed."""
+        return Detector(self.label, self.run.framework, self.run.backbone.name)
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return f"{self.label}, {self.run.framework}, seed {self.run.seed}"
+
+
+def by_detector(runs: Iterable[PlannedRun]) -> dict[Detector, list[PlannedRun]]:
+    """Runs that differ in their seed alone, together, in the order of the first ones."""
+    together: dict[Detector, list[PlannedRun]] = {}
+    for planned in runs:
+        together.setdefault(planned.detector, []).append(planned)
+    return together
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The tables of a study, from what its runs have left under ``results/runs/``."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +96,10 @@ def _about(planned: PlannedRun) -> dict[str, Any]:
     run = planned.run
     return {
         "run": run.id,
-        "label": planned.label,
         "variant": run.variant.name,
-        "framework": run.framework,
-        "backbone": run.backbone.name,
         "dataset": run.dataset.name,
         "seed": run.seed,
+        **asdict(planned.detector),
     }
 
 
