@@ -1,25 +1,27 @@
 """What the proposal network gives to its NMS."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.structures import Instances
-from torch import Tensor
+
+from adapters.prediction.predict_image import Candidates
 
 
 @contextmanager
-def noted_candidates(generator: RPN) -> Iterator[list[tuple]]:
-    """Fill a list with what proposals are made from while the block runs: arguments of ``predict_proposals``."""
-    noted: list[tuple] = []
+def noted_candidates(generator: RPN) -> Iterator[list[Callable[[], Candidates]]]:
+    """Fill a list with what gives the candidates of proposals that are made while the block runs, of one image."""
+    noted: list[Callable[[], Candidates]] = []
     propose = generator.predict_proposals
 
     def note(*arguments: Any) -> list[Instances]:
-        noted.append(arguments)
+        noted.append(partial(candidates_of, generator, arguments))
         return propose(*arguments)
 
     generator.predict_proposals = note
@@ -29,8 +31,8 @@ def noted_candidates(generator: RPN) -> Iterator[list[tuple]]:
         del generator.predict_proposals
 
 
-def candidates_of(generator: RPN, noted: tuple) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes [N, 4], scores [N] and levels [N] of the one image of a batch: the best of every level, none suppressed."""
+def candidates_of(generator: RPN, noted: tuple) -> Candidates:
+    """What enters NMS of one image: the best of every level, from the arguments of ``predict_proposals``."""
     anchors, logits, deltas, sizes = noted
     number, found = generator.pre_nms_topk[False], []
     for boxes, scores in zip(generator._decode_proposals(anchors, deltas), logits, strict=True):

@@ -2,7 +2,6 @@
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from cascadebench.detectors.inference_stages import TestStage
@@ -31,7 +30,7 @@ class _Stages(nn.Module):
 
     def forward(self, rois: Tensor, *features: Tensor) -> list[Tensor]:
         levels = dict(zip(self.heads.box_in_features, features, strict=True))
-        outputs = self.heads.run_stages(levels, Instances(self.size, proposal_boxes=Boxes(rois)), [self.test_stage])
+        outputs = self.heads.run_stages(levels, rois, self.size, [self.test_stage])
         return [*outputs.boxes, *outputs.logits, *outputs.last_logits]
 
 

@@ -1,4 +1,4 @@
-"""From one resized image to the detections of every test stage."""
+"""From one resized image to its proposals, and from scores and boxes to detections."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,21 +6,17 @@ from typing import Any
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Boxes, Instances
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
+from detectron2.structures import Boxes
 from torch import Tensor
 
-from adapters.contract import Detections, Prediction
-from adapters.detectron2.candidates import candidates_of, noted_candidates
-from adapters.prediction.given_proposals import GivenProposals, swapped
-from adapters.prediction.image_observations import image_observation
-from adapters.prediction.original_image import Rows, on_original
-from adapters.prediction.score_rules import boxes_and_scores
+from adapters.contract import Prediction
+from adapters.detectron2.candidates import noted_candidates
+from adapters.prediction.given_proposals import GivenProposals
+from adapters.prediction.original_image import Rows
+from adapters.prediction.predict_image import ProposedImage, predict_image
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
-from cascadebench.diagnostics.observations import ImageObservation
-
-PROPOSALS = "proposals"
-"""Key of the proposals beside those of the test stages."""
 
 
 @torch.inference_mode()
@@ -36,39 +32,39 @@ def predict_one(
     It has its own proposals, or given ones.
     """
     images = model.preprocess_image([image])
-    features = model.backbone(images.tensor)
+    features, size = model.backbone(images.tensor), images.image_sizes[0]
     with noted_candidates(model.proposal_generator) as candidates:
         (proposed,), _ = model.proposal_generator(images, features, None)
-    heads, size = model.roi_heads, images.image_sizes[0]
-    boxes, objectness = proposed.proposal_boxes.tensor, proposed.objectness_logits.sigmoid()
-    boxes, objectness = swapped(boxes, objectness, given, record, size)
-    proposals = Instances(size, proposal_boxes=Boxes(boxes))
-    outputs = heads.run_stages(features, proposals, test_stages)
-    rows = {
-        stage.label: rows_of(heads.detect(stage.boxes - 1, *both, size))
-        for stage, *both in boxes_and_scores(test_stages, outputs)
-    }
-    masked, probabilities = getattr(heads, "mask_test_stage", None), None
-    if masked in rows:
-        boxes, _, labels = rows[masked]
-        probabilities = heads.mask_probabilities(features, boxes, labels)
-    none = torch.zeros_like(objectness, dtype=torch.long)
-    rows[PROPOSALS] = (proposals.proposal_boxes.tensor, objectness, none)
-    original = partial(original_boxes, size=size, record=record)
-    found = on_original(rows, original, record, masked, probabilities)
+    seen = ProposedImage(
+        features,
+        size,
+        proposed.proposal_boxes.tensor,
+        proposed.objectness_logits.sigmoid(),
+        candidates[0],
+        detect=partial(detect, model, size=size),
+        original_boxes=partial(original_boxes, size=size, record=record),
+    )
+    return predict_image(model.roi_heads, seen, record, test_stages, given)
 
-    @torch.inference_mode()
-    def observe(with_candidates: bool) -> ImageObservation:
-        before_nms = candidates_of(model.proposal_generator, candidates[0]) if with_candidates else None
-        return image_observation(record.id, objectness, outputs, original, before_nms)
 
-    @torch.inference_mode()
-    def quality() -> dict[str, Detections]:
-        cells = heads.quality(outputs, size)
-        rows = {cell.label: rows_of(heads.detect(cell.head - 1, *both, size)) for cell, *both in cells}
-        return on_original(rows, original, record)
+def detect(model: GeneralizedRCNN, stage: int, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Rows:
+    """Filter by score, suppress and keep the best, by the numbers of a stage's predictor.
 
-    return Prediction(record.id, found.pop(PROPOSALS), found, observe, quality)
+    Parameters
+    ----------
+    stage : int
+        Place in the row of test, from 0.
+    boxes : Tensor, float32 [R, 4 or 4 * classes]
+        In pixels of the resized image.
+    scores : Tensor, float32 [R, classes + 1]
+        Probabilities, background last.
+    size : tuple of int
+        Height and width of the resized image.
+    """
+    predictor = model.roi_heads.box_predictor[model.roi_heads.test_row[stage]]
+    limits = predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image
+    (detected,), _ = fast_rcnn_inference([boxes], [scores], [size], *limits)
+    return detected.pred_boxes.tensor, detected.scores, detected.pred_classes
 
 
 def original_boxes(boxes: Tensor, size: tuple[int, int], record: ImageRecord) -> Tensor:
@@ -77,8 +73,3 @@ def original_boxes(boxes: Tensor, size: tuple[int, int], record: ImageRecord) ->
     scaled.scale(record.width / size[1], record.height / size[0])
     scaled.clip((record.height, record.width))
     return scaled.tensor
-
-
-def rows_of(detected: Instances) -> Rows:
-    """Boxes, scores and labels."""
-    return detected.pred_boxes.tensor, detected.scores, detected.pred_classes

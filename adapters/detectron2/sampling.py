@@ -92,10 +92,10 @@ class DecoupledROIHeads(ControlledROIHeads):
         for stage, predictor in enumerate(self.box_predictor):
             terms: dict[str, Tensor] = {}
             if predictor.classifies:
-                seen = self.pooled(levels, classification, stage)
+                seen = self.pooled(stage, levels, [image.proposal_boxes for image in classification])
                 logits = self._output("classification", stage, seen)
                 terms |= predictor.losses((logits, None), classification)
-            pooled = self.pooled(levels, regression, stage)
+            pooled = self.pooled(stage, levels, [image.proposal_boxes for image in regression])
             deltas = self._output("regression", stage, pooled)
             terms |= predictor.losses((None, deltas), regression)
             losses |= {f"{name}_stage{stage}": term for name, term in terms.items()}

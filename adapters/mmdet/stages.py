@@ -1,6 +1,6 @@
 """The stages of a detector under control: how they train, and everything that they give at test time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,15 +9,13 @@ from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import bbox_overlaps
+from mmdet.structures.bbox import bbox2roi, bbox_overlaps
 from mmengine.model import ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois
+from adapters.detector.cascade_stages import CascadeStages
 from adapters.training.stage_recording import StageRecording
-from cascadebench.detectors.inference_stages import TestStage
-from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 
 
 @TASK_UTILS.register_module()
@@ -42,7 +40,7 @@ class StageAssigner(MaxIoUAssigner):
 
 
 @MODELS.register_module()
-class ControlledCascadeRoIHead(CascadeRoIHead):
+class ControlledCascadeRoIHead(CascadeStages, CascadeRoIHead):
     """Heads in a row; one head is Faster R-CNN.
 
     There is a head for every stage and every classifier: heads beyond ``num_stages`` are further classifiers of the
@@ -53,7 +51,7 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
     trunk_gradient : list of float
         For every stage the factor on the gradient that flows from its pooled features into neck and backbone.
     applications : int
-        How often the last head is applied in a row at test.
+        How often the row of heads is run through at test.
     keywords
         Of MMDetection's cascade; ``num_stages`` is the number of heads with a regressor.
     """
@@ -70,30 +68,12 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
         self.bbox_head = ModuleList([MODELS.build(head) for head in bbox_head])
 
     @property
-    def regressors(self) -> int:
-        """Regressors in a row at test."""
-        return self.num_stages - 1 + self.applications
-
-    @property
-    def classifiers(self) -> int:
-        """Classifiers at test."""
-        return sum(head.with_cls for head in self.bbox_head) - 1 + self.applications
+    def tasks(self) -> list[tuple[bool, bool]]:
+        """Of every head whether it classifies and whether it regresses."""
+        return [(head.with_cls, head.with_reg) for head in self.bbox_head]
 
     def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What a stage makes of pooled RoIs; the one method that a variant with other layers replaces.
-
-        Parameters
-        ----------
-        stage : int
-            From 0.
-        pooled : Tensor, float [R, channels, size, size]
-
-        Returns
-        -------
-        logits : Tensor, float [R, classes + 1], or None
-            Background last. Several classifiers of the same RoIs stand side by side. None: no classifier.
-        deltas : Tensor, float [R, 4 or 4 * classes], or None
-        """
+        """What a stage makes of pooled RoIs: logits and deltas."""
         return self.bbox_head[stage](pooled)
 
     def pooled(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
@@ -105,15 +85,19 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
             features.register_hook(lambda gradient: gradient * factor)
         return features
 
+    def pooled_alone(self, stage: int, features: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
+        """Pool the boxes of one image."""
+        return self.pooled(stage, features, bbox2roi([boxes]))
+
+    def decoded(self, stage: int, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
+        """Boxes of a stage's regressor on one image, clipped to it: float32 [R, 4 or 4 * classes]."""
+        return self.bbox_head[stage].bbox_coder.decode(boxes, deltas, max_shape=size)
+
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict[str, Any]:
         features = self.pooled(stage, x, rois)
-        logits, deltas = self.stage_forward(stage, features)
-        first, *further = self._one_by_one(logits) or [None]
+        logits, deltas = self.stage_outputs(stage, features)
+        first, *further = logits or [None]
         return {"cls_score": first, "further_scores": further, "bbox_pred": deltas, "bbox_feats": features}
-
-    def _one_by_one(self, logits: Tensor | None) -> list[Tensor]:
-        """Take the classifiers' logits apart."""
-        return [] if logits is None else list(logits.split(self.bbox_head[0].num_classes + 1, dim=1))
 
     def loss(
         self, x: tuple[Tensor, ...], rpn_results_list: list[InstanceData], batch_data_samples: list[DetDataSample]
@@ -136,84 +120,6 @@ class ControlledCascadeRoIHead(CascadeRoIHead):
             found = head.loss(logits, None, results["rois"], labels, weights, None, None)
             losses[f"loss_cls{number + 1}"] = found.get("loss_cls", logits.sum())
         return results
-
-    def run_stages(
-        self,
-        features: tuple[Tensor, ...],
-        proposals: Tensor,
-        image_shape: tuple[int, int],
-        test_stages: Sequence[TestStage],
-    ) -> StageOutputs:
-        """Run every stage on one image; nothing is filtered between stages, so that row n is proposal n throughout.
-
-        Parameters
-        ----------
-        features : tuple of tensors, float [1, channels, h, w]
-            Levels of the pyramid.
-        proposals : Tensor, float [R, 4]
-            In pixels of the resized image.
-        image_shape : tuple of int
-            Height and width of the resized image without padding.
-        test_stages : sequence of TestStage
-            What is asked for; the classifiers run on the last stage's RoIs only if one of them needs it.
-        """
-        outputs = StageOutputs([], [], [])
-        entering = proposals
-        for number in range(self.regressors):
-            stage = self._trained(number)
-            pooled = self._pooled_alone(stage, features, entering)
-            outputs.rois.append(entering)
-            outputs.pooled.append(pooled)
-            found, deltas = self.stage_forward(stage, pooled)
-            logits = self._one_by_one(found)
-            outputs.logits.extend(logits)
-            head = self.bbox_head[stage]
-            outputs.boxes.append(head.bbox_coder.decode(entering, deltas, max_shape=image_shape))
-            if head.reg_class_agnostic:
-                entering = outputs.boxes[-1]
-            elif number + 1 < self.regressors:
-                entering = head.moved(entering, deltas, logits[0] if logits else None, image_shape)
-        if asks_for_last_rois(test_stages):
-            for number in range(self.classifiers):
-                own = number + 1 == self.regressors
-                again = outputs.logits[-1] if own else self.stage_forward(self._trained(number), pooled)[0]
-                outputs.last_logits.append(again)
-        return outputs
-
-    def quality(
-        self, outputs: StageOutputs, image_shape: tuple[int, int]
-    ) -> Iterator[tuple[QualityStage, Tensor, Tensor]]:
-        """Run every whole head on the RoIs of every stage of one image; there is nothing to run with one stage.
-
-        Parameters
-        ----------
-        outputs : StageOutputs
-            Of :meth:`run_stages`; what it has already is not computed again.
-        image_shape : tuple of int
-            Height and width of the resized image without padding.
-
-        Yields
-        ------
-        QualityStage, boxes [R, 4 or 4 * classes], probabilities [R, classes + 1]
-        """
-        whole = sum(head.with_cls and head.with_reg for head in self.bbox_head)
-        for cell in quality_stages(whole, self.regressors) if self.regressors > 1 else ():
-            head, place = cell.head - 1, cell.stage - 1
-            if head == self._trained(place):
-                boxes, logits = outputs.boxes[place], outputs.logits[place]
-            else:
-                logits, deltas = self.stage_forward(head, outputs.pooled[place])
-                boxes = self.bbox_head[head].bbox_coder.decode(outputs.rois[place], deltas, max_shape=image_shape)
-            yield cell, boxes, logits.softmax(-1)
-
-    def _trained(self, stage: int) -> int:
-        """The trained stage that is run as one of those at test."""
-        return min(stage, self.num_stages - 1)
-
-    def _pooled_alone(self, stage: int, features: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
-        """Pool the boxes of one image."""
-        extractor = self.bbox_roi_extractor[stage]
-        return extractor(features[: extractor.num_inputs], torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1))
 
 
 def _overlaps(sampling_results: list) -> Tensor:

@@ -199,8 +199,9 @@ def test_last_rois_rule_pools_every_head_at_the_last_stage(records):
         features = model.backbone(images.tensor)
         (proposals,), _ = model.proposal_generator(images, features, None)
         heads = model.roi_heads
-        outputs = heads.run_stages(features, proposals, run.variant.test_stages)
-        assert heads.run_stages(features, proposals, run.variant.test_stages[:6]).last_logits == []
+        given = features, proposals.proposal_boxes.tensor, proposals.image_size
+        outputs = heads.run_stages(*given, run.variant.test_stages)
+        assert heads.run_stages(*given, run.variant.test_stages[:6]).last_logits == []
         entering = Instances(proposals.image_size, proposal_boxes=Boxes(outputs.boxes[1]))
         levels = [features[name] for name in heads.box_in_features]
         for stage in range(3):

@@ -259,7 +259,7 @@ def test_the_highest_foreground_class_says_which_box_enters_the_second_stage(opt
     heads.eval()
     with torch.no_grad():
         features, entering = maps(heads), pairs[0][0]
-        outputs = heads.run_stages(features, entering, one.variant.test_stages)
+        outputs = heads.run_stages(features, entering.proposal_boxes.tensor, SIZE, one.variant.test_stages)
         logits, deltas = heads.stage_forward(0, heads.box_pooler(list(features.values()), [entering.proposal_boxes]))
         chosen = moved_by_class(heads, entering.proposal_boxes.tensor, logits, deltas).clamp(0, 128)
         pooled = heads.box_pooler(list(features.values()), [Boxes(chosen)])
@@ -281,7 +281,7 @@ def test_the_single_classifier_scores_the_proposals(heads, run):
     heads.eval()
     features, entering = maps(heads), proposals(5, 20)
     with torch.no_grad():
-        outputs = heads.run_stages(features, entering, run().variant.test_stages)
+        outputs = heads.run_stages(features, entering.proposal_boxes.tensor, SIZE, run().variant.test_stages)
         pooled = heads.box_pooler(list(features.values()), [entering.proposal_boxes])
         logits = heads.box_predictor[0].cls_score(heads.box_head[0].classification(pooled))
     assert len(outputs.boxes) == 3 and outputs.last_logits == []
@@ -293,9 +293,9 @@ def test_the_single_classifier_scores_the_proposals(heads, run):
 def test_cascaded_classifiers_score_what_enters_their_stage(run):
     one = run(classifiers=2)
     heads = build(one, noise=0.02).eval().roi_heads
-    features, entering = maps(heads), proposals(5, 20)
+    features, entering = maps(heads), proposals(5, 20).proposal_boxes.tensor
     with torch.no_grad():
-        outputs = heads.run_stages(features, entering, one.variant.test_stages)
+        outputs = heads.run_stages(features, entering, SIZE, one.variant.test_stages)
         for boxes, found in ((outputs.boxes[0], outputs.logits[1]), (outputs.boxes[1], outputs.last_logits[1])):
             pooled = heads.box_pooler(list(features.values()), [Boxes(boxes)])
             torch.testing.assert_close(found, heads.stage_forward(1, pooled)[0])

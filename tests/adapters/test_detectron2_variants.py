@@ -11,7 +11,7 @@ pytest.importorskip("detectron2")
 
 from detectron2.config import instantiate
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.structures import Boxes, Instances, pairwise_iou
+from detectron2.structures import Boxes, pairwise_iou
 from detectron2_inputs import CLASSES, SIZE, Watched, build, gradients_of, losses_of, maps, proposals, truth
 from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 
@@ -112,9 +112,10 @@ def test_share_gradient_changes_gradients_alone(sharing):
 def test_later_classifiers_on_the_last_rois_merge_their_own_heads(run):
     heads = build(run("fscascade"), noise=0.05).eval().roi_heads
     with torch.no_grad():
-        outputs = heads.run_stages(maps(heads), proposals(4, 4), [TestStage.parse("(3,1-3) last RoIs")])
-        entering = Instances(SIZE, proposal_boxes=Boxes(outputs.boxes[1]))
-        own = [head(heads.pooled(list(maps(heads).values()), [entering], 2)) for head in heads.box_head]
+        outputs = heads.run_stages(
+            maps(heads), proposals(4, 4).proposal_boxes.tensor, SIZE, [TestStage.parse("(3,1-3) last RoIs")]
+        )
+        own = [head(heads.pooled_alone(2, maps(heads), outputs.boxes[1])) for head in heads.box_head]
         for stage in range(3):
             merged = torch.stack(own[: stage + 1]).sum(0) / (stage + 1)
             torch.testing.assert_close(outputs.last_logits[stage], heads.box_predictor[stage].cls_score(merged))
@@ -183,13 +184,14 @@ def test_iterative_bbox_is_the_baseline_applied_again(run, records):
         for part in ("boxes", "scores", "labels"):
             given = [getattr(prediction.test_stages["(1,1)"], part) for prediction in (one, other)]
             assert len(given[0]) and given[0].tobytes() == given[1].tobytes()
-    heads, features, entering = models[1].roi_heads, maps(models[1].roi_heads), proposals(5, 5)
+    heads, features = models[1].roi_heads, maps(models[1].roi_heads)
+    entering = proposals(5, 5).proposal_boxes.tensor
     with torch.no_grad():
-        outputs = heads.run_stages(features, entering, iterative.variant.test_stages)
+        outputs = heads.run_stages(features, entering, SIZE, iterative.variant.test_stages)
         for boxes, logits in zip(outputs.boxes, outputs.logits, strict=True):
-            alone = heads.run_stages(features, entering, [])
+            alone = heads.run_stages(features, entering, SIZE, [])
             assert torch.equal(alone.boxes[0], boxes) and torch.equal(alone.logits[0], logits)
-            entering = Instances(SIZE, proposal_boxes=Boxes(boxes))
+            entering = boxes
     assert all(torch.equal(one, outputs.logits[-1]) for one in outputs.last_logits)
 
 
@@ -221,8 +223,9 @@ def test_integral_loss_runs_its_layers_once(run):
     calls = []
     heads.box_head[0].register_forward_hook(lambda *_given: calls.append(1))
     with torch.no_grad():
-        outputs = heads.run_stages(maps(heads), proposals(3, 3), run("integral_loss").variant.test_stages)
-        pooled = heads.pooled(list(maps(heads).values()), [proposals(3, 3)], 0)
+        entering = proposals(3, 3).proposal_boxes.tensor
+        outputs = heads.run_stages(maps(heads), entering, SIZE, run("integral_loss").variant.test_stages)
+        pooled = heads.pooled_alone(0, maps(heads), entering)
         assert len(calls) == 1 and (len(outputs.boxes), outputs.last_logits) == (1, [])
         for stage, logits in enumerate(outputs.logits):
             assert torch.equal(logits, heads.stage_forward(stage, pooled)[0])

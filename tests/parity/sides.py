@@ -156,19 +156,15 @@ class Detectron2Side:
     def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
         """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
         model.eval()
-        from detectron2.structures import Boxes, Instances
-
         tensor = model.preprocess_image(self._batch(images))
         features = model.backbone(tensor.tensor)
         proposals, _ = model.proposal_generator(tensor, features, None)
         heads = model.roi_heads
         test_stages = all_test_stages(heads.regressors, heads.classifiers)
-        entering = [found.proposal_boxes for found in proposals] if given is None else [Boxes(boxes) for boxes in given]
+        entering = given or [found.proposal_boxes.tensor for found in proposals]
         outputs = [
             heads.run_stages(
-                {name: level[i : i + 1] for name, level in features.items()},
-                Instances(images[i].shape[:2], proposal_boxes=boxes),
-                test_stages,
+                {name: level[i : i + 1] for name, level in features.items()}, boxes, images[i].shape[:2], test_stages
             )
             for i, boxes in enumerate(entering)
         ]

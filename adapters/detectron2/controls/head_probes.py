@@ -25,7 +25,7 @@ def test_counts(heads: ControlledROIHeads, channels: int) -> tuple[int, int]:
     """Count what testing gives for every RoI: boxes of regressors, scores of classifiers."""
     heads.eval()
     maps = dict(zip(heads.box_in_features, probe_features(channels, 1), strict=False))
-    outputs = heads.run_stages(maps, Instances(SIZE, proposal_boxes=Boxes(probe_boxes(5))), [])
+    outputs = heads.run_stages(maps, probe_boxes(5), SIZE, [])
     return len(outputs.boxes), len(outputs.logits)
 
 

@@ -1,6 +1,5 @@
 """Integral loss: classifiers at several IoU thresholds over the layers of one head, and one regressor."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from detectron2.structures import Instances
@@ -9,8 +8,6 @@ from torch import Tensor, nn
 
 from adapters.detectron2.config import box_head_node, set_stages
 from adapters.detectron2.stages import ControlledROIHeads
-from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois
-from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
@@ -35,8 +32,8 @@ class IntegralLossROIHeads(ControlledROIHeads):
         self, features: dict[str, Tensor], proposals: list[Instances], targets: list[Instances]
     ) -> dict[str, Tensor]:
         """Losses of all classifiers; testing goes through :meth:`run_stages`."""
-        pooled = self.pooled([features[name] for name in self.box_in_features], proposals, 0)
-        read = self.box_head[0](pooled)
+        levels = [features[name] for name in self.box_in_features]
+        read = self.box_head[0](self.pooled(0, levels, [one.proposal_boxes for one in proposals]))
         losses: dict[str, Tensor] = {}
         for stage, predictor in enumerate(self.box_predictor):
             if stage > 0:
@@ -46,16 +43,10 @@ class IntegralLossROIHeads(ControlledROIHeads):
             losses |= {f"{name}_stage{stage}": term for name, term in terms.items()}
         return losses
 
-    def run_stages(
-        self, features: dict[str, Tensor], proposals: Instances, test_stages: Sequence[TestStage]
-    ) -> StageOutputs:
-        """Run all classifiers and the regressor on the proposals of one image."""
-        pooled = self.pooled([features[name] for name in self.box_in_features], [proposals], 0)
+    def stage_outputs(self, stage: int, pooled: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Logits of all classifiers, and deltas; the layers run once."""
         read = self.box_head[0](pooled)
-        logits = [predictor.cls_score(read) for predictor in self.box_predictor]
-        boxes = self.decoded(0, self.box_predictor[0].bbox_pred(read), proposals)
-        last = list(logits) if asks_for_last_rois(test_stages) else []
-        return StageOutputs([boxes], logits, last, [proposals.proposal_boxes.tensor], [pooled])
+        return [predictor.cls_score(read) for predictor in self.box_predictor], self.box_predictor[0].bbox_pred(read)
 
 
 def configure(node: DictConfig, run: Run) -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from mmdet.registry import MODELS
 from torch import Tensor
 
@@ -16,11 +15,10 @@ from cascadebench.study.stage_settings import stage_settings
 class IntegralLossRoIHead(ControlledCascadeRoIHead):
     """One stage whose further heads are nothing but classifiers of the first head's feature."""
 
-    def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of all classifiers side by side, and deltas."""
+    def stage_outputs(self, stage: int, pooled: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Logits of all classifiers, and deltas; the layers run once."""
         classification, regression = self.bbox_head[0].features(pooled)
-        logits = [head.fc_cls(classification) for head in self.bbox_head]
-        return torch.cat(logits, dim=1), self.bbox_head[0].fc_reg(regression)
+        return [head.fc_cls(classification) for head in self.bbox_head], self.bbox_head[0].fc_reg(regression)
 
 
 def configure(config: dict[str, Any], run: Run) -> None:
