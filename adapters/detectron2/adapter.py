@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from adapters.contract import Control, Prediction
-from adapters.detectron2.assembly import Built, assemble, build
+from adapters.detectron2.assembly import Built, build, train
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import read_controls
 from adapters.detectron2.cost import trace_parts
@@ -52,10 +52,6 @@ class Detectron2Adapter:
         """Read the effective values back."""
         return read_controls(built)
 
-    def controls(self, run: Run) -> list[Control]:
-        """Build a run and read its effective values back."""
-        return read_controls(build(run))
-
     def common_name(self, name: str, run: Run | None = None) -> str | None:
         """Translate a name of a weight."""
         return common_names(run)(name) if run else common_name(name)
@@ -70,8 +66,7 @@ class Detectron2Adapter:
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
     ) -> None:
         """Train with Detectron2's trainer."""
-        built = assemble(run, model, records, order, session)
-        built.trainer.train(session.start, session.iterations)
+        train(run, model, records, order, session)
 
     def predict(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None

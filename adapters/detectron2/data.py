@@ -1,6 +1,5 @@
-"""From records and the training order to Detectron2's batches."""
+"""From a record to what Detectron2's models take."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,19 +8,16 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import convert_PIL_to_numpy, filter_empty_instances
 from detectron2.structures import Boxes, Instances
 from PIL import Image
-from torch.utils.data import Dataset
 
-from adapters.data.pictures import check_size, fault_as_item, reading
+from adapters.data.pictures import check_size, reading
 from adapters.layers.masks import record_bitmaps
-from adapters.training.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
-from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.study.run import Run
 
 
 class ImageReader:
-    """Reads one image and its ground truth as Detectron2's models take them; nothing in it is random.
+    """Keeps :class:`adapters.data.training_dataset.ImageReader`.
 
     Parameters
     ----------
@@ -68,7 +64,9 @@ class ImageReader:
         image = as_tensor(self.test_transform(record.width, record.height).apply_image(self.read(record)))
         return {"image": image, "height": record.height, "width": record.width}
 
-    def training_image(self, record: ImageRecord, short_side: int, flip: bool) -> dict[str, Any]:
+    def training_image(
+        self, record: ImageRecord, short_side: int, flip: bool, step_shape: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
         """Return what the model takes in training: uint8 image [3, H, W] and its ground truth as Instances.
 
         Boxes are clipped to the image; those of no area are dropped. If the detector predicts masks, ground truth has
@@ -86,36 +84,11 @@ class ImageReader:
             height, width = size
             instances.bitmaps = torch.from_numpy(record_bitmaps(record, width, height, flip))
         made = {"image": image, "instances": filter_empty_instances(instances)}
-        # The model ignores these; the training log says by them what was really consumed.
-        return made | {"image_id": record.id, "flip": flip}
+        # The model ignores id and flip; the training log says by them what was really consumed.
+        made |= {"image_id": record.id, "flip": flip}
+        return made | {"step_shape": step_shape} if step_shape else made
 
 
 def as_tensor(pixels: np.ndarray) -> torch.Tensor:
     """From uint8 [H, W, 3] to uint8 [3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-class TrainingDataset(Dataset):
-    """Every image of a training in its order: item ``iteration * batch_size + column``."""
-
-    def __init__(self, run: Run, records: Sequence[ImageRecord], order: TrainingOrder) -> None:
-        self.reader, self.records, self.order = ImageReader(run), records, order
-
-    def __len__(self) -> int:
-        return self.order.images.size
-
-    @fault_as_item
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        index, short_side, flip = self._drawn(position)
-        item = self.reader.training_image(self.records[index], short_side, flip)
-        return item | {"step_shape": step_shape(self.records, self.order, position, self.reader.max_long_side)}
-
-    def planned(self, position: int) -> tuple[int, bool, int]:
-        """Return image id, flip and shorter side of an item without reading its picture."""
-        index, short_side, flip = self._drawn(position)
-        return self.records[index].id, flip, short_side
-
-    def _drawn(self, position: int) -> tuple[int, int, bool]:
-        """Index of the record, shorter side and flip of an item."""
-        order = self.order
-        return int(order.images.flat[position]), int(order.short_sides.flat[position]), bool(order.flips.flat[position])

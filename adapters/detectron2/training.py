@@ -66,7 +66,7 @@ def build_optimizer(model: nn.Module, run: Run) -> ClippedSGD:
     )  # fmt: skip
 
 
-def build_scheduler(optimizer: torch.optim.Optimizer, run: Run) -> LRMultiplier:
+def build_schedulers(optimizer: torch.optim.Optimizer, run: Run) -> list[LRMultiplier]:
     """Linear warm-up, then steps.
 
     Raises
@@ -92,15 +92,83 @@ def build_scheduler(optimizer: torch.optim.Optimizer, run: Run) -> LRMultiplier:
                 f"protocol: schedule.iterations: {schedule.iterations} are too many for detectron2's scheduler, which "
                 f"gives {given:.6g} at iteration {iteration} in place of {wanted:.6g}"
             )
-    return LRMultiplier(optimizer, multiplier, max_iter=schedule.iterations)
+    return [LRMultiplier(optimizer, multiplier, max_iter=schedule.iterations)]
+
+
+class SessionHook(HookBase):
+    """Connects Detectron2's loop with the training session.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The detector itself, not what distributes it: its tensors' names are those of the checkpoint.
+    """
+
+    def __init__(self, session: TrainingSession, model: nn.Module) -> None:
+        self.session, self.model = session, model
+        self.consumed: list[tuple[int, bool]] = []
+
+    def before_train(self) -> None:
+        """Restore a checkpoint, if there is one, and begin to note what the model is given."""
+        govern_sampling(self.model, self.session)
+        self._noting = self.model.register_forward_pre_hook(self._note)
+        (scheduler,) = self.trainer.schedulers
+        self.session.restore(self.model, self.trainer.optimizer, scheduler)
+
+    def _note(self, model: nn.Module, inputs: tuple[list[dict[str, Any]]]) -> None:
+        """Keep ids and flips of what enters the model, pass by pass."""
+        self.consumed += [(image["image_id"], image["flip"]) for image in inputs[0]]
+
+    def before_step(self) -> None:
+        """Seed the step, and let the RoI heads tell what enters them if it is recorded."""
+        self.consumed = []
+        self.model.roi_heads.recording = self.session.before_iteration(self.trainer.iter)
+
+    def after_step(self) -> None:
+        """Move the learning rate on, then hand over the step: a checkpoint holds the rate of the next one."""
+        learning_rate = self.trainer.optimizer.param_groups[0]["lr"]
+        for scheduler in self.trainer.schedulers:
+            scheduler.step()
+        losses = {loss_name(name): value for name, value in mean_over_processes(self.trainer.losses).items()}
+        self.session.after_iteration(self.trainer.iter, losses, learning_rate, self.consumed)
+
+    def after_train(self) -> None:
+        """Leave the model as it was."""
+        self._noting.remove()
+        self.model.roi_heads.recording = None
+
+
+def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
+    """Let every sampler of the model sample image by image."""
+    session.sampling.govern(model.proposal_generator, "_subsample_labels", RPN)
+    session.sampling.govern(model.roi_heads, "_sample_proposals", FIRST_STAGE)
+    if hasattr(model.roi_heads, "regression_sampler"):
+        session.sampling.govern(model.roi_heads.regression_sampler, "_sample_proposals", REGRESSION)
 
 
 class SessionTrainer(SimpleTrainer):
-    """Detectron2's trainer, which keeps the losses of the last step for the session instead of logging them itself."""
+    """Detectron2's trainer, which keeps the losses of the last step for the session instead of logging them itself.
+
+    A step may have several passes, each over a part of the batch.
+    """
 
     losses: dict[str, torch.Tensor]
-    accumulation: int = 1
-    """Passes of a step, each over a part of the batch."""
+
+    def __init__(self, run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
+        optimizer = build_optimizer(model, run)
+        distributed = model
+        if session.world_size > 1:
+            devices = [session.device] if session.device.type == "cuda" else None
+            distributed = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        super().__init__(distributed, loader, optimizer)
+        self.schedulers = build_schedulers(optimizer, run)
+        self.accumulation = session.execution.accumulation
+        self.register_hooks([SessionHook(session, model)])
+
+    @property
+    def hooks(self) -> list[HookBase]:
+        """What takes part in the loop."""
+        return self._hooks
 
     def run_step(self) -> None:
         """Train a step; the losses are the means over its passes."""
@@ -122,70 +190,4 @@ class SessionTrainer(SimpleTrainer):
         self.optimizer.step()
 
     def _write_metrics(self, loss_dict: Mapping[str, torch.Tensor], *ignored: Any, **also_ignored: Any) -> None:
-        detached = {name: value.detach() for name, value in loss_dict.items()}
-        self.losses = mean_over_processes(detached)
-
-
-class SessionHook(HookBase):
-    """Connects Detectron2's loop with the training session.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The detector itself, not what distributes it: its tensors' names are those of the checkpoint.
-    """
-
-    def __init__(self, session: TrainingSession, model: nn.Module, scheduler: LRMultiplier) -> None:
-        self.session, self.model, self.scheduler = session, model, scheduler
-        self.consumed: list[tuple[int, bool]] = []
-
-    def before_train(self) -> None:
-        """Restore a checkpoint, if there is one, and begin to note what the model is given."""
-        govern_sampling(self.model, self.session)
-        self._noting = self.model.register_forward_pre_hook(self._note)
-        self.session.restore(self.model, self.trainer.optimizer, self.scheduler)
-
-    def _note(self, model: nn.Module, inputs: tuple[list[dict[str, Any]]]) -> None:
-        """Keep ids and flips of what enters the model, pass by pass."""
-        self.consumed += [(image["image_id"], image["flip"]) for image in inputs[0]]
-
-    def before_step(self) -> None:
-        """Seed the step, and let the RoI heads tell what enters them if it is recorded."""
-        self.consumed = []
-        self.model.roi_heads.recording = self.session.before_iteration(self.trainer.iter)
-
-    def after_step(self) -> None:
-        """Move the learning rate on, then hand over the step: a checkpoint holds the rate of the next one."""
-        learning_rate = self.trainer.optimizer.param_groups[0]["lr"]
-        self.scheduler.step()
-        losses = {loss_name(name): value for name, value in self.trainer.losses.items()}
-        self.session.after_iteration(self.trainer.iter, losses, learning_rate, self.consumed)
-
-    def after_train(self) -> None:
-        """Leave the model as it was."""
-        self._noting.remove()
-        self.model.roi_heads.recording = None
-
-
-def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
-    """Let every sampler of the model sample image by image."""
-    session.sampling.govern(model.proposal_generator, "_subsample_labels", RPN)
-    session.sampling.govern(model.roi_heads, "_sample_proposals", FIRST_STAGE)
-    if hasattr(model.roi_heads, "regression_sampler"):
-        session.sampling.govern(model.roi_heads.regression_sampler, "_sample_proposals", REGRESSION)
-
-
-def build_trainer(
-    run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession
-) -> tuple[SessionTrainer, LRMultiplier]:
-    """Build Detectron2's trainer, which has the optimizer, and the scheduler that its hook steps."""
-    optimizer = build_optimizer(model, run)
-    scheduler = build_scheduler(optimizer, run)
-    trained = model
-    if session.world_size > 1:
-        devices = [session.device] if session.device.type == "cuda" else None
-        trained = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
-    trainer = SessionTrainer(trained, loader, optimizer)
-    trainer.accumulation = session.execution.accumulation
-    trainer.register_hooks([SessionHook(session, model, scheduler)])
-    return trainer, scheduler
+        self.losses = {name: value.detach() for name, value in loss_dict.items()}

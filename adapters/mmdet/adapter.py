@@ -6,20 +6,18 @@ import mmcv
 import mmdet
 import mmengine
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
-from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from adapters.contract import Control, Prediction
-from adapters.mmdet import training, weights
-from adapters.mmdet.assembly import Built, build
+from adapters.mmdet import weights
+from adapters.mmdet.assembly import Built, build, train
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
-from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
+from adapters.mmdet.data import ImageReader
 from adapters.mmdet.inference import predict_one
 from adapters.mmdet.operators import operators_in_use
 from adapters.prediction.given_proposals import GivenProposals
-from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import TrainingOrder
@@ -68,16 +66,15 @@ class MMDetectionAdapter:
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
     ) -> None:
         """Train with MMEngine's runner."""
-        loader = training_loader(TrainingDataset(run, records, order), order, session, pseudo_collate)
-        training.train(run, model, loader, session)
+        train(run, model, records, order, session)
 
     def predict(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None
     ) -> Iterator[Prediction]:
         """Detect on every record; all test stages come from one pass."""
-        transforms = test_transforms(run)
+        reader = ImageReader(run)
         for record in records:
-            yield predict_one(model, record, transforms(image_fields(record)), run.variant.test_stages, given)
+            yield predict_one(model, record, reader.test_image(record), run.variant.test_stages, given)
 
 
 ADAPTER = MMDetectionAdapter()

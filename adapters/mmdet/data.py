@@ -1,19 +1,15 @@
-"""From records and the training order to MMDetection's batches."""
+"""From a record to what MMDetection's models take."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.transforms import BaseTransform, Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
-from torch.utils.data import Dataset
 
-from adapters.data.pictures import check_size, fault_as_item, reading
+from adapters.data.pictures import check_size, reading
 from adapters.layers.masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
-from adapters.training.step_parts import step_shape
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.study.run import Run
 
 
@@ -69,62 +65,48 @@ def load_image(run: Run) -> LoadImageFromFile:
     return CheckedLoad(color_type="color_ignore_orientation", imdecode_backend=image_backend(run))
 
 
-def training_transforms(run: Run) -> Compose:
-    """Transforms of a training image."""
-    sizes = run.protocol.input
-    scale = (sizes.max_long_side, sizes.train_short_sides[0])
-    resize = PlannedResize(scale=scale, keep_ratio=True, backend=image_backend(run))
-    steps = [load_image(run), LoadAnnotations(with_bbox=True), resize, PlannedFlip()]
-    if run.variant.masks:
-        steps.append(PlannedMasks())
-    return Compose([*steps, PackDetInputs()])
-
-
-def test_transforms(run: Run) -> Compose:
-    """Transforms of a test image."""
-    sizes = run.protocol.input
-    scale = (sizes.max_long_side, sizes.test_short_side)
-    resize = Resize(scale=scale, keep_ratio=True, backend=image_backend(run))
-    keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-    return Compose([load_image(run), resize, PackDetInputs(meta_keys=keys)])
-
-
 def image_fields(record: ImageRecord) -> dict[str, Any]:
     """What MMDetection's transforms expect to know of an image."""
     fields = {"img_id": record.id, "img_path": str(record.path), "height": record.height, "width": record.width}
     return fields | {"record": record}
 
 
-class TrainingDataset(Dataset):
-    """Every image of a training in its order: item ``iteration * batch_size + column``."""
+class ImageReader:
+    """Keeps :class:`adapters.data.training_dataset.ImageReader`.
 
-    def __init__(self, run: Run, records: Sequence[ImageRecord], order: TrainingOrder) -> None:
-        self.records, self.order = records, order
-        self.transforms = training_transforms(run)
-        self.max_long_side = run.protocol.input.max_long_side
-        self.metainfo = {"classes": run.dataset.categories}
+    Attributes
+    ----------
+    training_transforms, test_transforms : Compose
+        What an image goes through; the training order says how far it is resized and whether it is mirrored.
+    """
 
-    def __len__(self) -> int:
-        return self.order.images.size
+    def __init__(self, run: Run) -> None:
+        sizes, backend = run.protocol.input, image_backend(run)
+        self.max_long_side = sizes.max_long_side
+        scale = (sizes.max_long_side, sizes.train_short_sides[0])
+        resize = PlannedResize(scale=scale, keep_ratio=True, backend=backend)
+        steps = [load_image(run), LoadAnnotations(with_bbox=True), resize, PlannedFlip()]
+        if run.variant.masks:
+            steps.append(PlannedMasks())
+        self.training_transforms = Compose([*steps, PackDetInputs()])
+        resize = Resize(scale=(sizes.max_long_side, sizes.test_short_side), keep_ratio=True, backend=backend)
+        keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+        self.test_transforms = Compose([load_image(run), resize, PackDetInputs(meta_keys=keys)])
 
-    def planned(self, position: int) -> tuple[int, bool, int]:
-        """Image id, whether it is mirrored, and length of the shorter side of an item, without reading its picture."""
-        record = self.records[self.order.images.flat[position]]
-        return record.id, bool(self.order.flips.flat[position]), int(self.order.short_sides.flat[position])
+    def test_image(self, record: ImageRecord) -> dict[str, Any]:
+        """Return the image, uint8 [3, H, W], and its sizes as a DetDataSample."""
+        return self.test_transforms(image_fields(record))
 
-    @fault_as_item
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        _, flip, short_side = self.planned(position)
-        item = self.transformed(self.records[self.order.images.flat[position]], flip, short_side)
-        shape = step_shape(self.records, self.order, position, self.max_long_side)
-        item["data_samples"].set_metainfo({"step_shape": shape})
-        return item
-
-    def transformed(self, record: ImageRecord, flip: bool, short_side: int) -> dict[str, Any]:
-        """Read and transform one image with its ground truth."""
+    def training_image(
+        self, record: ImageRecord, short_side: int, flip: bool, step_shape: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Return the image, uint8 [3, H, W], and a DetDataSample with its ground truth."""
         instances = [
             {"bbox": box.tolist(), "bbox_label": int(label), "ignore_flag": 0}
             for box, label in zip(record.boxes, record.labels, strict=True)
         ]
         planned = {"planned_flip": flip, "short_side": short_side}
-        return self.transforms(image_fields(record) | {"instances": instances} | planned)
+        item = self.training_transforms(image_fields(record) | {"instances": instances} | planned)
+        if step_shape:
+            item["data_samples"].set_metainfo({"step_shape": step_shape})
+        return item

@@ -1,19 +1,21 @@
 """MMEngine's runner, driven for one training session."""
 
-import logging
+import os
 import re
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce_dict
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import LOOPS, PARAM_SCHEDULERS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from adapters.training.distributed import mean_over_processes
 from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training.training_session import TrainingSession
 from cascadebench.study.run import Run
@@ -62,15 +64,16 @@ def scheduler_config(run: Run) -> list[dict[str, Any]]:
     return [warmup, steps]
 
 
-def build_optimizer(model: nn.Module, run: Run) -> OptimWrapper:
-    """Build MMEngine's optimizer of a run."""
-    return build_optim_wrapper(model, optimizer_config(run))
+def build_optimizer(model: nn.Module, run: Run, accumulation: int = 1) -> OptimWrapper:
+    """Build MMEngine's optimizer, which steps once in as many passes."""
+    return build_optim_wrapper(model, optimizer_config(run) | {"accumulative_counts": accumulation})
 
 
 def build_schedulers(optimizer: OptimWrapper, run: Run) -> list:
-    """Build MMEngine's learning-rate schedulers of a run."""
-    build = PARAM_SCHEDULERS.build
-    return [build(config, default_args={"optimizer": optimizer}) for config in scheduler_config(run)]
+    """Build MMEngine's learning-rate schedulers."""
+    # As the runner would: a scheduler without an end of its own has that of the schedule.
+    defaults = {"optimizer": optimizer, "end": run.protocol.schedule.iterations}
+    return [PARAM_SCHEDULERS.build(config, default_args=defaults) for config in scheduler_config(run)]
 
 
 class Schedulers:
@@ -145,8 +148,7 @@ class SessionHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Hand over the step's losses."""
         terms = {name: value.detach() for name, value in outputs.items() if "loss_" in name}
-        all_reduce_dict(terms, op="mean")  # over the processes; alone it changes nothing
-        losses = {loss_name(name): value for name, value in terms.items()}
+        losses = {loss_name(name): value for name, value in mean_over_processes(terms).items()}
         consumed = [(sample.img_id, sample.flip) for sample in data_batch["data_samples"]]
         self.session.after_iteration(batch_idx, losses, self.learning_rate, consumed)
 
@@ -155,31 +157,70 @@ class SessionHook(Hook):
         self.model.roi_head.recording = None
 
 
-def loop_config(run: Run) -> dict[str, Any]:
-    """MMEngine's loop over the iterations of the schedule, without validation."""
-    iterations = run.protocol.schedule.iterations
-    return {
-        "type": "StepLoop",
-        "max_iters": iterations,
-        "val_interval": iterations + 1,
-        "fast_forward_on_resume": True,
-    }
-
-
-def build_hooks(session: TrainingSession, model: nn.Module) -> list[Hook]:
-    """Build everything that takes part in the loop besides MMEngine's stepping of the schedulers."""
-    return [SessionHook(session, model)]
-
-
 class SessionRunner(Runner):
-    """MMEngine's runner without its own seeding and choice of device, which belong to the session."""
+    """MMEngine's runner, built whole before it trains; seeds, device, log and files belong to the session."""
 
-    session: TrainingSession
+    def __init__(self, run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
+        self.session = session
+        optimizer = build_optimizer(model, run, session.execution.accumulation)
+        iterations = session.iterations
+        super().__init__(
+            model=model,
+            work_dir=os.curdir,  # the runner wants a folder, and writes nothing
+            train_dataloader=loader,
+            train_cfg={
+                "type": "StepLoop",
+                "max_iters": iterations,
+                "val_interval": iterations + 1,
+                "fast_forward_on_resume": True,
+            },
+            optim_wrapper=optimizer,
+            param_scheduler=build_schedulers(optimizer, run),
+            # The session logs, seeds and saves; MMEngine steps the schedulers.
+            default_hooks=dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "checkpoint")),
+            custom_hooks=[SessionHook(session, model)],
+            visualizer=Visualizer.get_instance("session"),
+            default_scope=None,  # the one in which the model was built
+            experiment_name=run.id,
+        )
+        self._train_loop = self.build_train_loop(self._train_loop)  # `train` takes a loop that is there
+
+    @property
+    def optimizer(self) -> OptimWrapper:
+        """What steps the weights."""
+        return self.optim_wrapper
+
+    @property
+    def schedulers(self) -> list:
+        """What moves the learning rate."""
+        return self.param_schedulers
+
+    @property
+    def data_loader(self) -> DataLoader:
+        """What reads the batches."""
+        return self.train_dataloader
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Set MMEngine up for several processes, without a name of the time for a folder."""
+        super().setup_env(env_cfg)
+        self._timestamp = ""
 
     def set_randomness(self, *arguments: Any, **keywords: Any) -> None:
         """Leave the random state to the session, which seeds every step."""
         self._seed = self.session.run.seed
         self._deterministic = False
+
+    def build_logger(self, *arguments: Any, **keywords: Any) -> MMLogger:
+        """Return the logger that there is: warnings alone, to no file."""
+        logger = MMLogger.get_current_instance()
+        logger.setLevel("WARNING")
+        return logger
+
+    def _log_env(self, env_cfg: dict[str, Any]) -> None:
+        """Describe nothing: asking the compilers for their versions takes a second."""
+
+    def dump_config(self) -> None:
+        """Write nothing."""
 
     def _init_model_weights(self) -> None:
         """Keep the weights that the model came with."""
@@ -190,26 +231,3 @@ class SessionRunner(Runner):
             return model
         devices = [self.session.device] if self.session.device.type == "cuda" else None
         return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
-
-
-def train(run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
-    """Train with MMEngine's iteration-based loop from ``session.start`` to the end."""
-    logging.getLogger("mmengine").setLevel(logging.WARNING)
-    runner_class = type("SessionRunner", (SessionRunner,), {"session": session})
-    runner = runner_class(
-        model=model,
-        work_dir=str(session.out / "checkpoints" / "mmengine"),
-        train_dataloader=loader,
-        train_cfg=loop_config(run),
-        optim_wrapper=optimizer_config(run) | {"accumulative_counts": session.execution.accumulation},
-        param_scheduler=scheduler_config(run),
-        # The session logs, seeds and saves; MMEngine steps the schedulers.
-        default_hooks=dict.fromkeys(("runtime_info", "timer", "sampler_seed", "logger", "checkpoint")),
-        custom_hooks=build_hooks(session, model),
-        launcher="pytorch" if session.world_size > 1 else "none",
-        log_level="WARNING",
-        default_scope="mmdet",
-        experiment_name=run.id,
-    )
-    torch.set_num_threads(session.execution.cpu_threads)  # MMEngine sets its own number
-    runner.train()

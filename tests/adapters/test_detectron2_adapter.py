@@ -16,11 +16,12 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
+from adapters.data.training_dataset import TrainingDataset
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
-from adapters.detectron2.data import ImageReader, TrainingDataset
+from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import predict_one
-from adapters.detectron2.training import build_optimizer, build_scheduler
+from adapters.detectron2.training import build_optimizer, build_schedulers
 from adapters.inspection.cost import count_cost
 from adapters.training.seeding import seed_everything
 from adapters.training.training_session import TrainingSession
@@ -111,7 +112,7 @@ def test_learning_rate_of_every_iteration():
     runs = [make_run("faster_rcnn", schedule) for schedule in schedules]
     for run in [*runs, make_run("faster_rcnn", {}, "coco_1x")]:
         optimizer = build_optimizer(torch.nn.Linear(1, 1), run)
-        scheduler = build_scheduler(optimizer, run)
+        (scheduler,) = build_schedulers(optimizer, run)
         optimizer.step()
         for iteration in range(run.protocol.schedule.iterations):
             wanted = run.learning_rate(iteration)
@@ -122,7 +123,7 @@ def test_learning_rate_of_every_iteration():
 def test_a_schedule_too_long_for_the_scheduler_is_refused():
     run = make_run("faster_rcnn", {"schedule": {"iterations": 4_000_000, "steps": [2_000_000]}})
     with pytest.raises(InputError, match=r"schedule\.iterations"):
-        build_scheduler(build_optimizer(torch.nn.Linear(1, 1), run), run)
+        build_schedulers(build_optimizer(torch.nn.Linear(1, 1), run), run)
 
 
 def consumed(log: str) -> list[str]:
@@ -277,7 +278,7 @@ def test_training_image_is_resized_and_mirrored(records):
         made["instances"].gt_boxes.tensor, np.stack([80 - right, top, 80 - left, bottom], 1), rtol=1e-5
     )
     order = TrainingOrder(np.array([[0, 1]]), np.array([[False, True]]), np.array([[48, 64]]))
-    assert torch.equal(TrainingDataset(run, records, order)[1]["image"], made["image"])
+    assert torch.equal(TrainingDataset(ImageReader(run), records, order)[1]["image"], made["image"])
 
 
 def test_pixels_are_those_of_the_file(records, tmp_path):
@@ -310,13 +311,14 @@ def test_what_of_the_backbone_learns(batch_norm, records, tmp_path):
     norm = {"trained": torch.nn.BatchNorm2d, "fixed_statistics": FixedStatisticsBatchNorm2d}.get(batch_norm)
     assert type(backbone.res4[0].conv1.norm) is (norm or FrozenBatchNorm2d)
     assert type(backbone.stem.conv1.norm) is FrozenBatchNorm2d
-    values = {control.name: control.value for control in ADAPTER.controls(run)}
+    values = {control.name: control.value for control in ADAPTER.read_controls(ADAPTER.build(run))}
     assert values["backbone.batch_norm"] == batch_norm
 
 
 @pytest.mark.parametrize(("rule", "shares"), [("decay", [1.0, 0.5, 0.25]), ("avg", [0.3333333] * 3)])
 def test_controls_of_a_cascade(rule, shares):
-    values = {control.name: control.value for control in ADAPTER.controls(make_run("cascade_rcnn", stage_loss=rule))}
+    built = ADAPTER.build(make_run("cascade_rcnn", stage_loss=rule))
+    values = {control.name: control.value for control in ADAPTER.read_controls(built)}
     assert values["heads.trunk_gradient"] == shares
     assert values["heads.iou_threshold"] == [0.5, 0.6, 0.7]
     assert values["heads.target_stds"][2] == [0.0333333333, 0.0333333333, 0.0666666667, 0.0666666667]

@@ -184,20 +184,20 @@ def test_a_pasted_target_is_the_ground_truth_again():
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_both_frameworks_get_the_same_bitmaps_and_only_for_masks(masked_records, small_run, flip):
-    from adapters.detectron2.data import ImageReader
-    from adapters.mmdet.data import TrainingDataset
+    from adapters.detectron2.data import ImageReader as Detectron2Reader
+    from adapters.mmdet.data import ImageReader as MMDetectionReader
 
-    runs = {name: small_run(name, "cascade_mask_rcnn") for name in FRAMEWORKS}
-    order = training_order(masked_records[:5], runs["mmdet"].protocol, 0)
+    def ground_truths(variant, record):
+        ours = MMDetectionReader(small_run("mmdet", variant)).training_image(record, 112, flip)
+        theirs = Detectron2Reader(small_run("detectron2", variant)).training_image(record, 112, flip)
+        return ours["data_samples"].gt_instances, theirs["instances"]
+
     for one in masked_records:
-        theirs = ImageReader(runs["detectron2"]).training_image(one, 112, flip)["instances"].bitmaps
-        ours = TrainingDataset(runs["mmdet"], masked_records, order).transformed(one, flip, 112)
-        assert torch.equal(ours["data_samples"].gt_instances.masks, theirs)
-        assert len(theirs) == len(one.boxes) and (theirs.flatten(1).sum(1) > 0).all()
-    boxes_alone = ImageReader(small_run("detectron2", "cascade_rcnn")).training_image(one, 112, flip)["instances"]
-    assert not boxes_alone.has("bitmaps")
-    ours = TrainingDataset(small_run("mmdet", "cascade_rcnn"), masked_records, order).transformed(one, flip, 112)
-    assert "masks" not in ours["data_samples"].gt_instances
+        ours, theirs = ground_truths("cascade_mask_rcnn", one)
+        assert torch.equal(ours.masks, theirs.bitmaps)
+        assert len(theirs) == len(one.boxes) and (theirs.bitmaps.flatten(1).sum(1) > 0).all()
+    ours, theirs = ground_truths("cascade_rcnn", one)
+    assert "masks" not in ours and not theirs.has("bitmaps")
 
 
 @pytest.mark.parametrize("options", [{"mask_on": "every", "stage_loss": "avg"}, {"mask_on": "first"}, {"stages": 1}])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from mmengine.dataset import pseudo_collate
 
 from adapters.commands import initial_model
+from adapters.data.training_dataset import TrainingDataset
 from adapters.mmdet.adapter import ADAPTER
-from adapters.mmdet.data import TrainingDataset, image_fields, test_transforms
+from adapters.mmdet.data import ImageReader
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.training import build_optimizer, build_schedulers, loss_name
 from adapters.training.training_session import TrainingSession
@@ -24,7 +26,6 @@ from cascadebench.study.stage_settings import stage_settings
 from cascadebench.study.study_file import load_protocol
 from cascadebench.study_loading import load_study
 
-test_transforms.__test__ = False
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
 """Every variant that is trained."""
 
@@ -180,7 +181,7 @@ def test_a_batch_with_no_ground_truth_trains(proposals, variant, small_run, reco
         monkeypatch.setattr(model.rpn_head, "predict_by_feat", lambda *a, **k: [one[:0] for one in predict(*a, **k)])
     empty = [records[5], records[5]]
     order = training_order(empty, run.protocol, 0)
-    dataset = TrainingDataset(run, empty, order)
+    dataset = TrainingDataset(ImageReader(run), empty, order)
     batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
     losses = model.loss(batch["inputs"], batch["data_samples"])
     total, _ = model.parse_losses(losses)
@@ -199,7 +200,7 @@ def test_later_stages_train_on_all_regressed_boxes(small_run, records):
     run = small_run("mmdet", "cascade_rcnn")
     model = initial_model(ADAPTER, run, with_weights=False).train()
     with_boxes = trainable_records(records)
-    dataset = TrainingDataset(run, with_boxes, training_order(with_boxes, run.protocol, 0))
+    dataset = TrainingDataset(ImageReader(run), with_boxes, training_order(with_boxes, run.protocol, 0))
     batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
     seen = []
     bbox_loss = model.roi_head.bbox_loss
@@ -236,7 +237,7 @@ def test_images_are_resized_and_flipped_as_planned(small_run, records):
     run = small_run("mmdet", "faster_rcnn")
     with_boxes = trainable_records(records)
     order = training_order(with_boxes, run.protocol, 0)
-    dataset = TrainingDataset(run, with_boxes, order)
+    dataset = TrainingDataset(ImageReader(run), with_boxes, order)
     for position in range(order.images.size):
         item, record = dataset[position], with_boxes[order.images.flat[position]]
         width, height = resized_shape(record.width, record.height, 128, 128)
@@ -256,7 +257,7 @@ def test_a_test_image_keeps_its_stored_orientation(small_run, records, tmp_path)
     exif[0x0112] = 6
     path = tmp_path / "turned.jpg"
     picture.save(path, exif=exif)
-    item = test_transforms(small_run("mmdet", "faster_rcnn"))(image_fields(records[0]) | {"img_path": str(path)})
+    item = ImageReader(small_run("mmdet", "faster_rcnn")).test_image(replace(records[0], path=path))
     assert item["inputs"].shape[1:] == resized_shape(picture.width, picture.height, 128, 128)[::-1]
 
 
@@ -310,7 +311,7 @@ def test_boxes_regressed_out_of_the_image_are_dropped_between_stages(small_run, 
     with torch.no_grad():
         model.roi_head.bbox_head[0].fc_reg.bias[0] = 20.0  # two widths to the right
     with_boxes = trainable_records(records)
-    dataset = TrainingDataset(run, with_boxes, training_order(with_boxes, run.protocol, 0))
+    dataset = TrainingDataset(ImageReader(run), with_boxes, training_order(with_boxes, run.protocol, 0))
     batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
     seen = []
     bbox_loss = model.roi_head.bbox_loss

@@ -105,7 +105,7 @@ def test_reading_controls_changes_nothing(variant, options):
     assert ADAPTER.read_controls(built) == first
     assert all(torch.equal(tensor, before[name]) for name, tensor in built.model.state_dict().items())
     assert built.schedulers[0].last_step == 0
-    assert built.optim_wrapper.param_groups[0]["lr"] == built.run.learning_rate(0)
+    assert built.optimizer.param_groups[0]["lr"] == built.run.learning_rate(0)
 
 
 def test_a_protocol_may_keep_mmdetection_s_own_rules():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from adapters.commands import initial_model, load_adapter
+from adapters.data.training_dataset import TrainingDataset
 from adapters.training import training_session
 from adapters.training.seeding import seed_everything
 from adapters.training.stage_recording import StageRecording
@@ -97,9 +98,9 @@ def mmdet_step(model, run, records):
     """Train one step on two images; returns for every stage the boxes of each image that enter, and ground truth."""
     from mmengine.dataset import pseudo_collate
 
-    from adapters.mmdet.data import TrainingDataset
+    from adapters.mmdet.data import ImageReader
 
-    dataset = TrainingDataset(run, records, training_order(records, run.protocol, 0))
+    dataset = TrainingDataset(ImageReader(run), records, training_order(records, run.protocol, 0))
     batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
     truth = [sample.gt_instances.bboxes.clone() for sample in batch["data_samples"]]
     stages, decoupled = [], run.variant.name == "decoupled_rcnn"

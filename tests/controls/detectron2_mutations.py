@@ -58,7 +58,7 @@ def _key(name: str) -> Any:
 
 RPN, HEADS = "model.proposal_generator", "model.roi_heads"
 FIRST, SECOND, LAST = (f"{HEADS}.box_predictor.{stage}" for stage in range(3))
-GROUP, WARMUP, STEPS = "optimizer.param_groups.0", "scheduler._multiplier", "scheduler._multiplier._schedulers.1"
+GROUP, WARMUP, STEPS = "optimizer.param_groups.0", "schedulers.0._multiplier", "schedulers.0._multiplier._schedulers.1"
 
 
 # Optimizer and order
@@ -67,7 +67,7 @@ GROUP, WARMUP, STEPS = "optimizer.param_groups.0", "scheduler._multiplier", "sch
 def extra_group(built: Built) -> None:
     group = built.optimizer.param_groups[0]
     built.optimizer.param_groups.append(group | {"params": [group["params"].pop()], "weight_decay": 0.0})
-    built.scheduler.base_lrs.append(group["initial_lr"])
+    built.schedulers[0].base_lrs.append(group["initial_lr"])
 
 
 def missing_parameter(built: Built) -> None:
@@ -80,7 +80,7 @@ def doubled_parameter(built: Built) -> None:
 
 
 def another_optimizer(built: Built) -> None:
-    built.trainer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=0.02)
+    built.engine.optimizer = torch.optim.AdamW(built.model.parameters(), lr=0.02)
 
 
 def other_seed(built: Built) -> None:
@@ -100,11 +100,11 @@ def swapped_columns(built: Built) -> None:
 
 
 def mixed_precision(built: Built) -> None:
-    built.trainer.__class__ = type("MixedTrainer", (SessionTrainer, AMPTrainer), {})
+    built.engine.__class__ = type("MixedTrainer", (SessionTrainer, AMPTrainer), {})
 
 
 def averaging(built: Built) -> None:
-    built.trainer.register_hooks([type("ExponentialAverage", (HookBase,), {})()])
+    built.engine.register_hooks([type("ExponentialAverage", (HookBase,), {})()])
 
 
 # Input
@@ -382,7 +382,7 @@ def nms_over_classes(built: Built) -> None:
 MUTATIONS: list[tuple[str, Mutation]] = [
     ("schedule.learning_rate_first", put(f"{GROUP}.lr", 0.5)),
     ("schedule.learning_rates_sha256", put(f"{WARMUP}._schedulers.0._start_value", 0.5)),
-    ("schedule.learning_rate_peak", put("scheduler.base_lrs", [0.03])),
+    ("schedule.learning_rate_peak", put("schedulers.0.base_lrs", [0.03])),
     ("schedule.learning_rate_last", put(f"{STEPS}._param_schedule.2", 0.05)),
     ("schedule.milestones", put(f"{STEPS}._milestones.0", 400)),
     ("schedule.warmup_iterations", put(f"{WARMUP}._lengths.0", 0.1)),

@@ -53,12 +53,12 @@ def change(path: str, **settings: Any) -> Change:
 
 # Schedule, optimizer and order of the images
 
-GROUP, RPN, ROI = "optim_wrapper.param_groups.0", "model.rpn_head", "model.roi_head"
+GROUP, RPN, ROI = "optimizer.param_groups.0", "model.rpn_head", "model.roi_head"
 
 
 def no_warmup(built):
     built.schedulers[0].start_factor = 1.0
-    built.optim_wrapper.param_groups[0]["lr"] = built.run.protocol.schedule.base_lr
+    built.optimizer.param_groups[0]["lr"] = built.run.protocol.schedule.base_lr
 
 
 def earlier_milestone(built):
@@ -72,26 +72,26 @@ def longer_warmup(built):
 
 
 def another_optimizer(built):
-    built.optim_wrapper.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.run.learning_rate(0))
+    built.optimizer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.run.learning_rate(0))
 
 
 def a_group_without_decay(built):
-    optimizer = built.optim_wrapper.optimizer
+    optimizer = built.optimizer.optimizer
     moved = optimizer.param_groups[0]["params"].pop()
     optimizer.add_param_group({"params": [moved], "lr": optimizer.param_groups[0]["lr"], "weight_decay": 0.0})
 
 
 def a_parameter_twice(built):
-    parameters = built.optim_wrapper.param_groups[0]["params"]
+    parameters = built.optimizer.param_groups[0]["params"]
     parameters.append(parameters[0])
 
 
 def smaller_batches(built):
-    built.loader = DataLoader(built.dataset, batch_size=1, sampler=built.loader.sampler)
+    built.engine.train_loop.dataloader = DataLoader(built.dataset, batch_size=1, sampler=built.loader.sampler)
 
 
 def shuffled(built):
-    built.loader = DataLoader(built.dataset, batch_size=built.loader.batch_size, shuffle=True)
+    built.engine.train_loop.dataloader = DataLoader(built.dataset, batch_size=built.loader.batch_size, shuffle=True)
 
 
 def two_images_swapped(built):
@@ -104,7 +104,7 @@ def another_seed_of_the_steps(built):
 
 
 TRAINING: list[tuple[str, Change]] = [
-    ("schedule.iterations", change("loop", max_iters=601)),
+    ("schedule.iterations", change("engine.train_loop", _max_iters=601)),
     ("schedule.learning_rate_peak", change(GROUP, lr=0.0004)),
     ("schedule.learning_rate_first", no_warmup),
     ("schedule.milestones", earlier_milestone),
@@ -116,18 +116,18 @@ TRAINING: list[tuple[str, Change]] = [
     ("optimizer.weight_decay", change(GROUP, weight_decay=5e-4)),
     ("optimizer.nesterov", change(GROUP, nesterov=True)),
     ("optimizer.parameter_groups", a_group_without_decay),
-    ("optimizer.parameters_covered", lambda built: built.optim_wrapper.param_groups[0]["params"].pop()),
+    ("optimizer.parameters_covered", lambda built: built.optimizer.param_groups[0]["params"].pop()),
     ("optimizer.parameters_covered", a_parameter_twice),
-    ("optimizer.gradient_clip_norm", change("optim_wrapper", clip_grad_kwargs={"max_norm": 35.0})),
-    ("optimizer.gradient_clip_norm", change("optim_wrapper", clip_grad_kwargs=None)),
-    ("training.precision", change("optim_wrapper", optim_context=lambda model: torch.autocast("cpu", torch.bfloat16))),
+    ("optimizer.gradient_clip_norm", change("optimizer", clip_grad_kwargs={"max_norm": 35.0})),
+    ("optimizer.gradient_clip_norm", change("optimizer", clip_grad_kwargs=None)),
+    ("training.precision", change("optimizer", optim_context=lambda model: torch.autocast("cpu", torch.bfloat16))),
     ("training.weight_averaging", lambda built: built.hooks.append(EMAHook())),
     ("training.batch_size", smaller_batches),
     ("training.order_sha256", shuffled),
     ("training.order_sha256", two_images_swapped),
     ("training.order_sha256", change("session", start=1)),
     ("training.flips_sha256", lambda built: built.dataset.order.flips[0, :1].__ixor__(True)),
-    ("training.flips_sha256", change("dataset.transforms.transforms.3", direction="vertical")),
+    ("training.flips_sha256", change("dataset.reader.training_transforms.transforms.3", direction="vertical")),
     ("training.step_seeds_sha256", another_seed_of_the_steps),
 ]
 
@@ -135,7 +135,7 @@ TRAINING: list[tuple[str, Change]] = [
 
 
 def tiny_boxes_dropped(built):
-    built.dataset.transforms.transforms.insert(3, FilterAnnotations(min_gt_bbox_wh=(1.0, 1.0)))
+    built.dataset.reader.training_transforms.transforms.insert(3, FilterAnnotations(min_gt_bbox_wh=(1.0, 1.0)))
 
 
 INPUT: list[tuple[str, Change]] = [
@@ -145,11 +145,11 @@ INPUT: list[tuple[str, Change]] = [
     ("input.normalized_pixel", change("model.data_preprocessor", _enable_normalize=False)),
     ("input.size_divisor", change("model.data_preprocessor", pad_size_divisor=16)),
     ("input.padding_value", change("model.data_preprocessor", pad_value=0.5)),
-    ("input.resize", change("dataset.transforms.transforms.2", backend="cv2")),
-    ("input.resized_image_sha256", change("test_transforms.transforms.1", interpolation="bicubic")),
-    ("input.resized_shapes", change("test_transforms.transforms.1", keep_ratio=False)),
-    ("input.test_short_side", change("test_transforms.transforms.1", scale=(128, 96))),
-    ("input.max_long_side", change("dataset.transforms.transforms.2", scale=(160, 128))),
+    ("input.resize", change("dataset.reader.training_transforms.transforms.2", backend="cv2")),
+    ("input.resized_image_sha256", change("reader.test_transforms.transforms.1", interpolation="bicubic")),
+    ("input.resized_shapes", change("reader.test_transforms.transforms.1", keep_ratio=False)),
+    ("input.test_short_side", change("reader.test_transforms.transforms.1", scale=(128, 96))),
+    ("input.max_long_side", change("dataset.reader.training_transforms.transforms.2", scale=(160, 128))),
     ("input.train_short_sides", lambda built: built.dataset.order.short_sides[0, :1].__isub__(32)),
     ("input.ground_truth_boxes", tiny_boxes_dropped),
 ]

@@ -13,15 +13,16 @@ from detectron2.engine import AMPTrainer
 from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.training import SessionHook
+from adapters.inspection.assembly import PLANNED_IMAGES
 from adapters.inspection.learning_rates import milestones_and_warmup
 
-IMAGES, STEPS = 1000, 100
+STEPS = 100
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
     rates = learning_rates(built)
-    stepped = "copies of scheduler and optimizer, stepped through every iteration"
+    stepped = "copies of schedulers and optimizer, stepped through every iteration"
     yield from milestones_and_warmup(rates, stepped)
     yield "schedule.learning_rates_sha256", digest("\n".join(f"{rate:.9g}" for rate in rates)), stepped
     yield from _optimizer(built)
@@ -34,17 +35,18 @@ def digest(text: str) -> str:
 
 
 def learning_rates(built: Built) -> list[float]:
-    """Rate of every iteration, by stepping a copy of the scheduler, which moves a copy of the optimizer."""
+    """Rate of every iteration, by stepping copies of the schedulers, which move a copy of the optimizer."""
     # The copies share the weights, which no scheduler touches.
     shared = {id(weight): weight for group in built.optimizer.param_groups for weight in group["params"]}
-    scheduler, optimizer = copy.deepcopy((built.scheduler, built.optimizer), shared)
+    schedulers, optimizer = copy.deepcopy((built.schedulers, built.optimizer), shared)
     rates = []
     with warnings.catch_warnings():
         # Torch expects a step of the optimizer before one of the scheduler.
         warnings.simplefilter("ignore")
         for _ in range(built.session.iterations):
             rates.append(optimizer.param_groups[0]["lr"])
-            scheduler.step()
+            for scheduler in schedulers:
+                scheduler.step()
     return rates
 
 
@@ -74,14 +76,14 @@ def _optimizer(built: Built) -> Iterator[Row]:
 
 def _training(built: Built) -> Iterator[Row]:
     kinds = {str(weight.dtype).removeprefix("torch.") for weight in built.model.parameters()}
-    precision = "mixed" if isinstance(built.trainer, AMPTrainer) or len(kinds) > 1 else kinds.pop()
+    precision = "mixed" if isinstance(built.engine, AMPTrainer) or len(kinds) > 1 else kinds.pop()
     yield "training.precision", precision, "type(trainer), dtype of model.parameters()"
-    others = [type(hook).__name__ for hook in built.trainer._hooks if not isinstance(hook, SessionHook)]
+    others = [type(hook).__name__ for hook in built.hooks if not isinstance(hook, SessionHook)]
     yield "training.weight_averaging", ", ".join(others) or "none", "other hooks of the trainer than the session's"
     batches = built.loader.batch_sampler
     batch_size = len(next(iter(batches))) * built.session.world_size
     yield "training.batch_size", batch_size, "next(iter(loader.batch_sampler)), times processes"
-    positions = islice(chain.from_iterable(batches), IMAGES)
+    positions = islice(chain.from_iterable(batches), PLANNED_IMAGES)
     planned = [built.dataset.planned(position) for position in positions]
     images = ",".join(str(image_id) for image_id, _, _ in planned)
     yield "training.order_sha256", digest(images), "loader.dataset.planned of positions from loader.batch_sampler"
@@ -92,10 +94,10 @@ def _training(built: Built) -> Iterator[Row]:
 
 def step_numbers(built: Built) -> str:
     """Draw one number at the beginning of each of the first steps, as the trainer's hooks seed them."""
-    trainer, numbers = built.trainer, []
+    trainer, numbers = built.engine, []
     before = trainer.iter
     for trainer.iter in range(STEPS):
-        for hook in trainer._hooks:
+        for hook in trainer.hooks:
             hook.before_step()
         numbers.append(str(int(torch.randint(0, 2**31, (1,)))))
     trainer.iter = before

@@ -17,7 +17,6 @@ from PIL import Image
 from adapters.inspection.probe_inputs import probe_picture, probe_record
 from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, one_value, rounded
-from adapters.mmdet.data import image_fields
 from cascadebench.controls.definitions import ODD_SIZES
 from cascadebench.datasets.prepared import ImageRecord
 
@@ -30,24 +29,25 @@ def input_rows(built: Built) -> Iterator[Row]:
     # MMDetection reads BGR; the preprocessor swaps it.
     order = "rgb" if preprocessor._channel_conversion else "bgr"
     yield "input.channel_order", order, "data_preprocessor._channel_conversion"
-    yield "input.normalized_pixel", normalized_pixel(built), "probe: test_transforms, data_preprocessor"
+    yield "input.normalized_pixel", normalized_pixel(built), "probe: reader.test_image(), data_preprocessor"
     yield "input.size_divisor", preprocessor.pad_size_divisor, "data_preprocessor.pad_size_divisor"
     yield "input.padding_value", padding_value(built), "probe: data_preprocessor with two images"
-    resizes = [_resize(built.dataset.transforms), _resize(built.test_transforms)]
+    resizes = [_resize(built.dataset.reader.training_transforms), _resize(built.reader.test_transforms)]
     names = one_value(f"{resize.backend}_{resize.interpolation}" for resize in resizes)
     yield "input.resize", names, "Resize.backend, .interpolation in training and testing"
-    yield "input.resized_image_sha256", resized_image_digest(built), "probe: test_transforms"
+    yield "input.resized_image_sha256", resized_image_digest(built), "probe: reader.test_image()"
     shapes = [list(_tested(built, Image.new("RGB", size))["inputs"].shape[:0:-1]) for size in ODD_SIZES]
-    yield "input.resized_shapes", shapes, "probe: test_transforms"
+    yield "input.resized_shapes", shapes, "probe: reader.test_image()"
     # Squares show the shorter side, a very long picture the limit of the longer one.
     square, long = Image.new("RGB", (16, 16)), Image.new("RGB", (400, 40))
     sides = sorted({int(side) for side in built.dataset.order.short_sides.flat})
     trained = sorted(_trained(built, square, side)["inputs"].shape[1] for side in sides)
-    yield "input.train_short_sides", trained, "probe: dataset.transforms, a square with each of order.short_sides"
-    yield "input.test_short_side", _tested(built, square)["inputs"].shape[1], "probe: test_transforms, a square"
+    yield "input.train_short_sides", trained, "probe: reader.training_image(), a square with each of order.short_sides"
+    yield "input.test_short_side", _tested(built, square)["inputs"].shape[1], "probe: reader.test_image(), a square"
     longest = [_trained(built, long, sides[-1])["inputs"].shape[2], _tested(built, long)["inputs"].shape[2]]
-    yield "input.max_long_side", one_value(longest), "probe: dataset.transforms, test_transforms, a very long picture"
-    yield "input.ground_truth_boxes", ground_truth_boxes(built), "probe: dataset.transformed()"
+    where = "probe: reader.training_image(), reader.test_image(), a very long picture"
+    yield "input.max_long_side", one_value(longest), where
+    yield "input.ground_truth_boxes", ground_truth_boxes(built), "probe: reader.training_image()"
 
 
 def _resize(transforms: Compose) -> Resize:
@@ -62,7 +62,7 @@ def _tested(built: Built, picture: Image.Image) -> dict[str, Any]:
         path = Path(folder) / "probe.png"
         picture.save(path, compress_level=1)
         empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-        return built.test_transforms(image_fields(ImageRecord(1, path, *picture.size, *empty)))
+        return built.reader.test_image(ImageRecord(1, path, *picture.size, *empty))
 
 
 def _trained(built: Built, picture: Image.Image, short_side: int) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _trained(built: Built, picture: Image.Image, short_side: int) -> dict[str, A
         path = Path(folder) / "probe.png"
         picture.save(path, compress_level=1)
         box = np.array([[0, 0, *picture.size]], np.float32), np.zeros(1, np.int64)
-        return built.dataset.transformed(ImageRecord(1, path, *picture.size, *box), False, short_side)
+        return built.dataset.reader.training_image(ImageRecord(1, path, *picture.size, *box), short_side, False)
 
 
 def _trained_probe(built: Built, flip: bool = False) -> dict[str, Any]:
@@ -79,7 +79,8 @@ def _trained_probe(built: Built, flip: bool = False) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.png"
         probe_picture().save(path, compress_level=1)
-        return built.dataset.transformed(probe_record(path), flip, built.run.protocol.input.train_short_sides[0])
+        side = built.run.protocol.input.train_short_sides[0]
+        return built.dataset.reader.training_image(probe_record(path), side, flip)
 
 
 def normalized_pixel(built: Built) -> list[float]:
