@@ -9,7 +9,7 @@ import ast
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from cascadebench.core.files import canonical_json, sha256_of
 from cascadebench.detectors.cards import ADAPTERS
@@ -32,7 +32,7 @@ def variant_sources(home: Path) -> dict[str, Path]:
     beyond = set()
     for framework in _frameworks():
         beyond |= _reached(home / f"{framework}.py") - _reached(ADAPTERS / framework / "config.py")
-    elsewhere = {_place(path): path for path in beyond if not path.is_relative_to(home)}
+    elsewhere = {_place(path): path for path in beyond if path.is_relative_to(ADAPTERS) and home not in path.parents}
     return dict(sorted((own | elsewhere).items()))
 
 
@@ -50,16 +50,10 @@ def building_digest(framework: str, homes: frozenset[Path]) -> str:
     homes : frozenset of Path
         Folders of the variants.
     """
-    others = _frameworks() - {framework}
-
-    def digest(files: Mapping[str, Path]) -> str:
-        """Leave out another framework's folder, and in a variant's the module that is called like it."""
-        names = {place: PurePosixPath(place).with_suffix("").parts for place in files}
-        return _digest({place: path for place, path in files.items() if others.isdisjoint(names[place])})
-
-    shared = {_place(path): path for path in ADAPTERS.rglob("*.py") if ADAPTERS / "variants" not in path.parents}
-    variants = sorted(digest(variant_sources(home)) for home in homes)
-    return hashlib.sha256(canonical_json([digest(shared), *variants]).encode()).hexdigest()
+    elsewhere = [ADAPTERS / name for name in _frameworks() - {framework}] + [ADAPTERS / "variants"]
+    modules = [path for path in ADAPTERS.rglob("*.py") if not any(map(path.is_relative_to, elsewhere))]
+    digests = [_digest({_place(path): path for path in modules}), *sorted(map(variant_digest, homes))]
+    return hashlib.sha256(canonical_json(digests).encode()).hexdigest()
 
 
 def _frameworks() -> set[str]:
