@@ -1,7 +1,8 @@
-"""The page: everything collected, rendered into one file that needs no network."""
+"""The page: what every section builds of the results, rendered into one file that needs no network."""
 
 import base64
 import hashlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,69 +16,14 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import write_text
 from cascadebench.report.data.collect import collect
 from cascadebench.report.data.study_results import StudyResults
-from cascadebench.report.parts import charts
+from cascadebench.report.parts.charts import THEMES, Figure
 from cascadebench.report.parts.packed_charts import packed
-from cascadebench.report.sections import (
-    agreement,
-    claims,
-    controls_audit,
-    cost_charts,
-    cost_tables,
-    diagnostics,
-    example_views,
-    gap_ranges,
-    iou_curves,
-    provenance,
-    published,
-    settings,
-    stage_matrix,
-    summary,
-    tables,
-    training_charts,
-)
+from cascadebench.report.parts.section import Section
+from cascadebench.report.sections import SECTIONS
 from cascadebench.study.study import Study
 
 TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = ("page.js", "tables.js", "charts.js")
-
-# Sections in their order, each a template of its id's name under sections/, with its name in the contents.
-SECTIONS = {
-    "summary": "",
-    "accuracy": "Accuracy",
-    "claims": "Claims",
-    "curves": "AP by IoU",
-    "gaps": "Gaps",
-    "agreement": "Frameworks",
-    "test-stages": "Test stages",
-    "per-category": "Categories",
-    "examples": "Examples",
-    "training": "Training",
-    "cost": "Cost",
-    "diagnostics": "Diagnostics",
-    "protocol": "Protocol",
-    "audit": "Controls audit",
-    "dataset": "Dataset",
-    "environment": "Versions",
-    "runs": "Runs",
-    "limits": "Limits",
-    "repeat": "Repeat",
-}
-
-
-# Sections that a study of imported detections alone does not have.
-OF_RUNS = (
-    "claims",
-    "gaps",
-    "agreement",
-    "examples",
-    "training",
-    "cost",
-    "diagnostics",
-    "protocol",
-    "audit",
-    "environment",
-    "limits",
-)
 
 
 @cache
@@ -97,71 +43,16 @@ def _content_security_policy(*scripts: str) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def _sections(results: StudyResults) -> list[tuple[str, str]]:
-    """Sections of this study's page: ids and names."""
-    left_out = set() if results.runs else set(OF_RUNS)
-    if len(results.study.file.frameworks) == 1:
-        left_out.add("agreement")
-    return [(id, name) for id, name in SECTIONS.items() if id not in left_out]
+def figures_in(value: Any) -> Iterator[Figure]:
+    """Every figure among the values of a section."""
+    if isinstance(value, Figure):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from figures_in(part)
 
 
-def _context(results: StudyResults) -> dict[str, Any]:
-    """What the template prints."""
-    parts, absent = diagnostics.parts(results)
-    drawn = [block for part in parts for block in part.blocks if isinstance(block, charts.Figure)]
-    figures = (
-        iou_curves.ap_figure(results),
-        iou_curves.gap_figure(results),
-        training_charts.loss_figure(results),
-        training_charts.learning_rate_figure(results),
-        agreement.agreement_figure(results),
-        stage_matrix.stage_matrix_figure(results),
-        cost_charts.cost_figure(results),
-    )
-    built = (
-        tables.headline_table(results),
-        tables.mask_table(results),
-        published.published_table(results),
-        tables.stage_table(results),
-        tables.gap_table(results),
-        gap_ranges.gap_range_table(results),
-        agreement.agreement_table(results),
-        tables.training_table(results),
-        cost_tables.cost_table(results),
-        tables.run_table(results),
-        tables.imported_table(results),
-        *([settings.protocol_table(results)] if results.runs else []),
-        settings.dataset_table(results),
-        settings.environment_table(results),
-        provenance.origin_table(results),
-        provenance.command_table(results),
-        provenance.checksum_table(results),
-    )
-    return {
-        "sections": _sections(results),
-        "study": results.study,
-        "results": results,
-        "summary": summary,
-        "agreement": agreement,
-        "provenance": provenance,
-        "figures": {figure.id: figure for figure in figures},
-        "tables": {table.id: table for table in built},
-        "claims": claims,
-        "not_published": published.not_published(results),
-        "examples": example_views.examples(results),
-        "example_views": example_views,
-        "category_tables": tables.category_tables(results),
-        "parts": parts,
-        "absent_parts": absent,
-        "controls": settings.compare_controls(results),
-        "audit_tables": controls_audit.audit_tables(results),
-        "specifications": packed({panel.id: panel.spec for figure in (*figures, *drawn) for panel in figure.panels}),
-        "themes": charts.THEMES,
-        "version": __version__,
-    }
-
-
-def render(results: StudyResults) -> str:
+def render(results: StudyResults, sections: Sequence[Section] = SECTIONS) -> str:
     """Render the page; equal results give equal bytes."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -172,8 +63,17 @@ def render(results: StudyResults) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "ensure_ascii": False}
     scripts = [_vega(), *((TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS)]
+    built = [(section, section.build(results)) for section in sections if section.needs(results)]
+    panels = (panel for _, values in built for figure in figures_in(values) for panel in figure.panels)
     return environment.get_template("report.html.jinja").render(
-        _context(results),
+        study=results.study,
+        sections=[
+            (section, Markup(environment.get_template(section.template).render(values, study=results.study)))
+            for section, values in built
+        ],
+        specifications=packed({panel.id: panel.spec for panel in panels}),
+        themes=THEMES,
+        version=__version__,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         policy=_content_security_policy(*scripts),

@@ -10,7 +10,7 @@ from two_detectors import two_detectors
 
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
 from cascadebench.report.data.collect import collect
-from cascadebench.report.sections.claims import strip as strip_of
+from cascadebench.report.parts.verdicts import strip as strip_of
 from cascadebench.study.study import Study
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
@@ -135,7 +135,7 @@ def test_a_line_of_the_strip_has_its_seeds(tmp_path: Path) -> None:
     results = write_results(tmp_path, study)
     rows = pd.DataFrame(ROWS, columns=list(VERDICTS))
     rows.to_csv(results / "studies" / study.name / "verdicts.csv", index=False)
-    found = {claim.words: claim.findings[0] for claim in strip_of(collect(study, results))}
+    found = {claim.words: claim.verdicts[0] for claim in strip_of(collect(study, results))}
     assert found["Words of one."].seeds == "3 seeds"
     assert found["Words of two."].seeds == "1 seed"
     assert found["Words of three."].seeds == ""

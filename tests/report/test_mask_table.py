@@ -7,7 +7,7 @@ import pytest
 
 from cascadebench.report.data.collect import collect
 from cascadebench.report.page import render
-from cascadebench.report.sections.tables import headline_table, mask_table
+from cascadebench.report.sections.results.accuracy import headline_table, mask_table
 from cascadebench.study_loading import load_study
 
 SCORES = ["AP", *(f"AP{percent}" for percent in range(50, 100, 5)), "APs", "APm", "APl", "AR100"]

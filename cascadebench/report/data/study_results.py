@@ -82,6 +82,7 @@ class Detector:
     framework_title: str
     backbone: str
     runs: tuple[RunRecord, ...]
+    is_baseline: bool = False
 
     @property
     def headline(self) -> str:
@@ -146,6 +147,11 @@ class StudyResults:
         """Label of the variant that the others are compared with."""
         return self.study.file.baseline
 
+    @property
+    def failed(self) -> list[RunRecord]:
+        """Runs that failed."""
+        return [record for record in self.runs if record.state == "failed"]
+
     @cached_property
     def detectors(self) -> tuple[Detector, ...]:
         """All detectors: by framework, by backbone, the baseline first, then in the order of the study."""
@@ -157,8 +163,9 @@ class StudyResults:
             groups, key=lambda key: (frameworks.index(key[0]), backbones.index(key[1]), key[2] != self.baseline)
         )
         return tuple(
-            Detector(label, framework, framework_title(framework), backbone, tuple(groups[framework, backbone, label]))
-            for framework, backbone, label in ordered
+            Detector(label, framework, framework_title(framework), backbone, tuple(groups[key]), label == self.baseline)
+            for key in ordered
+            for framework, backbone, label in (key,)
         )
 
     @property
@@ -171,13 +178,15 @@ class StudyResults:
         """Labels of the variants, the baseline first."""
         return list(dict.fromkeys(detector.label for detector in self.detectors))
 
+    def with_backbone(self, title: str, backbone: str) -> str:
+        """A title, with the backbone after it if the study has several."""
+        return f"{title}, {backbone}" if len(self.study.file.backbones) > 1 else title
+
     def panels(self) -> Iterator[tuple[str, list[Detector]]]:
         """Detectors that are compared with each other, framework by framework, under a title."""
-        several = len(self.study.file.backbones) > 1
         titles: dict[str, list[Detector]] = {}
         for detector in self.detectors:
-            title = f"{detector.framework_title}, {detector.backbone}" if several else detector.framework_title
-            titles.setdefault(title, []).append(detector)
+            titles.setdefault(self.with_backbone(detector.framework_title, detector.backbone), []).append(detector)
         yield from titles.items()
 
     def panels_with_imported(self) -> Iterator[tuple[str, list[Detector]]]:

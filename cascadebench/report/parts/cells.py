@@ -61,11 +61,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under a common title; an empty title prints none. `place` is an id that links may lead to."""
+    """Rows under a common title; an empty title prints none. `anchor` is an id that links may lead to."""
 
     title: str
     rows: tuple[Row, ...]
-    place: str = ""
+    anchor: str = ""
 
 
 LONG_TABLE, MANY_ROWS = 60, 30

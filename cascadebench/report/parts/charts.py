@@ -1,5 +1,6 @@
 """Charts as Vega-Lite specifications. Colours and fonts come from a theme that the page chooses: light or dark."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +59,17 @@ THEMES = {
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A chart before it has an id: `height` is of what it shows, `shows` what that is by what a reader can choose."""
+
+    title: str
+    description: str
+    chart: alt.LayerChart | alt.Chart
+    height: int = 260
+    shows: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Panel:
     """One chart: its id in the page, its specification, and what it shows by the name of what a reader can choose."""
 
@@ -88,9 +100,9 @@ class Figure:
     @property
     def choices(self) -> dict[str, list[str]]:
         """What a reader can choose among the panels: everything in which they differ."""
-        names = dict.fromkeys(name for one in self.panels for name in one.shows)
-        found = {name: list(dict.fromkeys(one.shows.get(name, "") for one in self.panels)) for name in names}
-        return {name: values for name, values in found.items() if len(values) > 1}
+        names = dict.fromkeys(name for panel in self.panels for name in panel.shows)
+        shown = {name: list(dict.fromkeys(panel.shows.get(name, "") for panel in self.panels)) for name in names}
+        return {name: values for name, values in shown.items() if len(values) > 1}
 
 
 class Encodings:
@@ -116,22 +128,52 @@ class Encodings:
         self.shape = alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=legend)
 
 
-def panel(
-    identifier: str,
-    title: str,
-    description: str,
-    chart: alt.LayerChart | alt.Chart,
-    height: int = 260,
-    shows: dict[str, str] | None = None,
-) -> Panel:
-    """Finish a chart: as wide as its place, without a theme of its own, `height` pixels of it for what it shows.
+def shaded_table(
+    base: alt.Chart, tooltip: list[alt.Tooltip], shade: str, ends: Sequence[float], *, dark: float, size: int
+) -> alt.LayerChart:
+    """A table of the column `value` in which the column `shade` gives the colour of a cell: from `dark` on, one that
+    needs white text.
+    """
+    color = alt.Color(f"{shade}:Q", scale=alt.Scale(scheme="blues", domain=list(ends)), legend=None)
+    text = alt.condition(getattr(alt.datum, shade) > dark, alt.value("#ffffff"), alt.value("#1c2127"))
+    cells = base.mark_rect().encode(color=color, tooltip=tooltip)
+    return alt.layer(cells, base.mark_text(fontSize=size).encode(text=alt.Text("value:Q", format=".1f"), color=text))
+
+
+def zero_line() -> alt.Chart:
+    """The line at zero."""
+    return alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q")
+
+
+def figure(
+    identifier: str, caption: str, see: str, drawings: Iterable[Drawing], *, panels: str = "", **more: Any
+) -> Figure:
+    """Finish the charts of a figure; those of a figure ``recall`` are ``recall-1``, ``recall-2``, ...
+
+    Parameters
+    ----------
+    panels : str, optional
+        Beginning of the charts' ids, where that is not the figure's.
+    more
+        Further fields of :class:`Figure`.
+    """
+    finished = (_panel(f"{panels or identifier}-{number}", one) for number, one in enumerate(drawings, start=1))
+    return Figure(identifier, caption, see, tuple(finished), **more)
+
+
+def _panel(identifier: str, drawing: Drawing) -> Panel:
+    """Finish a chart: as wide as its place, without a theme of its own.
 
     The legend takes more rows where it is narrow; the whole stays as high as it was promised to be, so that nothing
     below moves when it is drawn, least of all a button that somebody is about to press.
     """
     fitted = alt.AutoSizeParams(type="fit", contains="padding")
-    chart = chart.properties(
-        width="container", height=height + _AROUND, autosize=fitted, title=title, description=description
+    chart = drawing.chart.properties(
+        width="container",
+        height=drawing.height + _AROUND,
+        autosize=fitted,
+        title=drawing.title,
+        description=drawing.description,
     )
     with alt.data_transformers.enable("default", max_rows=None):
         spec = chart.to_dict()
@@ -141,4 +183,4 @@ def panel(
         name: [{key: value for key, value in row.items() if value is not None} for row in rows]
         for name, rows in spec["datasets"].items()
     }
-    return Panel(identifier, spec, shows or {})
+    return Panel(identifier, spec, drawing.shows)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import inside
@@ -12,6 +13,7 @@ from cascadebench.examples.records import Detected, ExampleImage, ExamplesFile
 from cascadebench.report.data.result_files import Examples
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import listing
+from cascadebench.report.parts.section import Section, has_runs
 
 LARGEST_THUMBNAIL = 200_000
 """Bytes; the page embeds no larger picture."""
@@ -57,15 +59,9 @@ class Example:
         return max(self.width, self.height) / 17
 
 
-def examples(results: StudyResults) -> list[Example]:
-    """Every image of ``examples.json``."""
-    found = results.examples
-    return [_example(results, found, image) for image in found.file.images] if found else []
-
-
-def _example(results: StudyResults, found: Examples, image: ExampleImage) -> Example:
+def _example(results: StudyResults, examples: Examples, image: ExampleImage) -> Example:
     truth = _truth(image)
-    by_run = {one.run: one for one in image.detected}
+    by_run = {detected.run: detected for detected in image.detected}
     rows = []
     for title, detectors in results.panels():
         views = [
@@ -76,8 +72,8 @@ def _example(results: StudyResults, found: Examples, image: ExampleImage) -> Exa
         ]
         if views:
             rows.append((title, (truth, *views)))
-    picture = _picture(found.folder, image.thumbnail)
-    caption = _caption(found.file, image) + ("" if picture else " The picture is not there any more: boxes alone.")
+    picture = _picture(examples.folder, image.thumbnail)
+    caption = _caption(examples.file, image) + ("" if picture else " The picture is not there any more: boxes alone.")
     return Example(image.id, image.width, image.height, caption, picture, tuple(rows))
 
 
@@ -114,7 +110,7 @@ def _view(image: ExampleImage, label: str, title: str, detected: Detected) -> Vi
     matched = sum(one.matched for one in detected.detections)
     others = len(detected.detections) - matched
     note = f"{matched} of {len(image.objects)} found" + (f", {others} unmatched" if others else "")
-    missed = [image.objects[place] for place in detected.missed if place < len(image.objects)]
+    missed = [image.objects[row] for row in detected.missed if row < len(image.objects)]
     boxes = [DrawnBox("missed", one.x, one.y, one.w, one.h, "") for one in missed]
     # The best are drawn last, over the others.
     for one in reversed(detected.detections):
@@ -175,3 +171,19 @@ def holes(results: StudyResults) -> str:
             f"{results.study.name}” writes it anew."
         )
     return " ".join(sentences)
+
+
+def build(results: StudyResults) -> dict[str, Any]:
+    """Every image of ``examples.json``, how they were chosen, and what is missing among them."""
+    examples = results.examples
+    if not examples:
+        return {"examples": []}
+    return {
+        "examples": [_example(results, examples, image) for image in examples.file.images],
+        "file": examples.file,
+        "rule": rule_sentence(results),
+        "holes": holes(results),
+    }
+
+
+SECTION = Section("examples", "Examples", build, needs=has_runs)

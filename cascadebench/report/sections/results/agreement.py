@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -15,11 +16,11 @@ from cascadebench.report.data.study_results import (
     StudyResults,
     framework_title,
 )
+from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import (
     Cell,
     Column,
     Group,
-    Line,
     Row,
     Spread,
     Table,
@@ -28,8 +29,9 @@ from cascadebench.report.parts.cells import (
     points,
     signed_points,
 )
-from cascadebench.report.parts.charts import Figure, panel
-from cascadebench.report.sections.iou_curves import iou_axis
+from cascadebench.report.parts.charts import Drawing, Figure, figure, zero_line
+from cascadebench.report.parts.iou_curves import iou_axis
+from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.uncertainty.gaps import framework_gap
 
 
@@ -48,7 +50,7 @@ class Pair:
 
     def values(self, results: StudyResults, column: str) -> tuple[dict[int, float], dict[int, float]]:
         """Headline values in both, of the seeds that both have."""
-        first, second = (one.by_seed(results.headline_rows, column) for one in (self.first, self.second))
+        first, second = (detector.by_seed(results.headline_rows, column) for detector in (self.first, self.second))
         both = [seed for seed in first if seed in second]
         return {seed: first[seed] for seed in both}, {seed: second[seed] for seed in both}
 
@@ -63,11 +65,10 @@ class Pair:
 
 def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
     """Every two frameworks of the study under a title, with the detectors that have results in both."""
-    several = len(results.study.file.backbones) > 1
     for first, second in combinations(results.study.file.frameworks, 2):
-        others = {(one.label, one.backbone): one for one in results.detectors if one.framework == second}
+        others = {(other.label, other.backbone): other for other in results.detectors if other.framework == second}
         pairs = [
-            Pair(f"{one.label}, {one.backbone}" if several else one.label, one, others[one.label, one.backbone])
+            Pair(results.with_backbone(one.label, one.backbone), one, others[one.label, one.backbone])
             for one in results.detectors
             if one.framework == first and (one.label, one.backbone) in others
         ]
@@ -92,9 +93,7 @@ def agreement_table(results: StudyResults) -> Table:
     )
     if any(pair.interval(results, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
         caption += " Under a difference its 95% interval, from resamples of the images that both share."
-    if results.several_seeds:
-        caption += " Two values with … between them are the lowest and the highest seed."
-    return Table("agreement-values", caption, columns, tuple(groups))
+    return Table("agreement-values", caption + range_caption(results), columns, tuple(groups))
 
 
 def _row(results: StudyResults, pair: Pair) -> Row:
@@ -106,7 +105,7 @@ def _row(results: StudyResults, pair: Pair) -> Row:
         cells.append(Cell(signed_points(spread.mean).text or points(None), notes))
     both, planned = len(pair.difference(results, "AP").values), len(pair.first.runs)
     seeds = f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == planned else f" of {planned}")
-    return Row(Cell(pair.name, (Line(seeds, "muted"),)), tuple(cells))
+    return Row(Cell(pair.name, note(seeds)), tuple(cells))
 
 
 def _points(results: StudyResults, pair: Pair) -> pd.DataFrame:
@@ -134,23 +133,22 @@ def agreement_figure(results: StudyResults) -> Figure:
     every = pd.concat([data for _, _, data in drawn])
     largest = max(1.0, float(every[["low", "high"]].abs().to_numpy().max()))
     several = len(results.study.file.frameworks) > 2
-    panels = [
-        panel(
-            f"agreement-by-iou-{number}",
+    drawings = (
+        Drawing(
             f"{pair.name} ({title})" if several else pair.name,
             f"{pair.name}, {title}: difference of AP times 100 at IoU thresholds from 0.50 to 0.95, with its interval.",
             _chart(data, [-largest, largest]),
             height=150,
         )
-        for number, (title, pair, data) in enumerate(drawn, 1)
-    ]
+        for title, pair, data in drawn
+    )
     first, second = results.study.file.frameworks[:2]
     above = f"Above the zero line {framework_title(first)} is better, below it {framework_title(second)}."
     caption = "Above the zero line the first framework is better." if several else above
     caption += " The scale is the same in all panels."
     if (every["low"] < every["high"]).any():
         caption += " Bands are 95% intervals; where a band holds zero, the images do not tell the frameworks apart."
-    return Figure("agreement-by-iou", caption, "agreement-values", tuple(panels))
+    return figure("agreement-by-iou", caption, "agreement-values", drawings)
 
 
 def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
@@ -167,7 +165,7 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
     color = alt.ColorValue("#2f8fc4")  # told from both backgrounds
     y = alt.Y("value:Q", title=title, scale=scale)
     return alt.layer(
-        alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q"),
+        zero_line(),
         base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q", color=color),
         base.mark_line().encode(y=y, color=color),
         base.mark_point(filled=True, size=36, opacity=1).encode(y=y, color=color),
@@ -176,7 +174,7 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
 
 def agreement_sentence(results: StudyResults) -> str:
     """How many of the differences in AP are beyond the choice of images."""
-    pairs = [pair for _, found in framework_pairs(results) for pair in found]
+    pairs = [pair for _, of_frameworks in framework_pairs(results) for pair in of_frameworks]
     ends = [pair.interval(results, "AP") for pair in pairs]
     held = [low <= 0 <= high for low, high in filter(None, ends)]
     if not held:
@@ -190,3 +188,17 @@ def agreement_sentence(results: StudyResults) -> str:
     if results.several_seeds:
         return sentence
     return f"{sentence} With one seed this does not say whether another seed would move a detector as far."
+
+
+def _several_frameworks(results: StudyResults) -> bool:
+    return has_runs(results) and len(results.study.file.frameworks) > 1
+
+
+def build(results: StudyResults) -> dict[str, Any]:
+    """Differences between the frameworks as a sentence, a figure and a table."""
+    table = agreement_table(results)
+    sentence = "" if table.empty else agreement_sentence(results)
+    return {"sentence": sentence, "differences": agreement_figure(results), "values": table}
+
+
+SECTION = Section("agreement", "Frameworks", build, needs=_several_frameworks)

@@ -5,9 +5,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.study_results import Detector, StudyResults
-from cascadebench.report.parts.cells import Spread
-from cascadebench.report.parts.charts import Figure, Panel, panel
+from cascadebench.report.data.study_results import Detector, Rows, StudyResults
+from cascadebench.report.parts.charts import Drawing, Figure, figure
+from cascadebench.report.parts.detector_rows import mean_over_seeds
 
 # Column of cost.csv, title of the axis, factor.
 COSTS = (
@@ -31,17 +31,16 @@ _WIDTH, _HEIGHT, _NAME_WIDTH, _LETTER, _LINE, _POINT = 230, 240, 120, 6, 12, 10
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 
 
-def _point(results: StudyResults, detector: Detector, column: str, factor: float) -> dict[str, Any] | None:
+def _point(results: StudyResults, detector: Detector, costs: Rows, column: str, factor: float) -> dict[str, Any] | None:
     """AP and one cost of a detector, means over its seeds; None where one of them is missing."""
-    ap = Spread.of(detector.by_seed(results.headline_rows, "AP")).mean
-    cost = Spread.of(detector.by_seed(results.rows("cost"), column)).mean
+    ap = mean_over_seeds(detector, results.headline_rows, "AP")
+    cost = mean_over_seeds(detector, costs, column)
     if ap is None or cost is None:
         return None
     low, high = results.interval(detector, "AP", test_stage=detector.headline) or (ap, ap)
-    several = len(results.study.file.backbones) > 1
     return {
         "label": detector.label,
-        "name": f"{detector.label}, {detector.backbone}" if several else detector.label,
+        "name": results.with_backbone(detector.label, detector.backbone),
         "framework": detector.framework_title,
         "cost": float(f"{factor * cost:.5g}"),
     } | {key: round(100 * value, 2) for key, value in (("value", ap), ("low", low), ("high", high))}
@@ -49,22 +48,22 @@ def _point(results: StudyResults, detector: Detector, column: str, factor: float
 
 def cost_figure(results: StudyResults) -> Figure:
     """AP against each cost: colour by detector, shape by framework, the detector's name beside its best point."""
-    panels, intervals = [], False
+    costs, drawings, intervals = results.rows("cost"), [], False
     for column, title, factor in COSTS:
-        points = [_point(results, detector, column, factor) for detector in results.detectors]
+        points = [_point(results, detector, costs, column, factor) for detector in results.detectors]
         data = pd.DataFrame([point for point in points if point])
         if len(data):
             intervals |= bool((data["low"] < data["high"]).any())
-            panels.append(_panel(f"cost-accuracy-{len(panels) + 1}", title, data, results.labels))
+            drawings.append(_drawing(title, data, results.labels))
     caption = "AP × 100 of the headline test stage against its cost; up and to the left is better."
     if intervals:
         caption += " Vertical lines are 95% intervals."
-    return Figure("cost-accuracy", caption, "cost-values", tuple(panels), whole=False)
+    return figure("cost-accuracy", caption, "cost-values", drawings, whole=False)
 
 
-def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -> Panel:
+def _drawing(title: str, data: pd.DataFrame, labels: list[str]) -> Drawing:
     frameworks = list(dict.fromkeys(data["framework"]))
-    shapes = [_SHAPES[place % len(_SHAPES)] for place in range(len(frameworks))]
+    shapes = [_SHAPES[number % len(_SHAPES)] for number in range(len(frameworks))]
     cost = data["cost"]
     margin = 0.08 * float(cost.max() - cost.min()) or 0.1 * float(cost.max())
     ends = [max(0.0, float(cost.min()) - margin), float(cost.max()) + margin]
@@ -100,7 +99,7 @@ def _panel(identifier: str, title: str, data: pd.DataFrame, labels: list[str]) -
         *names,
     )
     description = f"AP times 100 against {title.lower()}, one point per detector and framework."
-    return panel(identifier, title, description, chart, height=240)
+    return Drawing(title, description, chart, height=_HEIGHT)
 
 
 Box = tuple[float, float, float, float]
@@ -112,16 +111,16 @@ def named_points(data: pd.DataFrame, ends: list[float]) -> list[tuple[tuple[str,
     low, high = float(data["low"].min()), float(data["high"].max())
     x = _WIDTH * (data["cost"] - ends[0]) / (ends[1] - ends[0])
     y = _HEIGHT * (high - data["value"]) / (high - low or 1)
-    taken: list[Box] = [_box(*place, _POINT, _POINT, _SIDES[0][:2]) for place in zip(x - _POINT / 2, y, strict=True)]
+    taken: list[Box] = [_box(*point, _POINT, _POINT, _SIDES[0][:2]) for point in zip(x - _POINT / 2, y, strict=True)]
     chosen: dict[tuple[str, str, int, int], list[int]] = {}
     best = data.groupby("name", sort=False)["value"].idxmax()
-    for place in sorted(best, key=lambda place: -abs(x[place] - _WIDTH / 2)):
-        width = min(_NAME_WIDTH, _LETTER * len(data.loc[place, "name"]))
-        boxes = {side: _box(x[place] + side[2], y[place] + side[3], width, _LINE, side[:2]) for side in _SIDES}
+    for point in sorted(best, key=lambda point: -abs(x[point] - _WIDTH / 2)):
+        width = min(_NAME_WIDTH, _LETTER * len(data.loc[point, "name"]))
+        boxes = {side: _box(x[point] + side[2], y[point] + side[3], width, _LINE, side[:2]) for side in _SIDES}
         side = min(boxes, key=lambda side: _covered(boxes[side], taken))
         taken.append(boxes[side])
-        chosen.setdefault(side, []).append(place)
-    return [(side, data.loc[places]) for side, places in chosen.items()]
+        chosen.setdefault(side, []).append(point)
+    return [(side, data.loc[points]) for side, points in chosen.items()]
 
 
 def _box(x: float, y: float, width: float, height: float, anchor: tuple[str, str]) -> Box:
@@ -136,7 +135,7 @@ def _covered(box: Box, taken: list[Box]) -> float:
     return 4 * outside * _LINE + sum(_shared(box, other) for other in taken)
 
 
-def _shared(one: Box, other: Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
+def _shared(first: Box, other: Box) -> float:
+    width = min(first[2], other[2]) - max(first[0], other[0])
+    height = min(first[3], other[3]) - max(first[1], other[1])
     return max(width, 0) * max(height, 0)

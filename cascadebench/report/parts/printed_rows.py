@@ -1,24 +1,23 @@
-"""Published values beside the study's own: the closest printed row of every detector, and what differs there."""
+"""What sources print of a detector, beside the study's own values: the closest row of each, and what differs there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cascadebench.evidence.matching import Beside, published_beside
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import load_published
-from cascadebench.report.data.study_results import AP_BY_IOU, Detector, StudyResults
+from cascadebench.report.data.study_results import AP_BY_IOU, Detector, Rows, StudyResults
 from cascadebench.report.parts.cells import (
     Cell,
     Column,
-    Group,
     Line,
     Row,
-    Spread,
     Table,
     listing,
     number,
     points,
     signed_points,
 )
+from cascadebench.report.parts.detector_rows import detector_groups, mean_over_seeds, stage_head
 
 _SIZES = ("APs", "APm", "APl")
 _OF_BOXES = ("AP", *AP_BY_IOU, *_SIZES)
@@ -53,18 +52,16 @@ def closest_rows(detector: Detector) -> list[dict[str, Beside]]:
 
 def published_table(results: StudyResults) -> Table:
     """AP of every detector beside the closest printed rows; empty if no source prints one."""
-    rows_of = {detector.runs[0].run.id: closest_rows(detector) for detector in results.detectors}
-    found = {name for rows in rows_of.values() for row in rows for name in row}
-    printed = [name for name in (*_OF_BOXES, *_OF_MASKS) if name in found]
-    groups = []
-    for title, detectors in results.panels():
-        rows = []
-        for detector in detectors:
-            for beside in rows_of[detector.runs[0].run.id]:
-                cells = [_cell(results, detector, beside.get(name), name) for name in printed]
-                head = Cell(detector.label, (Line(f"test stage {detector.headline}", "muted"),))
-                rows.append(Row(head, (*cells, *_words(next(iter(beside.values()))))))
-        groups.append(Group(title, tuple(rows)))
+    rows_of = {detector.runs[0].id: closest_rows(detector) for detector in results.detectors}
+    metrics = {name for rows in rows_of.values() for row in rows for name in row}
+    printed = [name for name in (*_OF_BOXES, *_OF_MASKS) if name in metrics]
+    masks = results.rows("ap_masks", "test_stage") if results.study.masks else {}
+
+    def rows(detector: Detector, _: Detector | None) -> Iterator[Row]:
+        for row in rows_of[detector.runs[0].id]:
+            cells = (_cell(results, masks, detector, row.get(name), name) for name in printed)
+            yield Row(stage_head(detector), (*cells, *_source_cells(next(iter(row.values())))))
+
     columns = (
         Column("Detector", kind="text"),
         *(_column(name) for name in printed),
@@ -77,14 +74,14 @@ def published_table(results: StudyResults) -> Table:
         "masks, the closest one that does follows. Such a difference has no interval: nobody can resample what is "
         "printed."
     )
-    return Table("beside-published", caption, columns, tuple(groups))
+    return Table("beside-published", caption, columns, detector_groups(results.panels(), rows))
 
 
 def printed_costs(detector: Detector) -> dict[str, Beside]:
     """The closest printed value by column of ``cost.csv``."""
     run = detector.runs[0].run
-    found = {column: published_beside(run, detector.headline, metrics)[:1] for column, metrics in _COSTS.items()}
-    return {column: closest[0] for column, closest in found.items() if closest}
+    closest = {column: published_beside(run, detector.headline, metrics)[:1] for column, metrics in _COSTS.items()}
+    return {column: beside[0] for column, beside in closest.items() if beside}
 
 
 def printed_cost(beside: Beside) -> float:
@@ -95,22 +92,23 @@ def printed_cost(beside: Beside) -> float:
 
 def printed_recalls(detector: Detector) -> dict[tuple[int, str], Beside]:
     """Printed recall of proposals by the stage that they have left, 0 for none, and metric; the closest of each."""
-    run, found = detector.runs[0].run, {}
+    run, closest = detector.runs[0].run, {}
     metrics = [name for name in PUBLISHED_METRICS if name.startswith("proposal_AR")]
     for beside in published_beside(run, detector.headline, metrics):
         if beside.value.entering_stage is not None:
-            found.setdefault((beside.value.entering_stage - 1, beside.value.metric), beside)
-    return found
+            closest.setdefault((beside.value.entering_stage - 1, beside.value.metric), beside)
+    return closest
 
 
-def printed_in(found: Iterable[tuple[str, Beside]]) -> tuple[Line, ...]:
-    """Where values are printed and what differs there, each place once, after the words that are given with it."""
-    places: dict[str, list[str]] = {}
-    for words, beside in found:
-        place = f"{beside.value.place}, {_source(beside)}"
+def printed_in(values: Iterable[tuple[str, Beside]]) -> tuple[Line, ...]:
+    """Where values are printed and what differs there, each source once, after the names of its values."""
+    names: dict[str, list[str]] = {}
+    for name, beside in values:
         about = f" ({'; '.join(beside.differences)})" if beside.differences else ""
-        places.setdefault(place + about, []).append(words)
-    return tuple(Line(f"{'; '.join(dict.fromkeys(words))}: {place}", "muted") for place, words in places.items())
+        names.setdefault(f"{beside.value.place}, {_source(beside)}{about}", []).append(name)
+    return tuple(
+        Line(f"{'; '.join(dict.fromkeys(of_source))}: {source}", "muted") for source, of_source in names.items()
+    )
 
 
 def not_published(results: StudyResults) -> str:
@@ -133,14 +131,12 @@ def _column(name: str) -> Column:
     return Column("AP", title.removeprefix("AP").upper(), over)
 
 
-def _cell(results: StudyResults, detector: Detector, beside: Beside | None, name: str) -> Cell:
+def _cell(results: StudyResults, masks: Rows, detector: Detector, beside: Beside | None, name: str) -> Cell:
     """A measured value, the printed one, and the difference between them."""
     if name.startswith(_MASK):
-        rows = results.rows("ap_masks", "test_stage")
-        by_seed = detector.by_seed(rows, name.removeprefix(_MASK), detector.headline)
+        measured = mean_over_seeds(detector, masks, name.removeprefix(_MASK), detector.headline)
     else:
-        by_seed = detector.by_seed(results.headline_rows, name)
-    measured = Spread.of(by_seed).mean
+        measured = mean_over_seeds(detector, results.headline_rows, name)
     if beside is None:
         return Cell(points(measured))
     notes = [Line(f"{number(beside.value.value)} printed", "muted")]
@@ -153,10 +149,10 @@ def _source(beside: Beside) -> str:
     return beside.value.source.split(":")[0]
 
 
-def _words(beside: Beside) -> tuple[Cell, Cell]:
+def _source_cells(beside: Beside) -> tuple[Cell, Cell]:
     """Where a row is printed, and what is different there."""
     words = beside.value.words.replace("|", " ")
-    place = Cell(beside.value.place, (Line(" ".join(words.split())), Line(_source(beside), "muted")))
+    source = Cell(beside.value.place, (Line(" ".join(words.split())), Line(_source(beside), "muted")))
     count = len(beside.differences)
     head = "nothing that is known" if not count else f"{count} known difference{'s' if count > 1 else ''}"
-    return place, Cell(head, tuple(Line(text) for text in beside.differences))
+    return source, Cell(head, tuple(Line(text) for text in beside.differences))

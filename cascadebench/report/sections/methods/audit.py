@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from cascadebench.controls.audit import Finding, FindingKind, grouped
 from cascadebench.report.data.study_results import StudyResults
-from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, plain
+from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, note, plain
+from cascadebench.report.parts.section import Section, has_runs
 
 # Kind of finding, id of its table, caption, title of the column of reasons.
 TABLES: tuple[tuple[FindingKind, str, str, str], ...] = (
@@ -58,5 +60,13 @@ def _runs(identifiers: Sequence[str], titles: dict[str, str]) -> tuple[Line, ...
     return tuple(Line(name) for name in names)
 
 
-def _value(text: str, place: str) -> Cell:
-    return Cell(text, (Line(place, "muted"),) if place else ())
+def _value(text: str, read_from: str) -> Cell:
+    return Cell(text, note(read_from))
+
+
+def build(results: StudyResults) -> dict[str, Any]:
+    """The verdict of the audit and its findings."""
+    return {"audit": results.audit, "findings": audit_tables(results)}
+
+
+SECTION = Section("audit", "Controls audit", build, needs=has_runs)

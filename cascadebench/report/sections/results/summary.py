@@ -1,16 +1,19 @@
-"""The report in sentences: what was compared, what came out of it, what was checked."""
+"""Summary: what was compared, what was checked, the verdicts, and what came out, in sentences."""
 
-import math
+from typing import Any
 
 from cascadebench.report.data.study_results import (
     AP_BY_IOU,
     IOU_PERCENTS,
     Detector,
-    RunRecord,
     StudyResults,
     framework_title,
 )
+from cascadebench.report.parts import verdicts
+from cascadebench.report.parts.caveats import interval_warning
 from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
+from cascadebench.report.parts.detector_rows import mean_over_seeds
+from cascadebench.report.parts.section import Section
 
 
 def comparison(results: StudyResults) -> str:
@@ -44,13 +47,13 @@ def state_counts(results: StudyResults) -> list[tuple[str, int]]:
 def _best_sentence(results: StudyResults, title: str, detectors: list[Detector]) -> str | None:
     """Which detector of a framework has the highest AP, and at which IoU it gains and loses."""
     scores = results.headline_rows
-    means = [(Spread.of(detector.by_seed(scores, "AP")).mean, detector) for detector in detectors]
+    means = [(mean_over_seeds(detector, scores, "AP"), detector) for detector in detectors]
     known = [(mean, detector) for mean, detector in means if mean is not None]
     if not known:
         return None
     best_mean, best = max(known, key=lambda pair: pair[0])
     sentence = f"{title}: {best.label} has the highest AP, {points(best_mean)}"
-    baseline = next((detector for _, detector in known if detector.label == results.baseline), None)
+    baseline = next((detector for _, detector in known if detector.is_baseline), None)
     if baseline is None:
         return f"{sentence}; the baseline has no result."
     if best is baseline:
@@ -74,10 +77,10 @@ def _framework_sentence(results: StudyResults) -> str | None:
     """How far apart the frameworks are on the same detector, where they are farthest apart."""
     groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for detector in results.detectors:
-        mean = Spread.of(detector.by_seed(results.headline_rows, "AP")).mean
+        mean = mean_over_seeds(detector, results.headline_rows, "AP")
         if mean is not None:
             groups.setdefault((detector.label, detector.backbone), []).append((mean, detector.framework_title))
-    distances = {key: max(found)[0] - min(found)[0] for key, found in groups.items() if len(found) > 1}
+    distances = {key: max(means)[0] - min(means)[0] for key, means in groups.items() if len(means) > 1}
     if not distances:
         return None
     key = max(distances, key=distances.get)
@@ -91,58 +94,23 @@ def findings(results: StudyResults) -> list[str]:
     return [sentence for sentence in [*sentences, _framework_sentence(results)] if sentence]
 
 
-def interval_warning(results: StudyResults) -> str:
-    """What the number of seeds lets one say."""
-    seeds = len(results.study.file.seeds)
-    if not len(results.tables["intervals"]):
-        return "There are no intervals: intervals.csv is missing. A difference of AP without an interval is no verdict."
-    if not seeds:
-        return "Intervals are over the validation images alone: nothing is known of the trainings."
-    if seeds == 1:
-        return (
-            "Intervals are over the validation images alone: with one seed they do not say what another training with "
-            "the same settings would give."
-        )
-    return f"Intervals are over the validation images and over {seeds} seeds."
+def build(results: StudyResults) -> dict[str, Any]:
+    """Sentences, the states of the runs, and the strip of verdicts."""
+    return {
+        "comparison": comparison(results),
+        "runs": len(results.runs),
+        "evaluated": sum(record.state == "evaluated" for record in results.runs),
+        "states": state_counts(results),
+        "failed": results.failed,
+        "audit": results.audit,
+        "claims": len(results.study.file.claims),
+        "strip": verdicts.strip(results),
+        "verdict_counts": verdicts.counts(results),
+        "readings": verdicts.readings(results),
+        "not_comparable": verdicts.not_comparable(results),
+        "findings": findings(results),
+        "warning": interval_warning(results),
+    }
 
 
-def learning_rate_check(results: StudyResults) -> str | None:
-    """Whether the logged learning rates are those of the protocol."""
-    logged = [record for record in results.runs if len(record.log)]
-    if not logged:
-        return None
-    wrong = [record.id for record in logged if not _follows_protocol(record)]
-    if wrong:
-        return f"In {len(wrong)} of {len(logged)} runs a logged learning rate is not the protocol's: {listing(wrong)}."
-    return f"In all {len(logged)} logged runs the learning rate equals the protocol's at every logged iteration."
-
-
-def _follows_protocol(record: RunRecord) -> bool:
-    rates = zip(record.log["iteration"], record.log["lr"], strict=True)
-    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
-
-
-def training_order_check(results: StudyResults) -> str | None:
-    """Whether the runs of one seed saw the same images in the same order."""
-    orders: dict[int, dict[str, list[str]]] = {}
-    for record in results.runs:
-        digest = record.files["trained"].get("training_order_sha256")
-        if digest:
-            orders.setdefault(record.run.seed, {}).setdefault(str(digest), []).append(record.id)
-    if not any(sum(map(len, digests.values())) > 1 for digests in orders.values()):
-        return None
-    if all(len(digests) == 1 for digests in orders.values()):
-        return (
-            "All trained runs of a seed read the same images in the same order with the same flips (equal checksums)."
-        )
-    seeds = [str(seed) for seed, digests in orders.items() if len(digests) > 1]
-    return f"The runs of seed {listing(seeds)} did not read the same images in the same order: their checksums differ."
-
-
-def flops_input(results: StudyResults) -> str:
-    """What the FLOPs were counted on."""
-    for record in results.runs:
-        counted = record.files["cost"].get("flops_input")
-        if isinstance(counted, dict) and {"width", "height", "rois"} <= set(counted):
-            return f"an image of {counted['width']} × {counted['height']} pixels with {counted['rois']} proposals"
-    return "one image"
+SECTION = Section("summary", "", build)

@@ -1,0 +1,1 @@
+"""The parts of the section of diagnostics: what each reads, draws and prints."""

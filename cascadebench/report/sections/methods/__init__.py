@@ -1,0 +1,1 @@
+"""Sections on how the results were made, and what they do not say."""

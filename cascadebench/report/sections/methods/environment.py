@@ -1,0 +1,149 @@
+"""Versions and hardware: with what, when and from which code runs were made, and whether all were made alike."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Row, Table, note, plain
+from cascadebench.report.parts.detector_rows import run_groups
+from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.report.parts.shared_values import shared_value
+
+STEPS = {"trained": "Trained", "predicted": "Predicted"}
+"""Manifests of a run, and what they say was done."""
+
+
+def _words(manifest: dict[str, Any], key: str) -> dict[str, str]:
+    """A mapping in a manifest as text; empty if it has another form."""
+    part = manifest.get(key)
+    return (
+        {str(name): str(value) for name, value in part.items() if value is not None} if isinstance(part, dict) else {}
+    )
+
+
+def _text(manifest: dict[str, Any], key: str) -> str:
+    value = manifest.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _time(manifest: dict[str, Any]) -> str:
+    """When a step ended, to the minute; empty if it was not recorded."""
+    return _text(manifest, "finished").replace("T", " ")[:16]
+
+
+def commit(manifest: dict[str, Any]) -> str:
+    """Commit of the project, marked if its files were changed since; empty if it was not recorded."""
+    project = _words(manifest, "project")
+    if "commit" not in project:
+        return ""
+    return project["commit"] + (" with changes" if project.get("changed") == "True" else "")
+
+
+def _values(results: StudyResults) -> Iterator[tuple[str, str, RunRecord]]:
+    """What should be equal in all runs: name, value and run, of every training and prediction."""
+    for record in results.runs:
+        for step in STEPS:
+            manifest = record.files[step]
+            yield from ((name, value, record) for name, value in _words(manifest, "versions").items())
+            for name, value in (("device", _text(manifest, "device")), ("commit of CascadeBench", commit(manifest))):
+                if value:
+                    yield name, value, record
+
+
+def difference_sentences(results: StudyResults) -> list[str]:
+    """What runs were made with in differing versions, on differing devices or from differing code."""
+    runs_of: dict[str, dict[str, set[str]]] = {}
+    for name, value, record in _values(results):
+        runs_of.setdefault(name, {}).setdefault(value, set()).add(record.id)
+    return [
+        f"{name}: "
+        + "; ".join(f"{value} in {len(runs)} {'run' if len(runs) == 1 else 'runs'}" for value, runs in by_value.items())
+        for name, by_value in runs_of.items()
+        if len(by_value) > 1
+    ]
+
+
+def sameness(results: StudyResults) -> str:
+    """Whether all runs were made with the same versions, on the same device, from the same code, and when."""
+    manifests = [record.files[step] for record in results.runs for step in STEPS if record.files[step]]
+    if not manifests:
+        return ""
+    times = sorted(filter(None, map(_time, manifests)))
+    span = f"from {times[0]} to {times[-1]}" if len(set(times)) > 1 else f"at {times[0]}" if times else ""
+    when = f"Made {span} UTC" if times else "When the runs were made was not recorded"
+    when += (
+        f", as far as it was recorded ({len(times)} of {len(manifests)} steps). "
+        if 0 < len(times) < len(manifests)
+        else ". "
+    )
+    if difference_sentences(results):
+        return when + "Not all runs were made alike:"
+    unrecorded = "" if all(map(commit, manifests)) else " Not recorded in every run: the commit of CascadeBench."
+    return (
+        f"{when}All runs were made with the same versions of every package and on the same kind of device.{unrecorded}"
+    )
+
+
+def origin_table(results: StudyResults) -> Table:
+    """When every run was trained and predicted, and from which code."""
+
+    def cells(record: RunRecord) -> Iterator[Cell]:
+        manifests = [record.files[step] for step in STEPS]
+        for manifest in manifests:
+            yield Cell(_time(manifest) or ABSENT, note(_text(manifest, "device")))
+        yield Cell(", ".join(dict.fromkeys(filter(None, map(commit, manifests)))) or ABSENT)
+
+    columns = (
+        Column("Run", kind="text"),
+        *(Column(f"{title}, UTC", kind="text") for title in STEPS.values()),
+        Column("Commit of CascadeBench", kind="code"),
+    )
+    caption = "When each run was made, on what, and from which commit; a dash: not recorded."
+    return Table("run-origins", caption, columns, run_groups(results, cells))
+
+
+def _add(items: dict[str, list[tuple[RunRecord, str]]], record: RunRecord, values: dict[str, Any]) -> None:
+    """Add what a run has to the values by item."""
+    for name, value in values.items():
+        if value is not None:
+            items.setdefault(str(name), []).append((record, plain(value)))
+
+
+def environment_table(results: StudyResults) -> Table:
+    """Device, hardware and versions of packages, framework by framework."""
+    frameworks = list(results.study.file.frameworks)
+    items: dict[str, dict[str, list[tuple[RunRecord, str]]]] = {"Trained on": {}, "Predicted on": {}, "Versions": {}}
+    for record in results.runs:
+        versions: dict[str, Any] = {}
+        for title, manifest in (("Trained on", record.files["trained"]), ("Predicted on", record.files["predicted"])):
+            hardware = manifest.get("hardware")
+            _add(items[title], record, {"device": manifest.get("device")})
+            _add(items[title], record, hardware if isinstance(hardware, dict) else {})
+        for name in ("controls", "trained"):
+            part = record.files[name].get("versions")
+            versions |= part if isinstance(part, dict) else {}
+        _add(items["Versions"], record, versions)
+    if items["Predicted on"] == items["Trained on"]:
+        items = {"Trained and predicted on": items["Trained on"], "Versions": items["Versions"]}
+    groups = []
+    for title, by_name in items.items():
+        rows = []
+        for name, pairs in by_name.items():
+            here = ([pair for pair in pairs if pair[0].run.framework == framework] for framework in frameworks)
+            rows.append(Row(Cell(name), tuple(shared_value(values) for values in here)))
+        groups.append(Group(title, tuple(rows)))
+    columns = (Column("Item", kind="text"), *(Column(framework_title(name), kind="text") for name in frameworks))
+    return Table("environment-values", "What the runs were trained with.", columns, tuple(groups))
+
+
+def build(results: StudyResults) -> dict[str, Any]:
+    """Whether all runs were made alike, and the versions, devices and origins of each."""
+    return {
+        "sameness": sameness(results),
+        "differences": difference_sentences(results),
+        "versions": environment_table(results),
+        "origins": origin_table(results),
+    }
+
+
+SECTION = Section("environment", "Versions and hardware", build, entry="Versions", needs=has_runs)

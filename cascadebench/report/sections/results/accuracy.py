@@ -1,0 +1,101 @@
+"""Accuracy: AP of every detector, of its masks, and what sources print of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED
+from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults
+from cascadebench.report.parts.caveats import range_caption
+from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, from_to, half_width
+from cascadebench.report.parts.detector_rows import detector_groups, scores_of, stage_head
+from cascadebench.report.parts.printed_rows import not_published, published_table
+from cascadebench.report.parts.section import Section
+
+_AT_IOU = "at one IoU threshold, in percent"
+_SCORES = ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")
+_COLUMNS = (
+    Column("Detector", kind="text"),
+    Column("AP"),
+    *(Column("AP", str(percent), _AT_IOU) for percent in IOU_PERCENTS),
+    *(Column("AP", size, "by object size") for size in "SML"),
+    Column("AR", "100"),
+)
+_WITH_INTERVAL_OF_DIFFERENCE = ("AP", "AP50", "AP75", "AP90")
+
+
+def _head(results: StudyResults, detector: Detector) -> Cell:
+    """Header of a detector's row: label, what it is in the comparison, over how many seeds the values are means."""
+    stage = "baseline" if detector.is_baseline else f"test stage {detector.headline}"
+    if detector.framework == FRAMEWORK:
+        stage += f", {NOT_CONTROLLED}"
+    notes = [Line(stage, "muted")]
+    evaluated = sum((record.id,) in results.headline_rows for record in detector.runs)
+    if len(detector.runs) > 1:
+        notes.append(Line(f"mean of {evaluated} of {len(detector.runs)} seeds", "muted"))
+    if detector.failed:
+        notes.append(Line("failed, see Runs", "bad"))
+    elif not evaluated:
+        notes.append(Line("no result yet", "muted"))
+    return Cell(detector.label, tuple(notes))
+
+
+def headline_table(results: StudyResults) -> Table:
+    """AP by IoU and by size for every detector, with intervals and the difference to the framework's own baseline."""
+
+    def rows(detector: Detector, baseline: Detector | None) -> Iterator[Row]:
+        cells = (_headline_cell(results, detector, baseline, name) for name in _SCORES)
+        yield Row(_head(results, detector), tuple(cells))
+
+    caption = (
+        "Average precision × 100 on the validation split, and under each value its difference to the baseline of the "
+        "same framework (+ better, − worse, from unrounded values). AP is the mean over ten IoU thresholds; S, M and "
+        "L are small, medium and large objects; AR100 is average recall with up to 100 detections per image."
+    )
+    if results.has_intervals:
+        caption += (
+            " ± is the 95% interval of an AP on other validation images like these. Under a difference, at AP, AP50, "
+            "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
+            "does not hold zero is a difference beyond the choice of images. intervals.csv has all of them."
+        )
+    groups = detector_groups(results.panels_with_imported(), rows)
+    return Table("headline", caption + range_caption(results), _COLUMNS, groups)
+
+
+def _headline_cell(results: StudyResults, detector: Detector, baseline: Detector | None, name: str) -> Cell:
+    """An AP with its interval, and its difference to the baseline with that difference's."""
+    cell = scores_of(detector, baseline, results.headline_rows, name)
+    notes = half_width(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
+    if baseline and name in _WITH_INTERVAL_OF_DIFFERENCE:
+        notes += from_to(results.interval(detector, name, gap=f"{detector.headline} - baseline"))
+    return replace(cell, notes=notes)
+
+
+def mask_table(results: StudyResults) -> Table:
+    """AP of the masks of the detectors that predict them; empty without such a detector or without its results."""
+    scores = results.rows("ap_masks", "test_stage") if results.study.masks else {}
+
+    def rows(detector: Detector, _: Detector | None) -> Iterator[Row]:
+        if detector.runs[0].run.variant.masks:
+            cells = (scores_of(detector, None, scores, name, detector.headline) for name in _SCORES)
+            yield Row(stage_head(detector), tuple(cells))
+
+    caption = (
+        "Average precision × 100 by the IoU of masks, where a detector predicts them; every other table is of boxes."
+    )
+    groups = detector_groups(results.panels(), rows) if scores else ()
+    return Table("masks", caption + range_caption(results), _COLUMNS, groups)
+
+
+def build(results: StudyResults) -> dict[str, Any]:
+    """Tables of AP, of masks, and beside published values."""
+    return {
+        "headline": headline_table(results),
+        "has_masks": results.study.masks,
+        "masks": mask_table(results),
+        "published": published_table(results),
+        "not_published": not_published(results),
+    }
+
+
+SECTION = Section("accuracy", "Accuracy", build)
