@@ -1,10 +1,10 @@
 """What ``python -m adapters`` does with a run: inspect, train, predict; the same for every framework."""
 
-import argparse
 import importlib
 import platform
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from torch import nn
 
 from adapters.contract import Adapter
 from adapters.inspection.cost import cost_of
+from adapters.job import Job
 from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
 from adapters.prediction.prediction_columns import detection_columns, proposal_columns
-from adapters.run_lease import taken
+from adapters.run_lease import take_shared
 from adapters.training.arithmetic import arithmetic
 from adapters.training.checkpoints import read_checkpoint
 from adapters.training.distributed import is_one_of_several
@@ -43,7 +44,6 @@ from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, RunFol
 from cascadebench.study.batch_division import check_batch_division
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.study.run import Run, read_run
-from cascadebench.study.study_file import Execution
 
 
 def load_adapter(framework: str) -> Adapter:
@@ -64,61 +64,53 @@ def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
     return model
 
 
-def inspect(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+def inspect(adapter: Adapter, job: Job) -> None:
     """Write ``controls.json`` and ``cost.json``; needs neither images nor weights."""
+    run = job.run
     built = adapter.build(run)
     controls = [asdict(control) for control in adapter.read_controls(built)]
-    write_json(arguments.out / "cost.json", cost_of(adapter, built.model, run))
-    write_json(arguments.out / "controls.json", {"run": run.id, "versions": adapter.versions(), "controls": controls})
+    write_json(job.out.cost, cost_of(adapter, built.model, run))
+    write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": controls})
 
 
-def train(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+def train(adapter: Adapter, job: Job) -> None:
     """Train or resume; write ``trained.json`` last. A run that uses another's weights takes over its manifest."""
+    run, accumulation = job.run, job.execution.accumulation
     if run.variant.weights_from:
-        other = weights_folder(run, arguments.out) / "trained.json"
+        other = weights_folder(run, job.out).trained
         if not other.exists():
             raise InputError(f"{other}: no such file; the run whose weights {run.id} uses must be trained first")
-        write_json(
-            arguments.out / "trained.json", read_json(other) | {"run": run.id, "weights_from": run.variant.weights_from}
-        )
+        write_json(job.out.trained, read_json(other) | {"run": run.id, "weights_from": run.variant.weights_from})
         return
-    execution = Execution(
-        cpu_threads=arguments.threads,
-        accumulation=arguments.accumulation,
-        loader_workers=arguments.workers,
-        checkpoint_interval=arguments.checkpoint_interval,
-        checkpoint_minutes=arguments.checkpoint_minutes,
-        log_interval=arguments.log_interval,
-    )
-    records = trainable(load_split(arguments.data, "train", segmentations=run.variant.masks))
+    records = trainable(load_split(job.data.path, "train", segmentations=run.variant.masks))
     order = training_order(records, run.protocol, run.seed)
     identity = {
         "iterations": run.protocol.schedule.iterations,
         "training_order_sha256": order.digest(),
-        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["train"]["prepared_sha256"],
+        "dataset_sha256": read_json(job.data.lock)["splits"]["train"]["prepared_sha256"],
         "variant_sha256": variant_digest(run.variant.home),  # now: somebody may edit it meanwhile
     }
-    if taken(arguments, run, lambda shared: take_training(shared, run, RunFolder(arguments.out), identity)):
+    if take_shared(job, lambda shared: take_training(shared, run, job.out, identity)):
         return
-    if arguments.processes > 1 and not is_one_of_several():
-        check_batch_division(run, arguments.processes, arguments.accumulation, "execution")
-        train_in_processes(arguments.processes, arguments.words, arguments.interruption)
+    if job.processes > 1 and not is_one_of_several():
+        check_batch_division(run, job.processes, accumulation, "execution")
+        train_in_processes(job.processes, job.words, job.interruption)
         return
-    session = TrainingSession(run, arguments.out, arguments.device, execution, arguments.interruption)
+    session = TrainingSession(run, job.out.path, job.device, job.execution, job.interruption)
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
-        model = initial_model(adapter, run, with_weights=session.start == 0).to(arguments.device)
-        check_division(run, model, session.world_size, execution.accumulation)
-        with arguments.interruption.watched(None):
+        model = initial_model(adapter, run, with_weights=session.start == 0).to(job.device)
+        check_division(run, model, session.world_size, accumulation)
+        with job.interruption.watched(None):
             try:
                 adapter.train(run, model, records, order, session)
             finally:
                 session.stop_reading()
     if session.rank == 0:
         summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
-        summary |= {"files": digests(arguments.out, TRAINING_FILES)} | circumstances(adapter, arguments)
-        write_json(arguments.out / "trained.json", summary)
+        summary |= {"files": digests(job.out.path, TRAINING_FILES)} | circumstances(adapter, job.device, job.begun)
+        write_json(job.out.trained, summary)
 
 
 def read_own_run(path: Path, framework: str) -> Run:
@@ -129,20 +121,20 @@ def read_own_run(path: Path, framework: str) -> Run:
     return run
 
 
-def weights_folder(run: Run, out: Path) -> Path:
+def weights_folder(run: Run, out: RunFolder) -> RunFolder:
     """Folder of the run that was trained: its own, or beside it that of the run whose weights it uses."""
-    return out.parent / run.variant.weights_from if run.variant.weights_from else out
+    return out.beside(run.variant.weights_from) if run.variant.weights_from else out
 
 
-def trained_model(adapter: Adapter, run: Run, out: Path, device: torch.device) -> nn.Module:
+def trained_model(adapter: Adapter, run: Run, out: RunFolder, device: torch.device) -> nn.Module:
     """Build a run's detector with the weights that its training left; raises InputError if there are none yet."""
     model = initial_model(adapter, run, with_weights=False)
-    checkpoint = weights_folder(run, out) / "checkpoints" / "last.pt"
+    folder = weights_folder(run, out)
+    checkpoint, manifest = folder.last_checkpoint, folder.trained
     if not checkpoint.exists():
         raise InputError(f"{checkpoint}: no such file; the run must be trained first")
-    manifest = checkpoint.parents[1] / "trained.json"
     if manifest.exists() and read_json(manifest)["checkpoint_sha256"] != sha256_of(checkpoint):
-        raise Fault(f"{checkpoint}: damaged: its checksum is not that of trained.json; delete both to train again")
+        raise Fault(f"{checkpoint}: damaged: its checksum is not that of {manifest.name}; delete both to train again")
     state = read_checkpoint(checkpoint)
     if state["iteration"] != run.protocol.schedule.iterations:
         raise InputError(
@@ -152,21 +144,22 @@ def trained_model(adapter: Adapter, run: Run, out: Path, device: torch.device) -
     return model.to(device).eval()
 
 
-def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+def predict(adapter: Adapter, job: Job) -> None:
     """Detect on the validation images; write detections, proposals, diagnostics, and ``predicted.json`` last."""
-    split = load_split(arguments.data, "val")
-    model = trained_model(adapter, run, arguments.out, arguments.device)
+    run, out, diagnostics = job.run, job.out, job.execution.diagnostics
+    split = load_split(job.data.path, "val")
+    model = trained_model(adapter, run, out, job.device)
     identity = {
-        "checkpoint_sha256": sha256_of(weights_folder(run, arguments.out) / "checkpoints" / "last.pt"),
-        "dataset_sha256": read_json(arguments.data / "lock.json")["splits"]["val"]["prepared_sha256"],
+        "checkpoint_sha256": sha256_of(weights_folder(run, out).last_checkpoint),
+        "dataset_sha256": read_json(job.data.lock)["splits"]["val"]["prepared_sha256"],
         "images": len(split.records),
     }
-    names = PREDICTION_FILES[: 5 if arguments.diagnostics else 2]
-    if taken(arguments, run, lambda shared: take_prediction(shared, run, RunFolder(arguments.out), identity, names)):
+    names = PREDICTION_FILES[: 5 if diagnostics else 2]
+    if take_shared(job, lambda shared: take_prediction(shared, run, out, identity, names)):
         return
     for name in PREDICTION_FILES:
-        (arguments.out / name).unlink(missing_ok=True)  # none of an earlier prediction may stand beside this one's
-    diagnosed = DiagnosedPrediction(run, arguments.data / "val.json") if arguments.diagnostics else None
+        (out.path / name).unlink(missing_ok=True)  # none of an earlier prediction may stand beside this one's
+    diagnosed = DiagnosedPrediction(run, job.data.val) if diagnostics else None
     predictions, seconds = [], 0.0
     passes = adapter.predict(run, model, split.records)
     for _ in split.records:
@@ -178,39 +171,40 @@ def predict(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
         predictions.append(replace(prediction, observe=None, quality=None))
     category_ids = np.array(split.category_ids)
     columns = detection_columns([(one.image_id, one.test_stages) for one in predictions], category_ids)
-    write_detections(arguments.out / "detections.parquet", columns)
-    write_proposals(arguments.out / "proposals.parquet", proposal_columns(predictions))
+    write_detections(out.detections, columns)
+    write_proposals(out.proposals, proposal_columns(predictions))
     if diagnosed:
-        diagnosed.write(arguments.out, category_ids)
+        diagnosed.write(out.path, category_ids)
     write_json(
-        arguments.out / "predicted.json",
+        out.predicted,
         {"run": run.id, "seconds_per_image": round(seconds / len(predictions), 4)}
         | identity
-        | {"files": digests(arguments.out, PREDICTION_FILES)}
-        | circumstances(adapter, arguments),
+        | {"files": digests(out.path, PREDICTION_FILES)}
+        | circumstances(adapter, job.device, job.begun),
     )
 
 
-def predict_with(adapter: Adapter, run: Run, arguments: argparse.Namespace) -> None:
+def predict_with(adapter: Adapter, job: Job) -> None:
     """Detect with other proposals than the run's own; write ``proposals_of/<name>/detections.parquet``."""
-    split = load_split(arguments.data, "val")
+    run, split = job.run, load_split(job.data.path, "val")
     source, given = ProposalSource(None), GROUND_TRUTH
-    if arguments.proposals_of:
-        path = arguments.proposals_of
+    if job.proposals_of:
+        path = job.proposals_of
         other = read_own_run(path, run.framework)
-        if not 0 <= arguments.stage <= other.variant.stages:
-            raise InputError(f"--stage {arguments.stage}: {other.id} has 0 (the proposals) to {other.variant.stages}")
-        source = ProposalSource(other.id, arguments.stage)
-        given = proposals_of(adapter, other, trained_model(adapter, other, path.parent, arguments.device), source.stage)
-    elif arguments.stage:
+        if not 0 <= job.stage <= other.variant.stages:
+            raise InputError(f"--stage {job.stage}: {other.id} has 0 (the proposals) to {other.variant.stages}")
+        source = ProposalSource(other.id, job.stage)
+        proposer = trained_model(adapter, other, RunFolder(path.parent), job.device)
+        given = proposals_of(adapter, other, proposer, source.stage)
+    elif job.stage:
         raise InputError("--stage: needs --proposals-of; ground truth is added to the proposals")
-    model, headline = trained_model(adapter, run, arguments.out, arguments.device), run.variant.headline
-    found = [
+    model, headline = trained_model(adapter, run, job.out, job.device), run.variant.headline
+    detections = [
         (prediction.image_id, {headline: prediction.test_stages[headline]})
         for prediction in adapter.predict(run, model, split.records, given)
     ]
-    folder = arguments.out / "proposals_of" / source.name
-    write_detections(folder / "detections.parquet", detection_columns(found, np.array(split.category_ids)))
+    columns = detection_columns(detections, np.array(split.category_ids))
+    write_detections(job.out.proposal_swap(source.name).detections, columns)
 
 
 def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> GivenProposals:
@@ -224,9 +218,9 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
     return GivenProposals(boxes, keep_own=False)
 
 
-def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, Any]:
+def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, Any]) -> dict[str, Any]:
     """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
-    device, described = arguments.device, hardware()
+    described = hardware()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
         described |= arithmetic()
@@ -241,7 +235,7 @@ def circumstances(adapter: Adapter, arguments: argparse.Namespace) -> dict[str, 
         "peak_memory_mb": round(peak),
         "hardware": described,
         "versions": versions | adapter.versions(),
-        **arguments.begun,
+        **begun,
         "finished": now(),
     }
 

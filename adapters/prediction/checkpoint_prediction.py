@@ -24,6 +24,7 @@ from cascadebench.datasets.prepared import ImageRecord, load_split
 from cascadebench.detectors.inference_stages import TestStage, all_test_stages
 from cascadebench.imported.importing import FINAL, About, import_rows
 from cascadebench.imported.record import SourceFile
+from cascadebench.results.layout import ResultsFolder
 
 
 class StockModel(Protocol):
@@ -56,7 +57,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def predict_checkpoint(stock_model: Any, arguments: argparse.Namespace, made_with: Mapping[str, Any]) -> None:
+def predict_checkpoint(
+    stock_model: Any, arguments: argparse.Namespace, device: torch.device, made_with: Mapping[str, Any]
+) -> None:
     """Detect on the validation images with a checkpoint, import the detections and evaluate them.
 
     Parameters
@@ -64,21 +67,22 @@ def predict_checkpoint(stock_model: Any, arguments: argparse.Namespace, made_wit
     stock_model : module
         ``stock_model.py`` of the adapter.
     arguments : Namespace
-        Of :func:`parse`, and the ``device``.
+        Of :func:`parse`.
     made_with : mapping
         Framework, versions and device.
     """
-    if arguments.out.parent.name != "imported":
+    if arguments.out.parent.name != ResultsFolder.all_imported:
         raise InputError(f"--out: {arguments.out}; results/imported/NAME is expected")
     results, dataset = arguments.out.parent.parent, load_dataset_card(arguments.dataset)
-    data = results / "datasets" / dataset.name
-    if not (data / "lock.json").exists():
-        raise InputError(f"{data}: not prepared; `cascadebench prepare {arguments.dataset} --out {data}` does it")
-    split = load_split(data, "val")
+    data = ResultsFolder(results).dataset(dataset.name)
+    if not data.lock.exists():
+        prepare = f"`cascadebench prepare {arguments.dataset} --out {data.path}`"
+        raise InputError(f"{data.path}: not prepared; {prepare} does it")
+    split = load_split(data.path, "val")
     for path in (arguments.config, arguments.checkpoint):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-    stock: StockModel = stock_model.load(arguments.config, arguments.device)
+    stock: StockModel = stock_model.load(arguments.config, device)
     if stock.classes != len(split.category_ids):
         has = (
             f"dataset {dataset.name} has {len(split.category_ids)}; they are mapped in order, so the numbers must agree"

@@ -9,6 +9,7 @@ from adapters.prediction.prediction_columns import detection_columns
 from cascadebench.diagnostics.observations import ground_truth_by_image, iou_thresholds
 from cascadebench.diagnostics.prediction import PredictionDiagnostics
 from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.results.layout import RunFolder
 from cascadebench.study.run import Run
 
 CANDIDATE_IMAGES = 20
@@ -41,4 +42,4 @@ class DiagnosedPrediction:
         """
         self._diagnostics.write(folder)
         if self._quality[0][1]:
-            write_detections(folder / "quality_detections.parquet", detection_columns(self._quality, category_ids))
+            write_detections(RunFolder(folder).quality_detections, detection_columns(self._quality, category_ids))

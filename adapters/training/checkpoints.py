@@ -17,6 +17,7 @@ import torch
 
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import remove_unfinished, written_beside
+from cascadebench.results.layout import CheckpointFolder
 
 FIELDS = {"iteration", "consumed_sha256", "model", "optimizer", "scheduler"}
 
@@ -44,8 +45,8 @@ class Checkpoints:
     """The checkpoints of a run, ``checkpoints/`` in its folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.last, self.previous = folder / "last.pt", folder / "previous.pt"
-        self._attempts = folder / "attempts.jsonl"
+        files = CheckpointFolder(folder)
+        self.last, self.previous, self._attempts = files.last, files.previous, files.attempts
 
     def load(self) -> Resumed:
         """Read the newest checkpoint that is whole.

@@ -8,8 +8,8 @@ import torch.distributed
 
 STARTED_BY = "CASCADEBENCH_STARTED_BY"
 """Environment variable of a process that is one of several: the id of the one that started it."""
-MEETING_PLACE = "CASCADEBENCH_MEETING_PLACE"
-"""The folder in which such processes find each other and leave word of how they ended."""
+RENDEZVOUS_FOLDER = "CASCADEBENCH_RENDEZVOUS_FOLDER"
+"""Environment variable: the folder in which such processes find each other and report how they ended."""
 
 
 def is_one_of_several() -> bool:
@@ -30,7 +30,7 @@ def start_process_group(device: str) -> torch.device:
     if device == "cuda":
         torch.cuda.set_device(rank)
     # A file and no port: another training on this machine cannot take it in the meantime.
-    meeting = (Path(os.environ[MEETING_PLACE]) / "group").as_uri()
+    meeting = (Path(os.environ[RENDEZVOUS_FOLDER]) / "group").as_uri()
     backend = "nccl" if device == "cuda" else "gloo"
     torch.distributed.init_process_group(backend, init_method=meeting, rank=rank, world_size=number)
     return torch.device(device, rank) if device == "cuda" else torch.device("cpu")

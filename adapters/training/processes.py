@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters.training.distributed import MEETING_PLACE, STARTED_BY
+from adapters.training.distributed import RENDEZVOUS_FOLDER, STARTED_BY
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import read_json, write_json
 from cascadebench.execution.failures import WorkerError, failure_of
@@ -63,7 +63,7 @@ def train_in_processes(number: int, words: Sequence[str], interruption: Interrup
 def _start(rank: int, number: int, words: Sequence[str], folder: str) -> subprocess.Popen:
     """Start one of the processes."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
-    place |= {STARTED_BY: os.getpid(), MEETING_PLACE: folder}
+    place |= {STARTED_BY: os.getpid(), RENDEZVOUS_FOLDER: folder}
     environment = os.environ | {name: str(value) for name, value in place.items()}
     return subprocess.Popen([sys.executable, "-m", "adapters", *words], env=environment)
 
@@ -110,7 +110,7 @@ def _end(path: Path, rank: int, code: int, number: int) -> tuple[int, float, Bas
 
 
 def _exception(told: dict[str, Any]) -> BaseException:
-    """Make the exception again that :func:`leave_word` has written down."""
+    """Make the exception again that :func:`report_to_parent` has written down."""
     if told["place"] == _STOPPED:
         return Stopped(told["number"], told["message"])
     if told["place"] in (_FINAL, _FAULT):
@@ -118,7 +118,7 @@ def _exception(told: dict[str, Any]) -> BaseException:
     return InputError(told["message"]) if told["place"] == _INPUT else WorkerError(told["message"], told["lines"])
 
 
-def leave_word(error: BaseException) -> None:
+def report_to_parent(error: BaseException) -> None:
     """Let the process that started this one know how it ended."""
     if isinstance(error, Stopped):
         told = {"place": _STOPPED, "number": error.number, "message": error.how}
@@ -126,14 +126,14 @@ def leave_word(error: BaseException) -> None:
         failure = failure_of(error)
         told = {"message": failure.message, "lines": failure.lines}
         told["place"] = {"fault": _FINAL if failure.final else _FAULT, "input": _INPUT}.get(failure.kind, _ERROR)
-    path = Path(os.environ[MEETING_PLACE]) / f"{os.environ['RANK']}.json"
+    path = Path(os.environ[RENDEZVOUS_FOLDER]) / f"{os.environ['RANK']}.json"
     try:
         write_json(path, told | {"time": time.time()})
     except OSError as also:  # the log is all that is left
         print(f"{path}: cannot be written: {also.strerror}; {json.dumps(told)}", file=sys.stderr)
 
 
-def end_with_starter() -> None:
+def die_with_parent() -> None:
     """Die when the process that started this one does: nobody else holds the run's folder."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(os.environ[STARTED_BY]):

@@ -31,12 +31,12 @@ from cascadebench.core.errors import Fault
 from cascadebench.core.files import remove_unfinished, whole_lines, write_text
 from cascadebench.determinism.training_order import step_seed
 from cascadebench.diagnostics.observations import iou_thresholds
-from cascadebench.diagnostics.stage_statistics import STAGE_LOG, StageStatisticsLog, write_stage_statistics
+from cascadebench.diagnostics.stage_statistics import StageStatisticsLog, write_stage_statistics
 from cascadebench.execution.interruption import Interruption, Stopped
+from cascadebench.results.layout import RunFolder
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
-TRAIN_LOG = "train_log.jsonl"
 RECORDED_EVERY = 20
 """Iterations from one whose stages are recorded to the next."""
 
@@ -82,7 +82,7 @@ class TrainingSession:
         self.iterations = run.protocol.schedule.iterations
         self.rank, self.world_size = place_in_group()
         self.interruption = interruption or Interruption()
-        self.checkpoints = Checkpoints(out / "checkpoints")
+        self.checkpoints = Checkpoints(RunFolder(out).checkpoints)
         self.checkpoint = self.checkpoints.last
         self.sampling = ImageSampling(run.seed, self.images_of_rank().start)
         self._resumed = self.checkpoints.load()
@@ -121,8 +121,7 @@ class TrainingSession:
 
     def _open_logs(self) -> None:
         """Keep the lines of a resumed training up to its checkpoint, drop the rest: they are trained again."""
-        log = self.out / TRAIN_LOG
-        stage_log = self.out / STAGE_LOG
+        log, stage_log = RunFolder(self.out).train_log, RunFolder(self.out).stage_log
         kept = [line for line in whole_lines(log) if json.loads(line)["iteration"] < self.start]
         self._check_log(log, len(kept), self.start)
         for path in (log, stage_log):
@@ -131,7 +130,9 @@ class TrainingSession:
         self._log = log.open("a", encoding="utf-8")
         self._stage_log = StageStatisticsLog(self.out, iou_thresholds(self.run), self.start)
         self._check_log(stage_log, self._stage_log.kept, math.ceil(self.start / RECORDED_EVERY))
-        self._tensorboard = SummaryWriter(self.out / "tensorboard", purge_step=self.start if self.start else None)
+        self._tensorboard = SummaryWriter(
+            RunFolder(self.out).tensorboard, purge_step=self.start if self.start else None
+        )
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -277,11 +278,11 @@ class TrainingSession:
             self._stage_log.close()
             self._tensorboard.close()
         # A process that found the training at its end has opened no log, and the one before may have left none.
-        if self.rank == 0 and (self.out / STAGE_LOG).exists():
+        if self.rank == 0 and RunFolder(self.out).stage_log.exists():
             write_stage_statistics(self.out)
         attempts = self.checkpoints.attempts()
         # Of all processes that trained, which a process that found the training at its end knows from the log alone.
-        seconds = [json.loads(line)["seconds"] for line in whole_lines(self.out / TRAIN_LOG)]
+        seconds = [json.loads(line)["seconds"] for line in whole_lines(RunFolder(self.out).train_log)]
         return {
             "iterations": self.iterations,
             "resumes": sum(attempt["start"] > 0 for attempt in attempts),

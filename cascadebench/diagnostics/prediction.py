@@ -8,6 +8,7 @@ from cascadebench.diagnostics.nms_survivors import NMS_SURVIVORS, NmsSurvivors
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation
 from cascadebench.diagnostics.recall import RECALL, Recall
 from cascadebench.metrics.coco.parquet import write_parquet
+from cascadebench.results.layout import RunFolder
 
 
 class PredictionDiagnostics:
@@ -37,7 +38,8 @@ class PredictionDiagnostics:
 
     def write(self, folder: Path) -> None:
         """Write ``localization.parquet``, ``recall.parquet`` and, with candidates, ``nms_survivors.parquet``."""
-        write_parquet(folder / "localization.parquet", self._localization.table(), LOCALIZATION)
-        write_parquet(folder / "recall.parquet", self._recall.table(), RECALL)
+        run = RunFolder(folder)
+        write_parquet(run.localization, self._localization.table(), LOCALIZATION)
+        write_parquet(run.recall, self._recall.table(), RECALL)
         if self._survivors.images:
-            write_parquet(folder / "nms_survivors.parquet", self._survivors.table(), NMS_SURVIVORS)
+            write_parquet(run.nms_survivors, self._survivors.table(), NMS_SURVIVORS)

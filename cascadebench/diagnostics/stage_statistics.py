@@ -21,9 +21,8 @@ from cascadebench.core.files import whole_lines, write_text
 from cascadebench.diagnostics.boxes import IOU_BINS, iou_bin
 from cascadebench.diagnostics.observations import StageTraining
 from cascadebench.metrics.coco.parquet import read_parquet, required, write_parquet
+from cascadebench.results.layout import RunFolder
 
-STAGE_LOG = "stage_statistics.jsonl"
-"""The log's name in a run's folder."""
 TARGETS = ("dx", "dy", "dw", "dh")
 TARGET_BINS = 40
 TARGET_RANGES = {"dx": (-0.5, 0.5), "dy": (-0.5, 0.5), "dw": (-0.7, 0.7), "dh": (-0.7, 0.7)}
@@ -112,7 +111,7 @@ class StageStatisticsLog:
 
     def __init__(self, folder: Path, iou_thresholds: Sequence[float], start: int) -> None:
         self._thresholds = tuple(iou_thresholds)
-        path = folder / STAGE_LOG
+        path = RunFolder(folder).stage_log
         kept = [line for line in whole_lines(path) if json.loads(line)["iteration"] < start]
         self.kept = len(kept)
         write_text(path, "".join(kept))
@@ -152,7 +151,7 @@ def write_stage_statistics(folder: Path) -> None:
     InputError
         If the log is missing or a line is none.
     """
-    path = folder / STAGE_LOG
+    path = RunFolder(folder).stage_log
     rows = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -166,7 +165,7 @@ def write_stage_statistics(folder: Path) -> None:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise InputError(f"{path}: line {number} is no line of stage statistics: {error}") from error
     table = pd.DataFrame(rows, columns=STAGE_STATISTICS.names)
-    write_parquet(folder / "stage_statistics.parquet", table, STAGE_STATISTICS)
+    write_parquet(RunFolder(folder).stage_statistics, table, STAGE_STATISTICS)
 
 
 def read_stage_statistics(path: Path) -> pd.DataFrame:

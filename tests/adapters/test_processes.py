@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters import commands
-from adapters import run_lease as exclusive
+from adapters import commands, run_lease
 from adapters.__main__ import main
 from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
@@ -186,7 +185,7 @@ def test_the_processes_are_started_by_the_holder_of_the_folder(divisible_run, da
         yield False
         events.append("given back")
 
-    monkeypatch.setattr(exclusive, "leased", leased)
+    monkeypatch.setattr(run_lease, "leased", leased)
     monkeypatch.setattr(commands, "train_in_processes", lambda number, *_: events.append(number))
     assert main(words(divisible_run("mmdet"), tmp_path, data)) == 0
     assert events == ["taken", 2, "given back"]
