@@ -67,7 +67,7 @@ def describe_dataset(
     val: Annotated[tuple[str, str], typer.Option(help="Annotation file and image folder, relative to the root")],
 ) -> None:
     """Print a card for a COCO-format folder, to be saved as config/datasets/NAME.yaml."""
-    from cascadebench.datasets.prepare import describe_folder
+    from cascadebench.datasets.describe import describe_folder
 
     print(describe_folder(root, name, train, val), end="")
 

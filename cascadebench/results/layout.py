@@ -104,9 +104,14 @@ class DatasetFolder(Folder):
     val = FileName("val.json")
     images = FileName("images")
 
+    @staticmethod
+    def name_of(split: str) -> str:
+        """Name of the annotations of ``train`` or ``val``."""
+        return f"{split}.json"
+
     def split(self, split: str) -> Path:
         """Annotations of ``train`` or ``val``."""
-        return self.path / f"{split}.json"
+        return self.path / self.name_of(split)
 
 
 class ImportedFolder(DetectionFolder):

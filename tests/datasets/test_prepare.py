@@ -7,9 +7,10 @@ import pytest
 from cascadebench.core.configuration import read_model
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import sha256_of
-from cascadebench.datasets import prepare as prepare_module
+from cascadebench.datasets import checks
 from cascadebench.datasets.card import DatasetCard, Synthetic, load_dataset_card
-from cascadebench.datasets.prepare import describe_folder, prepare
+from cascadebench.datasets.describe import describe_folder
+from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split
 
 
@@ -100,7 +101,7 @@ def test_a_failure_leaves_what_was_prepared_before(dataset):
 
 
 def test_of_many_pictures_a_spread_sample_is_opened(dataset, monkeypatch):
-    monkeypatch.setattr(prepare_module, "MOST_PICTURES_OPENED", 3)
+    monkeypatch.setattr(checks, "MOST_PICTURES_OPENED", 3)
     dataset.train["images"] = [
         {"id": number, "file_name": f"{number}.png", "width": 40, "height": 40} for number in range(1, 21)
     ]
@@ -123,7 +124,7 @@ def test_of_many_pictures_a_spread_sample_is_opened(dataset, monkeypatch):
             pass
 
     dataset.val["images"][0].update(width=40, height=40)
-    monkeypatch.setattr(prepare_module.Picture, "open", Opened)
+    monkeypatch.setattr(checks.Picture, "open", Opened)
     dataset.prepare()
     assert opened == ["1", "11", "20", "c"]
 

@@ -8,8 +8,9 @@ import pytest
 from cascadebench.core.configuration import read_model
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import DatasetCard
+from cascadebench.datasets.describe import describe_folder
 from cascadebench.datasets.masks import bitmap
-from cascadebench.datasets.prepare import describe_folder, prepare
+from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split
 
 POLYGONS = [[1, 2, 11, 2, 11.5, 22.25], [1, 20, 3, 20, 3, 22]]
