@@ -91,6 +91,14 @@ def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -
         raise InputError(f"{path}: a whole number has more than {most} digits") from error
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; raises InputError if the file is missing, malformed or holds anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: an object is expected, found {type(value).__name__}")
+    return value
+
+
 def whole_lines(path: Path) -> list[str]:
     """Lines of a log of JSON objects, up to the first that was cut short or damaged; none if there is no such file."""
     kept: list[str] = []

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import canonical_json
-from cascadebench.results.files import read_object
+from cascadebench.core.files import canonical_json, read_object
 from cascadebench.results.layout import ResultsFolder, RunFolder
 from cascadebench.study.run import Run, read_run
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadebench.core.errors import Fault, InputError
-from cascadebench.core.files import read_json, sha256_of, write_json, write_text, written_beside
-from cascadebench.results.files import read_object
+from cascadebench.core.files import read_json, read_object, sha256_of, write_json, write_text, written_beside
 from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, ResultsFolder, RunFolder
 from cascadebench.study.run import Run, read_run
 

@@ -7,10 +7,9 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import written_beside
+from cascadebench.core.files import read_object, written_beside
 from cascadebench.export.study_crate import Content, Published, citation, describe
 from cascadebench.export.study_files import StudyFiles, study_files
-from cascadebench.results.files import read_object
 from cascadebench.results.layout import REPORTS, RESULTS, ImportedFolder, RunFolder, report_of
 from cascadebench.study_loading import load_study
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_object
 from cascadebench.core.lease import killed_holder
-from cascadebench.results.files import read_object
 from cascadebench.results.layout import RunFolder
 
 Progress = Literal["evaluated", "predicted", "trained", "started", "inspected", "not run"]
