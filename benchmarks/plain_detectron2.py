@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from adapters.detectron2.config import pyramid_node
+from adapters.detectron2.config import pyramid_config
 from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
@@ -105,7 +105,7 @@ class PlainDetector:
 
 def pyramid_of_run(settings: CfgNode, input_shape: ShapeSpec) -> nn.Module:
     """Detectron2's residual network and pyramid of the run that stands in the attribute `run`."""
-    return instantiate(pyramid_node(pyramid_of_run.run))
+    return instantiate(pyramid_config(pyramid_of_run.run))
 
 
 def configuration(run: Run, dataset: str, workers: int) -> CfgNode:

@@ -23,11 +23,11 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from adapters.detector.variant_module import variant_module
+from adapters.detectron2.box_heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.common_rules import StepPaddedRCNN, TwoSidedBoxTransform
-from adapters.detectron2.heads import StageOutputLayers, TaskBranches
 from adapters.detectron2.own_rules import keep_own_rules
-from adapters.detectron2.sampling import DecoupledROIHeads, TwoListRPN
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.sampling import DecoupledRoIHeads, TwoListRPN
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.detectron2.weights import common_names
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.weights.initial_weights import fill_with_common_weights
@@ -82,31 +82,33 @@ def build_detector(run: Run) -> GeneralizedRCNN:
     InputError
         If the protocol asks for a size divisor that the feature pyramid cannot serve.
     """
-    model = instantiate(detector_node(run))
+    model = instantiate(detector_config(run))
     if run.protocol.rules == "aligned":
         fill_with_common_weights(model, common_names(run), run)
     return model
 
 
-def detector_node(run: Run) -> DictConfig:
+def detector_config(run: Run) -> DictConfig:
     """Return the detector's whole configuration: the base, changed by the run's variant and then by the rules."""
-    node = base_node(run)
-    variant_module(run).configure(node, run)
+    config = base_config(run)
+    variant_module(run).configure(config, run)
     if run.protocol.rules != "aligned":
-        keep_own_rules(node)
-    return node
+        keep_own_rules(config)
+    return config
 
 
-def base_node(run: Run) -> DictConfig:
-    """Faster R-CNN FPN with one class-agnostic head: what all variants have in common."""
-    return LazyCall(StepPaddedRCNN)(
-        backbone=pyramid_node(run),
-        proposal_generator=proposal_network_node(run),
-        roi_heads=roi_heads_node(run),
+def base_config(run: Run) -> DictConfig:
+    """Faster R-CNN FPN, the first stage alone: what all variants have in common."""
+    config = LazyCall(StepPaddedRCNN)(
+        backbone=pyramid_config(run),
+        proposal_generator=proposal_network_config(run),
+        roi_heads=roi_heads_config(run),
         pixel_mean=list(run.backbone.pixel_mean),
         pixel_std=list(run.backbone.pixel_std),
         input_format=run.backbone.channel_order.upper(),
     )
+    set_stages(config, run, stage_settings(run)[:1])
+    return config
 
 
 def residual_stages(backbone: Backbone, norm: Any) -> list[list[CNNBlockBase]]:
@@ -136,7 +138,7 @@ def residual_stages(backbone: Backbone, norm: Any) -> list[list[CNNBlockBase]]:
     return stages
 
 
-def pyramid_node(run: Run) -> DictConfig:
+def pyramid_config(run: Run) -> DictConfig:
     """Feature pyramid p2 to p6 over a residual network.
 
     The frozen part and batch norm follow the protocol; a group norm always learns, and the pyramid has it too.
@@ -159,7 +161,7 @@ def pyramid_node(run: Run) -> DictConfig:
     )
 
 
-def proposal_network_node(run: Run) -> DictConfig:
+def proposal_network_config(run: Run) -> DictConfig:
     """RPN over all five levels, L1 regression loss."""
     rpn = run.protocol.rpn
     return LazyCall(RPN)(
@@ -187,10 +189,10 @@ def proposal_network_node(run: Run) -> DictConfig:
     )
 
 
-def roi_heads_node(run: Run) -> DictConfig:
-    """RoIAlign over the four finest levels and one stage."""
+def roi_heads_config(run: Run) -> DictConfig:
+    """RoIAlign over the four finest levels; the stages come by :func:`set_stages`."""
     heads = run.protocol.heads
-    node = LazyCall(ControlledROIHeads)(
+    return LazyCall(ControlledRoIHeads)(
         num_classes=len(run.dataset.categories),
         batch_size_per_image=heads.rois_per_image,
         positive_fraction=heads.positive_fraction,
@@ -203,42 +205,49 @@ def roi_heads_node(run: Run) -> DictConfig:
             pooler_type="ROIAlignV2",
         ),
     )
-    set_stages(node, run, stage_settings(run)[:1])
-    return node
 
 
-def set_stages(roi_heads: DictConfig, run: Run, settings: list[StageSettings]) -> None:
-    """Give RoI heads these stages, each with two fully connected layers for its outputs together."""
-    roi_heads.update(
-        box_heads=[box_head_node(run) for _ in settings],
-        box_predictors=[box_predictor_node(run, stage) for stage in settings],
-        proposal_matchers=[matcher_node(stage.iou_threshold) for stage in settings],
+def set_stages(
+    config: DictConfig, run: Run, settings: list[StageSettings], box_heads: list[DictConfig] | None = None
+) -> None:
+    """Give the detector these stages; without `box_heads`, each has two fully connected layers for both its outputs."""
+    config.roi_heads.update(
+        box_heads=box_heads or [box_head_config(run, stage) for stage in settings],
+        box_predictors=[box_predictor_config(run, stage) for stage in settings],
+        proposal_matchers=[matcher_config(stage.iou_threshold) for stage in settings],
         # Every head sees its full gradient; the stage's weight acts where the trunk begins.
         trunk_gradient=[stage.trunk_gradient for stage in settings],
     )
 
 
-def box_head_node(run: Run) -> DictConfig:
-    """Two fully connected layers."""
-    size = run.protocol.heads.pool_size
-    return LazyCall(FastRCNNConvFCHead)(
-        input_shape=ShapeSpec(channels=run.protocol.neck.channels, height=size, width=size),
-        conv_dims=[],
-        fc_dims=[run.protocol.heads.width] * 2,
-    )
+def box_head_config(
+    run: Run, stage: StageSettings, shared: bool = True, regression_convolutions: bool = False
+) -> DictConfig:
+    """The layers before a stage's outputs.
 
-
-def task_branches_node(run: Run, stage: StageSettings, convolutions: bool = False) -> DictConfig:
-    """Two fully connected layers for each task that a stage has, or residual convolutions before its regressor."""
+    Parameters
+    ----------
+    shared : bool
+        Whether classifier and regressor read the same two layers, or have two each, as far as the stage has them.
+    regression_convolutions : bool
+        Residual convolutions in place of the regressor's own two layers.
+    """
     channels, width = run.protocol.neck.channels, run.protocol.heads.width
-    regression = LazyCall(ConvolutionBranch)(channels=channels, width=width) if convolutions else box_head_node(run)
+    size = run.protocol.heads.pool_size
+    connected = LazyCall(FastRCNNConvFCHead)(
+        input_shape=ShapeSpec(channels=channels, height=size, width=size), conv_dims=[], fc_dims=[width] * 2
+    )
+    if shared:
+        return connected
+    convolutions = LazyCall(ConvolutionBranch)(channels=channels, width=width)
+    regression = convolutions if regression_convolutions else connected
     return LazyCall(TaskBranches)(
-        classification=box_head_node(run) if stage.has_classifier else None,
+        classification=connected if stage.has_classifier else None,
         regression=regression if stage.has_regressor else None,
     )
 
 
-def box_predictor_node(run: Run, stage: StageSettings) -> DictConfig:
+def box_predictor_config(run: Run, stage: StageSettings) -> DictConfig:
     """A softmax classifier and an L1 box regressor, as far as a stage has them."""
     inference = run.protocol.inference
     return LazyCall(StageOutputLayers)(
@@ -257,32 +266,30 @@ def box_predictor_node(run: Run, stage: StageSettings) -> DictConfig:
     )
 
 
-def matcher_node(iou_threshold: float) -> DictConfig:
+def matcher_config(iou_threshold: float) -> DictConfig:
     """A RoI at or above the threshold is positive, any other negative."""
     return LazyCall(Matcher)(thresholds=[iou_threshold], labels=[0, 1], allow_low_quality_matches=False)
 
 
-def sample_apart(node: DictConfig, run: Run, nms: list[float | None], positive_fraction: float, truth: bool) -> None:
-    """Train classifiers and regressors of a detector from RoIs of their own.
+def sample_apart(config: DictConfig, run: Run, positive_fraction: float, add_ground_truth: bool) -> None:
+    """Give classification and regression proposals and RoIs of their own in training.
 
     Parameters
     ----------
-    nms : list of two floats or None
-        IoU of the RPN's NMS for classification and for regression; None: the protocol's.
     positive_fraction : float
-        Greatest share of positives among the RoIs of the first regressor; the classifier keeps the protocol's.
-    truth : bool
-        Whether ground truth joins the proposals of the first regressor.
+        Greatest share of positives among the RoIs of regression.
+    add_ground_truth : bool
+        Whether ground truth joins the proposals of regression.
     """
-    heads = node.roi_heads
-    heads["_target_"] = DecoupledROIHeads
+    heads, everywhere = config.roi_heads, run.protocol.rpn.nms_iou
+    heads["_target_"] = DecoupledRoIHeads
     heads.regression_sampler = LazyCall(ROIHeads)(
         num_classes=heads.num_classes,
         batch_size_per_image=heads.batch_size_per_image,
         positive_fraction=positive_fraction,
         proposal_matcher=heads.proposal_matchers[0],
-        proposal_append_gt=truth,
+        proposal_append_gt=add_ground_truth,
     )
-    node.proposal_generator["_target_"] = TwoListRPN
-    everywhere = run.protocol.rpn.nms_iou
-    node.proposal_generator.train_nms_thresh = [everywhere if one is None else one for one in nms]
+    config.proposal_generator["_target_"] = TwoListRPN
+    given = [run.variant.options[name] for name in ("nms_cls", "nms_reg")]
+    config.proposal_generator.train_nms_thresh = [everywhere if overlap is None else overlap for overlap in given]

@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 from adapters.data.pictures import check_size, reading
-from adapters.layers.masks import record_bitmaps
+from adapters.layers.instance_masks import record_bitmaps
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
 from cascadebench.study.run import Run

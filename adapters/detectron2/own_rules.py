@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 CASCADE_TRAIN_POST_NMS = 2000
 
 
-def keep_own_rules(node: DictConfig) -> None:
+def keep_own_rules(config: DictConfig) -> None:
     """Change a detector's configuration tree, variant included, back to Detectron2's own rules.
 
     Weights start as Detectron2 draws them, too; that is no part of the tree (:func:`.config.build_detector`).
     """
-    heads = node.roi_heads
+    heads = config.roi_heads
     # Boxes may shrink to nothing: the transform clamps from above alone.
-    node.proposal_generator.box2box_transform = LazyCall(Box2BoxTransform)(weights=[1.0] * 4)
+    config.proposal_generator.box2box_transform = LazyCall(Box2BoxTransform)(weights=[1.0] * 4)
     for predictor in heads.box_predictors:
         # 10, 20 and 30 as they stand in Detectron2's files, in place of reciprocals of the deviations.
         weights = [round(weight, 6) for weight in predictor.box2box_transform.weights]
@@ -26,4 +26,4 @@ def keep_own_rules(node: DictConfig) -> None:
         # A cascade: every stage has the same share of the trunk's gradient.
         heads.trunk_gradient = [1 / len(heads.trunk_gradient)] * len(heads.trunk_gradient)
         # Base-RCNN-FPN.yaml keeps 1000, which protocols have; the cascade's file raises it.
-        node.proposal_generator.post_nms_topk[0] = CASCADE_TRAIN_POST_NMS
+        config.proposal_generator.post_nms_topk[0] = CASCADE_TRAIN_POST_NMS

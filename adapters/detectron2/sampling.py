@@ -13,8 +13,8 @@ from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.detectron2.heads import Task, layers_of
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.box_heads import Task, layers_of
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.prediction.score_rules import one_box_each
 
 
@@ -50,7 +50,7 @@ class TwoListRPN(RPN):
         return list(zip(*lists, strict=True))
 
 
-class DecoupledROIHeads(ControlledROIHeads):
+class DecoupledRoIHeads(ControlledRoIHeads):
     """Stages whose classifiers and regressors train on RoIs of their own, each branch on its own alone.
 
     Classification RoIs are sampled by Detectron2's rules, regression RoIs by ``regression_sampler``. Negatives have no

@@ -27,7 +27,7 @@ class ScaledGradient(torch.autograd.Function):
         return gradient * context.weight, None
 
 
-class ControlledROIHeads(CascadeStages, CascadeROIHeads):
+class ControlledRoIHeads(CascadeStages, CascadeROIHeads):
     """A cascade of one or more stages whose weights act on the trunk's gradient alone.
 
     With one stage it is Faster R-CNN: Detectron2's cascade trains its first stage as ``StandardROIHeads`` trains its

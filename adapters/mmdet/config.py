@@ -15,7 +15,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 
 from adapters.detector.variant_module import variant_module
-from adapters.mmdet import own_rules, sampling  # noqa: F401 (sampling and what it imports register their modules)
+from adapters.mmdet import sampling  # noqa: F401 (it and what it imports register their modules)
+from adapters.mmdet.own_rules import keep_own_rules
 from adapters.mmdet.weights import common_names
 from adapters.weights.initial_weights import fill_with_common_weights
 from cascadebench.detectors.backbone import NORM_GROUPS
@@ -33,10 +34,10 @@ def build_detector(run: Run) -> BaseModel:
     """
     init_default_scope("mmdet")
     model = MODELS.build(ConfigDict(detector_config(run)))
-    if own_rules.apply_to(run):
-        model.init_weights()
-    else:
+    if run.protocol.rules == "aligned":
         fill_with_common_weights(model, common_names(run), run)
+    else:
+        model.init_weights()
     return model
 
 
@@ -44,8 +45,8 @@ def detector_config(run: Run) -> dict[str, Any]:
     """Return the detector's whole configuration: the base, changed by the run's variant and the protocol's rules."""
     config = base_config(run)
     variant_module(run).configure(config, run)
-    if own_rules.apply_to(run):
-        own_rules.keep_own_rules(config, run)
+    if run.protocol.rules != "aligned":
+        keep_own_rules(config, run)
     return config
 
 
@@ -70,7 +71,7 @@ def base_config(run: Run) -> dict[str, Any]:
             "norm_cfg": GROUP_NORM if run.backbone.norm == "group" else None,
         },
         "rpn_head": proposal_network_config(run),
-        "roi_head": {"type": "ControlledCascadeRoIHead", "bbox_roi_extractor": roi_extractor_config(run)},
+        "roi_head": {"type": "ControlledRoIHeads", "bbox_roi_extractor": roi_extractor_config(run)},
         "train_cfg": {
             "rpn": {
                 "assigner": {
@@ -97,22 +98,24 @@ def base_config(run: Run) -> dict[str, Any]:
             },
         },
     }
-    first = stage_settings(run)[0]
-    set_stages(config, run, [first], [box_head_config(run, first)])
+    set_stages(config, run, stage_settings(run)[:1])
     return config
 
 
 def set_stages(
-    config: dict[str, Any], run: Run, settings: list[StageSettings], box_heads: list[dict[str, Any]]
+    config: dict[str, Any], run: Run, settings: list[StageSettings], box_heads: list[dict[str, Any]] | None = None
 ) -> None:
-    """Give the detector these heads, trained as the settings say; heads without a regressor come last."""
+    """Give the detector these stages; without `box_heads`, each has two fully connected layers for both its outputs.
+
+    Heads without a regressor come last.
+    """
     regressors = sum(stage.has_regressor for stage in settings)
     config["roi_head"] |= {
         "num_stages": regressors,
         # The weights of a stage's losses stand in its head.
         "stage_loss_weights": [1.0] * regressors,
         "trunk_gradient": [stage.trunk_gradient for stage in settings],
-        "bbox_head": box_heads,
+        "bbox_head": box_heads or [box_head_config(run, stage) for stage in settings],
     }
     training = [stage_training_config(run, stage.iou_threshold) for stage in settings]
     for later in training[1:]:
@@ -134,10 +137,10 @@ def sample_apart(config: dict[str, Any], run: Run, positive_fraction: float, add
     everywhere = run.protocol.rpn.nms_iou
     given = [run.variant.options[name] for name in ("nms_cls", "nms_reg")]
     config["rpn_head"] |= {
-        "type": "CommonRulesTwoListRPNHead",
+        "type": "CommonRulesTwoListRPN",
         "train_nms_iou": [everywhere if overlap is None else overlap for overlap in given],
     }
-    config["roi_head"]["type"] = "DecoupledRoIHead"
+    config["roi_head"]["type"] = "DecoupledRoIHeads"
     sampler = sampler_config(run.protocol.heads.rois_per_image, positive_fraction, add_ground_truth)
     config["train_cfg"]["rcnn"][0]["regression_sampler"] = sampler
 

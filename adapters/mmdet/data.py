@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform, Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
 
 from adapters.data.pictures import check_size, reading
-from adapters.layers.masks import record_bitmaps
+from adapters.layers.instance_masks import record_bitmaps
 from adapters.mmdet.own_rules import image_backend
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run

@@ -11,14 +11,9 @@ from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
 
-def apply_to(run: Run) -> bool:
-    """Say whether the run keeps MMDetection's own rules."""
-    return run.protocol.rules == "mmdet"
-
-
 def image_backend(run: Run) -> str:
     """Library that decodes and resizes images: OpenCV, whose bilinear filter does not antialias, or Pillow."""
-    return "cv2" if apply_to(run) else "pillow"
+    return "pillow" if run.protocol.rules == "aligned" else "cv2"
 
 
 def keep_own_rules(config: dict[str, Any], run: Run) -> None:

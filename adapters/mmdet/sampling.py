@@ -16,13 +16,13 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from adapters.mmdet.box_heads import without_empty
 from adapters.mmdet.common_rules import CommonRulesRPNHead
-from adapters.mmdet.heads import without_empty
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.stages import ControlledRoIHeads
 
 
 @MODELS.register_module()
-class TwoListRPNHead(RPNHead):
+class TwoListRPN(RPNHead):
     """A proposal network that in training suppresses the same candidates twice.
 
     Parameters
@@ -51,12 +51,12 @@ class TwoListRPNHead(RPNHead):
 
 
 @MODELS.register_module()
-class CommonRulesTwoListRPNHead(TwoListRPNHead, CommonRulesRPNHead):
+class CommonRulesTwoListRPN(TwoListRPN, CommonRulesRPNHead):
     """Two lists of proposals, under the common rules of both frameworks."""
 
 
 @MODELS.register_module()
-class DecoupledRoIHead(ControlledCascadeRoIHead):
+class DecoupledRoIHeads(ControlledRoIHeads):
     """Heads whose classifiers and regressors train on RoIs of their own; at test there is one list.
 
     ``train_cfg[0]`` has a ``regression_sampler`` beside its ``sampler``. Only boxes pass between stages, no gradient.

@@ -40,7 +40,7 @@ class StageAssigner(MaxIoUAssigner):
 
 
 @MODELS.register_module()
-class ControlledCascadeRoIHead(CascadeStages, CascadeRoIHead):
+class ControlledRoIHeads(CascadeStages, CascadeRoIHead):
     """Heads in a row; one head is Faster R-CNN.
 
     There is a head for every stage and every classifier: heads beyond ``num_stages`` are further classifiers of the

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adapters.contract import Detections
-from adapters.layers.masks import pasted
+from adapters.layers.instance_masks import pasted
 from cascadebench.datasets.prepared import ImageRecord
 
 Rows = tuple[Tensor, Tensor, Tensor]

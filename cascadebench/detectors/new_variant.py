@@ -13,8 +13,8 @@ from cascadebench.detectors.cards import VARIANTS, VariantCard
 from cascadebench.detectors.variant_catalog import find_variant, own_variants, variant_files
 
 TEMPLATES = Path(__file__).parent / "new_variant_templates"
-CONFIGURATION = {"mmdet": ("config", "dict[str, Any]"), "detectron2": ("node", "DictConfig")}
-"""What a framework's ``configure`` is given: its name and its type."""
+CONFIGURATION = {"mmdet": "dict[str, Any]", "detectron2": "DictConfig"}
+"""Type of what a framework's ``configure`` is given."""
 
 
 def new_variant(name: str, base: str, folder: Path | None) -> list[Path]:
@@ -55,8 +55,8 @@ def new_variant(name: str, base: str, folder: Path | None) -> list[Path]:
             raise InputError(f"new-variant: {path} is there already")
     _write(paths[0], "card.yaml.jinja", name=name, base=card, fields=_fields(card))
     for framework, path in zip(card.frameworks, paths[1:], strict=True):
-        argument, kind = CONFIGURATION[framework]
-        _write(path, "module.py.jinja", name=name, base=card, framework=framework, argument=argument, kind=kind)
+        kind = CONFIGURATION[framework]
+        _write(path, "module.py.jinja", name=name, base=card, framework=framework, kind=kind)
     return paths
 
 

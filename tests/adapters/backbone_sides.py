@@ -54,11 +54,11 @@ class Detectron2Part(nn.Module):
     def __init__(self, run: Run) -> None:
         from detectron2.config import instantiate
 
-        from adapters.detectron2.config import pyramid_node
+        from adapters.detectron2.config import pyramid_config
         from adapters.detectron2.weights import common_name, load_backbone_weights
 
         super().__init__()
-        self.backbone = instantiate(pyramid_node(run))
+        self.backbone = instantiate(pyramid_config(run))
         self.run, self.common_name = run, common_name
         self.load = lambda: load_backbone_weights(self, run)
 

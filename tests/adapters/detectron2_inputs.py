@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.data import ImageReader
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.training.seeding import seed_everything
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
@@ -48,7 +48,7 @@ def gradients_of(model: GeneralizedRCNN, losses: dict[str, Tensor]) -> dict[str,
     return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
 
 
-def maps(heads: ControlledROIHeads, images: int = 1, channels: int = 64) -> dict[str, Tensor]:
+def maps(heads: ControlledRoIHeads, images: int = 1, channels: int = 64) -> dict[str, Tensor]:
     """Random pyramid maps of 128 x 128 images that want a gradient."""
     random = torch.Generator().manual_seed(3)
     return {
@@ -86,7 +86,7 @@ class Watched:
         By ``loss_cls`` or ``loss_box_reg`` and the stage: predictions and the RoIs that they belong to.
     """
 
-    def __init__(self, heads: ControlledROIHeads, features: dict[str, Tensor], given: list) -> None:
+    def __init__(self, heads: ControlledRoIHeads, features: dict[str, Tensor], given: list) -> None:
         heads.train()
         seed_everything(0)
         with EventStorage(), ExitStack() as spies:

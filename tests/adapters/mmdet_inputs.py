@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 
 from adapters.inspection.probe_inputs import probe_features
 from adapters.mmdet.adapter import ADAPTER
-from adapters.mmdet.sampling import DecoupledRoIHead
+from adapters.mmdet.sampling import DecoupledRoIHeads
 from adapters.mmdet.weights import common_name
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.study_loading import chosen_variant, load_study
@@ -104,7 +104,7 @@ def train_heads(model, first, second=None):
 
     lists = [InstanceData(bboxes=(first if boxes is None else boxes).clone()) for boxes in (first, second)]
     given = [tuple(one.clone() for one in lists) for _ in range(2)]
-    if not isinstance(roi_head, DecoupledRoIHead):
+    if not isinstance(roi_head, DecoupledRoIHeads):
         given = [pair[0] for pair in given]
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patches:

@@ -16,7 +16,7 @@ from detectron2_inputs import CLASSES, SIZE, Watched, build, gradients_of, losse
 from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 
 from adapters.detectron2.adapter import ADAPTER
-from adapters.detectron2.config import detector_node
+from adapters.detectron2.config import detector_config
 from adapters.detectron2.training import loss_name
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.detectors.inference_stages import TestStage
@@ -307,7 +307,7 @@ def coco(run):
 def without_numbers(run) -> GeneralizedRCNN:
     """Build a detector that has shapes alone."""
     with torch.device("meta"):
-        return instantiate(detector_node(run)).eval()
+        return instantiate(detector_config(run)).eval()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from mmdet.structures.mask import BitmapMasks
 
 from adapters.commands import initial_model, load_adapter
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes
-from adapters.layers.masks import (
+from adapters.layers.instance_masks import (
     MASK_SIZE,
     mask_loss,
     mask_targets,

@@ -40,14 +40,14 @@ class GatedHeads({base}):
 
 """
 MODULES = {
-    "mmdet": "from adapters.mmdet.stages import ControlledCascadeRoIHead\nfrom mmdet.registry import MODELS\n"
-    + HEADS.format(base="ControlledCascadeRoIHead").replace("class", "@MODELS.register_module(force=True)\nclass", 1)
+    "mmdet": "from adapters.mmdet.stages import ControlledRoIHeads\nfrom mmdet.registry import MODELS\n"
+    + HEADS.format(base="ControlledRoIHeads").replace("class", "@MODELS.register_module(force=True)\nclass", 1)
     + "def configure(config, run):\n    cascade_rcnn.configure(config, run)\n"
     + "    config['roi_head']['type'] = 'GatedHeads'\n",
-    "detectron2": "from adapters.detectron2.stages import ControlledROIHeads\n"
-    + HEADS.format(base="ControlledROIHeads")
-    + "def configure(node, run):\n    cascade_rcnn.configure(node, run)\n"
-    + "    node.roi_heads['_target_'] = GatedHeads\n",
+    "detectron2": "from adapters.detectron2.stages import ControlledRoIHeads\n"
+    + HEADS.format(base="ControlledRoIHeads")
+    + "def configure(config, run):\n    cascade_rcnn.configure(config, run)\n"
+    + "    config.roi_heads['_target_'] = GatedHeads\n",
 }
 
 

@@ -21,8 +21,8 @@ from torch import nn
 from torchvision.ops import nms
 
 from adapters.detectron2.assembly import Built
+from adapters.detectron2.box_heads import TaskBranches
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
-from adapters.detectron2.heads import TaskBranches
 from adapters.detectron2.sampling import TwoListRPN
 from adapters.detectron2.training import SessionTrainer
 from adapters.layers.convolution_branch import ConvolutionBranch

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.mmdet.assembly import Built
-from adapters.mmdet.heads import StageBoxHead
+from adapters.mmdet.box_heads import StageBoxHead
 
 Change = Callable[[Built], Any]
 

@@ -13,7 +13,7 @@ from cascadebench.detectors.variant_sources import building_digest, variant_dige
 
 FILES = ["card.yaml", "detectron2.py", "mmdet.py"]
 CASCADE = ["adapters/variants/cascade_rcnn/detectron2.py", "adapters/variants/cascade_rcnn/mmdet.py"]
-MASKS = ["adapters/detectron2/masks.py", "adapters/layers/masks.py", "adapters/mmdet/masks.py"]
+MASKS = ["adapters/detectron2/mask_heads.py", "adapters/layers/instance_masks.py", "adapters/mmdet/mask_heads.py"]
 """What no detector without masks is built from."""
 MORE = {"fscascade": [*CASCADE, "feature_sharing.py"], "cascade_mask_rcnn": [*MASKS, *CASCADE]}
 
@@ -76,7 +76,7 @@ def test_the_place_of_a_folder_is_no_part_of_its_checksum(folder):
         ("variants/fscascade/feature_sharing.py", {"fscascade"}),
         ("variants/fscascade/card.yaml", {"fscascade"}),
         ("variants/cascade_rcnn/mmdet.py", {"cascade_rcnn", "cascade_mask_rcnn", "fscascade"}),
-        ("layers/masks.py", {"cascade_mask_rcnn"}),
+        ("layers/instance_masks.py", {"cascade_mask_rcnn"}),
         ("variants/integral_loss/detectron2.py", {"integral_loss"}),
         ("mmdet/stages.py", set()),  # the framework base: its revision stands for it
         ("commands.py", set()),
@@ -120,7 +120,7 @@ def test_a_module_that_cannot_be_imported_is_left_to_the_inspection(line, folder
     ("place", "framework"),
     [
         ("commands.py", None),
-        ("layers/masks.py", None),
+        ("layers/instance_masks.py", None),
         ("mmdet/controls/heads.py", "mmdet"),
         ("variants/cascade_rcnn/card.yaml", None),
         ("variants/cascade_rcnn/mmdet.py", None),  # the other framework's module might import it

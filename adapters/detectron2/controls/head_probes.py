@@ -11,9 +11,9 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from adapters.detectron2.heads import StageOutputLayers
-from adapters.detectron2.sampling import DecoupledROIHeads
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.box_heads import StageOutputLayers
+from adapters.detectron2.sampling import DecoupledRoIHeads
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
 
 SIZE = (128, 128)
@@ -21,7 +21,7 @@ IMAGES = 2
 
 
 @torch.no_grad()
-def test_counts(heads: ControlledROIHeads, channels: int) -> tuple[int, int]:
+def test_counts(heads: ControlledRoIHeads, channels: int) -> tuple[int, int]:
     """Count what testing gives for every RoI: boxes of regressors, scores of classifiers."""
     heads.eval()
     maps = dict(zip(heads.box_in_features, probe_features(channels, 1), strict=False))
@@ -29,7 +29,7 @@ def test_counts(heads: ControlledROIHeads, channels: int) -> tuple[int, int]:
     return len(outputs.boxes), len(outputs.logits)
 
 
-def trunk_gradients(heads: ControlledROIHeads, channels: int) -> list[float]:
+def trunk_gradients(heads: ControlledRoIHeads, channels: int) -> list[float]:
     """Probe the share of each stage's gradient that reaches the trunk.
 
     Takes the gradient through a stage as it trains, and through pooler and layers alone; the ratio at the feature map
@@ -55,14 +55,14 @@ def _gradient(outputs: tuple[Tensor | None, Tensor | None], features: Tensor) ->
 
 
 @torch.no_grad()
-def layers_run(heads: ControlledROIHeads, channels: int) -> list[list[int]]:
+def layers_run(heads: ControlledRoIHeads, channels: int) -> list[list[int]]:
     """Return, for every stage, the heads, from 1, whose layers run on its RoIs."""
     heads.eval()
     pooled = torch.randn(2, channels, *heads.box_pooler.output_size, generator=torch.Generator().manual_seed(0))
     return [_heads_that_run(heads, stage, pooled) for stage in range(len(heads.box_predictor))]
 
 
-def _heads_that_run(heads: ControlledROIHeads, stage: int, pooled: Tensor) -> list[int]:
+def _heads_that_run(heads: ControlledRoIHeads, stage: int, pooled: Tensor) -> list[int]:
     found: set[int] = set()
     with ExitStack() as hooks:
         for number, head in enumerate(heads.box_head, start=1):
@@ -75,7 +75,7 @@ def _heads_that_run(heads: ControlledROIHeads, stage: int, pooled: Tensor) -> li
 
 
 @torch.no_grad()
-def level_map(heads: ControlledROIHeads) -> list[int]:
+def level_map(heads: ControlledRoIHeads) -> list[int]:
     """Return the pyramid level, 0 for the finest, from which each of the fixed boxes is pooled."""
     # Maps of a 1024 x 1024 image that hold their own level, and boxes large enough for all levels.
     maps = [
@@ -102,7 +102,7 @@ class TrainedBatch:
     labels: dict[tuple[str, int], Tensor]
 
 
-def trained_batch(heads: ControlledROIHeads, channels: int) -> TrainedBatch:
+def trained_batch(heads: ControlledRoIHeads, channels: int) -> TrainedBatch:
     """Train on a fixed batch, without a step.
 
     There are so few proposals that sampling takes them all, unless the positives exceed their share. Where
@@ -113,7 +113,7 @@ def trained_batch(heads: ControlledROIHeads, channels: int) -> TrainedBatch:
     target = Instances(SIZE, gt_boxes=Boxes(boxes), gt_classes=labels % heads.num_classes, bitmaps=probe_bitmaps(boxes))
     chosen = probe_boxes()[: min(heads.batch_size_per_image // 2, 60)]
     one = Instances(SIZE, proposal_boxes=Boxes(chosen), objectness_logits=torch.zeros(len(chosen)))
-    proposals = [(one, one) if isinstance(heads, DecoupledROIHeads) else one] * IMAGES
+    proposals = [(one, one) if isinstance(heads, DecoupledRoIHeads) else one] * IMAGES
     features = dict(zip(heads.box_in_features, probe_features(channels, IMAGES), strict=False))
     torch.manual_seed(0)
     with EventStorage(), ExitStack() as spies:
@@ -135,7 +135,7 @@ def rois_entering(batch: TrainedBatch, term: str, classes: int) -> tuple[list[in
     return [len(one) for one in labels], [int(((one >= 0) & (one < classes)).sum()) for one in labels]
 
 
-def heads_trained(heads: ControlledROIHeads, batch: TrainedBatch, term: str) -> list[list[int]]:
+def heads_trained(heads: ControlledRoIHeads, batch: TrainedBatch, term: str) -> list[list[int]]:
     """Return, for every stage with a loss, the heads, from 1, whose layers get a gradient from it."""
     return [
         [number for number, head in enumerate(heads.box_head, start=1) if any(_trained(batch, term, stage, head))]
@@ -144,7 +144,7 @@ def heads_trained(heads: ControlledROIHeads, batch: TrainedBatch, term: str) -> 
     ]
 
 
-def task_branches(heads: ControlledROIHeads, batch: TrainedBatch) -> str:
+def task_branches(heads: ControlledRoIHeads, batch: TrainedBatch) -> str:
     """Say whether the losses of the first stage train the same layers of the first head."""
     classification, regression = (_trained(batch, term, 0, heads.box_head[0]) for term in ("loss_cls", "loss_box_reg"))
     if classification == regression:

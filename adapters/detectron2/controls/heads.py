@@ -8,6 +8,7 @@ from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from torch import nn
 
 from adapters.detectron2.assembly import Built
+from adapters.detectron2.box_heads import layers_of
 from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.controls.head_probes import (
     classification_loss,
@@ -22,9 +23,8 @@ from adapters.detectron2.controls.head_probes import (
     trunk_gradients,
 )
 from adapters.detectron2.controls.proposals import regression_loss, side_factors
-from adapters.detectron2.heads import layers_of
-from adapters.detectron2.sampling import DecoupledROIHeads
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.sampling import DecoupledRoIHeads
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.layers.convolution_branch import ConvolutionBranch
 
 
@@ -45,7 +45,7 @@ def rows(built: Built) -> Iterator[Row]:
     yield from _training(heads, channels)
 
 
-def _targets(heads: ControlledROIHeads) -> Iterator[Row]:
+def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
     """What a RoI learns."""
     # Detectron2 matches for the first stage by a matcher of its own name.
     first = one_or_all(sampler.proposal_matcher.thresholds[1] for sampler in samplers(heads))
@@ -61,7 +61,7 @@ def _targets(heads: ControlledROIHeads) -> Iterator[Row]:
     yield "heads.delta_clamp", factors, "probe: extreme deltas through roi_heads.box_predictor[t].box2box_transform"
 
 
-def _losses(heads: ControlledROIHeads) -> Iterator[Row]:
+def _losses(heads: ControlledRoIHeads) -> Iterator[Row]:
     predictors = list(heads.box_predictor)
     kinds = one_or_all(classification_loss(one) for one in predictors if one.classifies)
     yield "heads.classification_loss", kinds, "probe: losses of fixed scores against cross-entropy"
@@ -76,7 +76,7 @@ def _losses(heads: ControlledROIHeads) -> Iterator[Row]:
     yield "heads.loss_normalizer", normalizers, "probe: losses of fixed scores and deltas"
 
 
-def _layers(heads: ControlledROIHeads) -> Iterator[Row]:
+def _layers(heads: ControlledRoIHeads) -> Iterator[Row]:
     outputs = [one.bbox_pred.out_features for one in heads.box_predictor if one.regresses]
     known = {4 * heads.num_classes: "class_specific", 4: "class_agnostic"}
     kinds = [known.get(number, f"{number} outputs") for number in outputs]
@@ -98,12 +98,12 @@ def regression_branch(branch: nn.Module) -> str:
     return kinds.get(type(branch), type(branch).__name__)
 
 
-def samplers(heads: ControlledROIHeads) -> list[ROIHeads]:
+def samplers(heads: ControlledRoIHeads) -> list[ROIHeads]:
     """What matches and samples the first stage's RoIs: one for both tasks, or one for each."""
-    return [heads, heads.regression_sampler] if isinstance(heads, DecoupledROIHeads) else [heads]
+    return [heads, heads.regression_sampler] if isinstance(heads, DecoupledRoIHeads) else [heads]
 
 
-def _sampling(heads: ControlledROIHeads) -> Iterator[Row]:
+def _sampling(heads: ControlledRoIHeads) -> Iterator[Row]:
     """Of the first stage's RoIs. What Decoupled R-CNN samples for regression shows in what enters the losses."""
     numbers = one_or_all(sampler.batch_size_per_image for sampler in samplers(heads))
     yield "heads.rois_per_image", numbers, "roi_heads.batch_size_per_image"
@@ -111,7 +111,7 @@ def _sampling(heads: ControlledROIHeads) -> Iterator[Row]:
     yield "heads.add_ground_truth", heads.proposal_append_gt, "roi_heads.proposal_append_gt"
 
 
-def _training(heads: ControlledROIHeads, channels: int) -> Iterator[Row]:
+def _training(heads: ControlledRoIHeads, channels: int) -> Iterator[Row]:
     """What a training on a fixed batch shows."""
     batch = trained_batch(heads, channels)
     for prefix, term in (("", "loss_cls"), ("regression_", "loss_box_reg")):
@@ -124,7 +124,7 @@ def _training(heads: ControlledROIHeads, channels: int) -> Iterator[Row]:
     yield "heads.regressor_trains", heads_trained(heads, batch, "loss_box_reg"), source
 
 
-def _pooling(heads: ControlledROIHeads) -> Iterator[Row]:
+def _pooling(heads: ControlledRoIHeads) -> Iterator[Row]:
     poolers = list(heads.box_pooler.level_poolers)
     sizes = one_or_all(side for one in (heads.box_pooler, *poolers) for side in one.output_size)
     yield "heads.pool_size", sizes, "roi_heads.box_pooler.output_size, .level_poolers[...].output_size"

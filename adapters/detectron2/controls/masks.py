@@ -9,8 +9,8 @@ from detectron2.structures import Boxes
 from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row
 from adapters.detectron2.controls.head_probes import trained_batch
-from adapters.detectron2.masks import MaskROIHeads
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.mask_heads import MaskRoIHeads
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.inspection.probe_inputs import probe_boxes, probe_features
 
 
@@ -28,12 +28,12 @@ def rows(built: Built) -> Iterator[Row]:
     yield "masks.rois_entering", entering, "probe: hooks on roi_heads.mask_heads[t].predictor in training"
 
 
-def branches(heads: ControlledROIHeads) -> list[int]:
+def branches(heads: ControlledRoIHeads) -> list[int]:
     """Stages, from 1, with a mask branch."""
-    return [int(stage) for stage in heads.mask_heads] if isinstance(heads, MaskROIHeads) else []
+    return [int(stage) for stage in heads.mask_heads] if isinstance(heads, MaskRoIHeads) else []
 
 
-def trunk_gradient(heads: MaskROIHeads, channels: int, stage: int) -> float:
+def trunk_gradient(heads: MaskRoIHeads, channels: int, stage: int) -> float:
     """Probe the share of a branch's gradient that reaches the trunk."""
     heads.train()
     maps = [one.requires_grad_() for one in probe_features(channels, 1)[: len(heads.box_in_features)]]
@@ -43,7 +43,7 @@ def trunk_gradient(heads: MaskROIHeads, channels: int, stage: int) -> float:
     return round(float(norms[0] / norms[1]), 6)
 
 
-def rois_entering(heads: ControlledROIHeads, channels: int) -> list[int]:
+def rois_entering(heads: ControlledRoIHeads, channels: int) -> list[int]:
     """Count the RoIs that train each branch on the batch that the heads' samples are counted on."""
     found: dict[int, int] = {}
     with ExitStack() as hooks:

@@ -12,8 +12,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features, probe_ground_truth
-from adapters.mmdet.sampling import DecoupledRoIHead
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.sampling import DecoupledRoIHeads
+from adapters.mmdet.stages import ControlledRoIHeads
 
 IMAGE = (128, 128)
 
@@ -58,7 +58,7 @@ def unchanged(module: nn.Module) -> Iterator[None]:
 
 
 def train_heads(
-    roi_head: ControlledCascadeRoIHead, features: list[Tensor], proposals: Tensor, truth: Tensor, labels: Tensor
+    roi_head: ControlledRoIHeads, features: list[Tensor], proposals: Tensor, truth: Tensor, labels: Tensor
 ) -> HeadStep:
     """Train the heads for one step on images of the same boxes, one for each map of a batch; record their losses."""
     images, step = len(features[0]), HeadStep([], [])
@@ -85,10 +85,10 @@ def train_heads(
     return step
 
 
-def _proposals(roi_head: ControlledCascadeRoIHead, boxes: Tensor) -> Any:
+def _proposals(roi_head: ControlledRoIHeads, boxes: Tensor) -> Any:
     """Proposals of one image: one list, or the same one for each task."""
     lists = [InstanceData(bboxes=boxes.clone()) for _ in range(2)]
-    return tuple(lists) if isinstance(roi_head, DecoupledRoIHead) else lists[0]
+    return tuple(lists) if isinstance(roi_head, DecoupledRoIHeads) else lists[0]
 
 
 def _sample(truth: Tensor, labels: Tensor) -> DetDataSample:
@@ -99,18 +99,18 @@ def _sample(truth: Tensor, labels: Tensor) -> DetDataSample:
     return sample
 
 
-def fixed_step(roi_head: ControlledCascadeRoIHead, channels: int) -> tuple[list[Tensor], HeadStep]:
+def fixed_step(roi_head: ControlledRoIHeads, channels: int) -> tuple[list[Tensor], HeadStep]:
     """Train on the probes' maps, which get gradients, and boxes."""
     features = [level.requires_grad_() for level in probe_features(channels)]
     return features, train_heads(roi_head, features, probe_boxes()[:16], *probe_ground_truth())
 
 
-def stage_of(roi_head: ControlledCascadeRoIHead, head: int) -> int:
+def stage_of(roi_head: ControlledRoIHeads, head: int) -> int:
     """The stage whose RoIs a head reads: its own, or the first one's for a further classifier."""
     return head if head < roi_head.num_stages else 0
 
 
-def trunk_gradients(roi_head: ControlledCascadeRoIHead, channels: int) -> list[float]:
+def trunk_gradients(roi_head: ControlledRoIHeads, channels: int) -> list[float]:
     """Probe the share of each head's gradient that reaches the trunk.
 
     Backpropagates what a head gave in training, and what its layers give of the same RoIs by themselves; the ratio of
@@ -145,7 +145,7 @@ def layers(head: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def layers_run(roi_head: ControlledCascadeRoIHead, channels: int) -> list[list[int]]:
+def layers_run(roi_head: ControlledRoIHeads, channels: int) -> list[list[int]]:
     """Probe for every head the heads, from 1, whose layers run on its RoIs."""
     size = roi_head.bbox_roi_extractor[0].roi_layers[0].output_size
     pooled = torch.randn(4, channels, *size, generator=torch.Generator().manual_seed(0))
@@ -161,7 +161,7 @@ def layers_run(roi_head: ControlledCascadeRoIHead, channels: int) -> list[list[i
     return found
 
 
-def heads_trained(roi_head: ControlledCascadeRoIHead, output: TaskOutput) -> list[int]:
+def heads_trained(roi_head: ControlledRoIHeads, output: TaskOutput) -> list[int]:
     """The heads, from 1, whose layers get a gradient from an output, be it of zero."""
     found = []
     for number, head in enumerate(roi_head.bbox_head, start=1):

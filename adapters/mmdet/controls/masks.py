@@ -9,8 +9,8 @@ from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_
 from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row
 from adapters.mmdet.controls.head_probes import train_heads
-from adapters.mmdet.masks import MaskCascadeRoIHead
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.mask_heads import MaskRoIHeads
+from adapters.mmdet.stages import ControlledRoIHeads
 
 
 def mask_rows(built: Built) -> Iterator[Row]:
@@ -27,12 +27,12 @@ def mask_rows(built: Built) -> Iterator[Row]:
     yield "masks.rois_entering", rois_entering(roi_head, channels), "probe: roi_head.loss(), hooks on its mask_head[t]"
 
 
-def branches(roi_head: ControlledCascadeRoIHead) -> list[int]:
+def branches(roi_head: ControlledRoIHeads) -> list[int]:
     """Stages, from 1, with a mask branch."""
-    return [int(stage) for stage in roi_head.mask_head] if isinstance(roi_head, MaskCascadeRoIHead) else []
+    return [int(stage) for stage in roi_head.mask_head] if isinstance(roi_head, MaskRoIHeads) else []
 
 
-def trunk_gradient(roi_head: MaskCascadeRoIHead, channels: int, stage: int) -> float:
+def trunk_gradient(roi_head: MaskRoIHeads, channels: int, stage: int) -> float:
     """Probe the share of a branch's gradient that reaches the trunk."""
     features = tuple(level.requires_grad_() for level in probe_features(channels, 1))
     boxes = probe_boxes(8)
@@ -44,7 +44,7 @@ def trunk_gradient(roi_head: MaskCascadeRoIHead, channels: int, stage: int) -> f
 
 
 @torch.no_grad()
-def rois_entering(roi_head: ControlledCascadeRoIHead, channels: int) -> list[int]:
+def rois_entering(roi_head: ControlledRoIHeads, channels: int) -> list[int]:
     """Count the RoIs that train each branch on the batch that the heads' samples are counted on."""
     found: dict[int, int] = {}
     with ExitStack() as hooks:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, delta_clamp, one_value, overlap_of_nms, regression_loss, rounded
-from adapters.mmdet.sampling import TwoListRPNHead
+from adapters.mmdet.sampling import TwoListRPN
 
 GRID_IMAGE = (96, 64)
 """Width and height of the image whose anchors are hashed, in pixels."""
@@ -85,7 +85,7 @@ def _selection_rows(built: Built) -> Iterator[Row]:
         yield f"rpn.{part}_pre_nms", config.nms_pre, f"{where}.nms_pre"
         yield f"rpn.{part}_post_nms", config.max_per_img, f"{where}.max_per_img"
     yield "rpn.nms_iou", overlap_of_nms(test.nms), "rpn_head.test_cfg.nms"
-    lists = head.train_nms_iou if isinstance(head, TwoListRPNHead) else [train.nms.iou_threshold]
+    lists = head.train_nms_iou if isinstance(head, TwoListRPN) else [train.nms.iou_threshold]
     overlaps = [overlap_of_nms(train.nms | {"iou_threshold": overlap}) for overlap in lists]
     yield "rpn.train_nms_iou", overlaps, "train_cfg.rpn_proposal.nms, rpn_head.train_nms_iou"
     sides = one_value(float(config.min_bbox_size) for config in (train, test))

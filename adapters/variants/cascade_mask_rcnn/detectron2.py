@@ -7,19 +7,19 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from omegaconf import DictConfig
 
 from adapters.detectron2.config import STRIDES
-from adapters.detectron2.masks import MaskROIHeads
-from adapters.layers.masks import POOL_SIZE
+from adapters.detectron2.mask_heads import MaskRoIHeads
+from adapters.layers.instance_masks import POOL_SIZE
 from adapters.variants.cascade_rcnn import detectron2 as cascade_rcnn
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import mask_stages
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Build Cascade R-CNN, and add the branches."""
-    cascade_rcnn.configure(node, run)
+    cascade_rcnn.configure(config, run)
     stages, channels = mask_stages(run), run.protocol.neck.channels
-    node.roi_heads["_target_"] = MaskROIHeads
-    node.roi_heads.update(
+    config.roi_heads["_target_"] = MaskRoIHeads
+    config.roi_heads.update(
         mask_stages=stages,
         mask_pooler=LazyCall(ROIPooler)(
             output_size=POOL_SIZE,

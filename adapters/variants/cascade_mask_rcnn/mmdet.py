@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from adapters.layers.masks import POOL_SIZE
-from adapters.mmdet import masks  # noqa: F401 (registers its module)
+from adapters.layers.instance_masks import POOL_SIZE
+from adapters.mmdet import mask_heads  # noqa: F401 (registers its module)
 from adapters.mmdet.config import roi_extractor_config
 from adapters.variants.cascade_rcnn import mmdet as cascade_rcnn
 from cascadebench.study.run import Run
@@ -22,7 +22,7 @@ def configure(config: dict[str, Any], run: Run) -> None:
         "num_classes": len(run.dataset.categories),
     }
     config["roi_head"] |= {
-        "type": "MaskCascadeRoIHead",
+        "type": "MaskRoIHeads",
         "mask_roi_extractor": extractor | {"roi_layer": extractor["roi_layer"] | {"output_size": POOL_SIZE}},
         "mask_head": {str(stage): dict(branch) for stage in mask_stages(run)},
         "mask_test_stage": run.variant.headline,

@@ -7,6 +7,6 @@ from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Replace the one stage by a cascade."""
-    set_stages(node.roi_heads, run, stage_settings(run))
+    set_stages(config, run, stage_settings(run))

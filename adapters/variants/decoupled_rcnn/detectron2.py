@@ -1,8 +1,8 @@
-"""Decoupled R-CNN: classifier and regressors learn from RoIs of their own; the regressors stand in a row."""
+"""Decoupled R-CNN: classifier and regressors train on RoIs of their own, through layers of their own."""
 
 from omegaconf import DictConfig
 
-from adapters.detectron2.config import box_head_node, sample_apart, set_stages, task_branches_node
+from adapters.detectron2.config import box_head_config, sample_apart, set_stages
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
@@ -10,12 +10,13 @@ ALL = 1.0
 """Greatest share of positives among regression RoIs: negatives fill up what is left."""
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Build every stage with branches of its own, and sample for classification and regression apart."""
     options, settings = run.variant.options, stage_settings(run)
-    set_stages(node.roi_heads, run, settings)
-    branches = [task_branches_node(run, stage, options["double_head"]) for stage in settings]
-    if options["heads"] == "shared":
-        branches[0] = box_head_node(run)
-    node.roi_heads.box_heads = branches
-    sample_apart(node, run, [options["nms_cls"], options["nms_reg"]], ALL, options["regression_ground_truth"])
+    shared = options["heads"] == "shared"  # in the first stage
+    box_heads = [
+        box_head_config(run, stage, shared and number == 0, options["double_head"])
+        for number, stage in enumerate(settings)
+    ]
+    set_stages(config, run, settings, box_heads)
+    sample_apart(config, run, ALL, options["regression_ground_truth"])

@@ -6,14 +6,17 @@ from adapters.mmdet.config import box_head_config, sample_apart, set_stages
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
+ALL = 1.0
+"""Greatest share of positives among regression RoIs: negatives fill up what is left."""
+
 
 def configure(config: dict[str, Any], run: Run) -> None:
-    """Replace the one stage by regressors in a row with their classifiers, and sample twice."""
-    options = run.variant.options
-    shared, convolutions = options["heads"] == "shared", options["double_head"]
-    stages = stage_settings(run)
+    """Build every stage with branches of its own, and sample for classification and regression apart."""
+    options, settings = run.variant.options, stage_settings(run)
+    shared = options["heads"] == "shared"  # in the first stage
     box_heads = [
-        box_head_config(run, stage, shared and number == 0, convolutions) for number, stage in enumerate(stages)
+        box_head_config(run, stage, shared and number == 0, options["double_head"])
+        for number, stage in enumerate(settings)
     ]
-    set_stages(config, run, stages, box_heads)
-    sample_apart(config, run, 1.0, options["regression_ground_truth"])
+    set_stages(config, run, settings, box_heads)
+    sample_apart(config, run, ALL, options["regression_ground_truth"])

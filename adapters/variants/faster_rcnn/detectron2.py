@@ -1,18 +1,15 @@
-"""Faster R-CNN FPN: the base itself, or with another threshold, regressor, head or sampling."""
+"""Faster R-CNN FPN: the base itself, with layers for each task or proposals for each task if so chosen."""
 
 from omegaconf import DictConfig
 
-from adapters.detectron2.config import sample_apart, set_stages, task_branches_node
+from adapters.detectron2.config import box_head_config, sample_apart, set_stages
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
 
-def configure(node: DictConfig, run: Run) -> None:
-    """Follow the options; with their defaults everything is the base."""
+def configure(config: DictConfig, run: Run) -> None:
+    """Choose the layers of the one head, and whether the two tasks sample apart."""
     options, heads, settings = run.variant.options, run.protocol.heads, stage_settings(run)
-    set_stages(node.roi_heads, run, settings)
-    if options["heads"] == "unshared":
-        node.roi_heads.box_heads = [task_branches_node(run, stage) for stage in settings]
-    nms = [options["nms_cls"], options["nms_reg"]]
-    if nms != [None, None]:
-        sample_apart(node, run, nms, heads.positive_fraction, heads.add_ground_truth)
+    set_stages(config, run, settings, [box_head_config(run, settings[0], shared=options["heads"] == "shared")])
+    if (options["nms_cls"], options["nms_reg"]) != (None, None):
+        sample_apart(config, run, heads.positive_fraction, heads.add_ground_truth)

@@ -9,8 +9,7 @@ from cascadebench.study.stage_settings import stage_settings
 
 def configure(config: dict[str, Any], run: Run) -> None:
     """Choose the layers of the one head, and whether the two tasks sample apart."""
-    options, heads = run.variant.options, run.protocol.heads
-    stages = stage_settings(run)
-    set_stages(config, run, stages, [box_head_config(run, stages[0], shared=options["heads"] == "shared")])
+    options, heads, settings = run.variant.options, run.protocol.heads, stage_settings(run)
+    set_stages(config, run, settings, [box_head_config(run, settings[0], shared=options["heads"] == "shared")])
     if (options["nms_cls"], options["nms_reg"]) != (None, None):
         sample_apart(config, run, heads.positive_fraction, heads.add_ground_truth)

@@ -6,13 +6,13 @@ from detectron2.config import LazyCall
 from omegaconf import DictConfig
 from torch import Tensor
 
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.variants.cascade_rcnn import detectron2 as cascade_rcnn
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.study.run import Run
 
 
-class FeatureSharingROIHeads(ControlledROIHeads):
+class FeatureSharingRoIHeads(ControlledRoIHeads):
     """A cascade whose classifiers and regressors read what `sharing` makes of several heads' features."""
 
     def __init__(self, *, sharing: FeatureSharing, **arguments: Any) -> None:
@@ -25,12 +25,12 @@ class FeatureSharingROIHeads(ControlledROIHeads):
         return self.box_predictor[stage](self.sharing(features))
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Build Cascade R-CNN, and share between its stages."""
-    cascade_rcnn.configure(node, run)
+    cascade_rcnn.configure(config, run)
     options = run.variant.options
-    node.roi_heads["_target_"] = FeatureSharingROIHeads
-    node.roi_heads.sharing = LazyCall(FeatureSharing)(
+    config.roi_heads["_target_"] = FeatureSharingRoIHeads
+    config.roi_heads.sharing = LazyCall(FeatureSharing)(
         stages=run.variant.stages,
         width=run.protocol.heads.width,
         **{name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")},

@@ -5,14 +5,14 @@ from typing import Any
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.stages import ControlledRoIHeads
 from adapters.variants.cascade_rcnn import mmdet as cascade_rcnn
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.study.run import Run
 
 
 @MODELS.register_module()
-class FeatureSharingRoIHead(ControlledCascadeRoIHead):
+class FeatureSharingRoIHeads(ControlledRoIHeads):
     """A cascade in which the layers of several heads run on one stage's RoIs.
 
     Parameters
@@ -39,4 +39,4 @@ def configure(config: dict[str, Any], run: Run) -> None:
     options = run.variant.options
     chosen = {name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")}
     sharing = {"stages": run.variant.stages, "width": run.protocol.heads.width} | chosen
-    config["roi_head"] |= {"type": "FeatureSharingRoIHead", "sharing": sharing}
+    config["roi_head"] |= {"type": "FeatureSharingRoIHeads", "sharing": sharing}

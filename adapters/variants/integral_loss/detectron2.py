@@ -6,13 +6,13 @@ from detectron2.structures import Instances
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from adapters.detectron2.config import box_head_node, set_stages
-from adapters.detectron2.stages import ControlledROIHeads
+from adapters.detectron2.config import box_head_config, set_stages
+from adapters.detectron2.stages import ControlledRoIHeads
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
 
-class IntegralLossROIHeads(ControlledROIHeads):
+class IntegralLossRoIHeads(ControlledRoIHeads):
     """One head with several classifiers, which all learn from the RoIs that are sampled at the first threshold."""
 
     def __init__(self, *, box_predictors: list[nn.Module], proposal_matchers: list, **arguments: Any) -> None:
@@ -49,8 +49,8 @@ class IntegralLossROIHeads(ControlledROIHeads):
         return [predictor.cls_score(read) for predictor in self.box_predictor], self.box_predictor[0].bbox_pred(read)
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Add the classifiers; only the first stage keeps layers."""
-    set_stages(node.roi_heads, run, stage_settings(run))
-    node.roi_heads["_target_"] = IntegralLossROIHeads
-    node.roi_heads.box_heads = [box_head_node(run)]
+    settings = stage_settings(run)
+    set_stages(config, run, settings, [box_head_config(run, settings[0])])
+    config.roi_heads["_target_"] = IntegralLossRoIHeads

@@ -6,13 +6,13 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from adapters.mmdet.config import box_head_config, classification_loss_config, set_stages
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.mmdet.stages import ControlledRoIHeads
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
 
 
 @MODELS.register_module()
-class IntegralLossRoIHead(ControlledCascadeRoIHead):
+class IntegralLossRoIHeads(ControlledRoIHeads):
     """One stage whose further heads are nothing but classifiers of the first head's feature."""
 
     def stage_outputs(self, stage: int, pooled: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -37,4 +37,4 @@ def configure(config: dict[str, Any], run: Run) -> None:
             }
         )
     set_stages(config, run, [first, *further], box_heads)
-    config["roi_head"]["type"] = "IntegralLossRoIHead"
+    config["roi_head"]["type"] = "IntegralLossRoIHeads"

@@ -5,6 +5,6 @@ from omegaconf import DictConfig
 from cascadebench.study.run import Run
 
 
-def configure(node: DictConfig, run: Run) -> None:
+def configure(config: DictConfig, run: Run) -> None:
     """Apply the head as often as asked; training is the baseline's."""
-    node.roi_heads.applications = run.variant.stages
+    config.roi_heads.applications = run.variant.stages

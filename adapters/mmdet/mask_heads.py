@@ -9,12 +9,12 @@ from mmengine.model import ModuleDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.layers.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
-from adapters.mmdet.stages import ControlledCascadeRoIHead
+from adapters.layers.instance_masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.mmdet.stages import ControlledRoIHeads
 
 
 @MODELS.register_module()
-class MaskCascadeRoIHead(ControlledCascadeRoIHead):
+class MaskRoIHeads(ControlledRoIHeads):
     """Stages with mask branches, each of which trains on the positives of its stage.
 
     Ground truth has the field ``masks``, uint8 [ground truths, H, W].

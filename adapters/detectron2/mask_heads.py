@@ -9,11 +9,11 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
-from adapters.detectron2.stages import ControlledROIHeads, ScaledGradient
-from adapters.layers.masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.detectron2.stages import ControlledRoIHeads, ScaledGradient
+from adapters.layers.instance_masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
 
 
-class MaskROIHeads(ControlledROIHeads):
+class MaskRoIHeads(ControlledRoIHeads):
     """Stages with mask branches, each of which trains on the positives of its stage.
 
     Ground truth has the field ``bitmaps``, uint8 [ground truths, H, W].
