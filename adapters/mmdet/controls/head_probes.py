@@ -124,9 +124,9 @@ def trunk_gradients(roi_head: ControlledRoIHeads, channels: int) -> list[float]:
         extractor = roi_head.bbox_roi_extractor[stage_of(roi_head, number)]
         with unchanged(roi_head):
             pooled = extractor(tuple(features)[: extractor.num_inputs], trained.rois)
-            logits, deltas = roi_head.stage_forward(stage_of(roi_head, number), pooled)
+            logits, deltas = roi_head.stage_outputs(stage_of(roi_head, number), pooled)
         position = number - stage_of(roi_head, number)
-        alone = logits.split(head.num_classes + 1, dim=1)[position] if head.with_cls else deltas
+        alone = logits[position] if head.with_cls else deltas
         norms = [_gradient(values, features[0]).double().norm() for values in (trained.values, alone)]
         shares.append(round(float(norms[0] / norms[1]), 6))
     return shares
@@ -156,7 +156,7 @@ def layers_run(roi_head: ControlledRoIHeads, channels: int) -> list[list[int]]:
             for head, seen in zip(roi_head.bbox_head, inputs.values(), strict=True):
                 for layer in layers(head):
                     hooks.enter_context(layer.register_forward_hook(lambda *given, seen=seen: seen.append(given[1])))
-            roi_head.stage_forward(stage_of(roi_head, number), pooled)
+            roi_head.stage_outputs(stage_of(roi_head, number), pooled)
         found.append([other for other, seen in inputs.items() if seen])
     return found
 
