@@ -1,4 +1,4 @@
-"""Overlap of boxes, and matching of boxes to ground truth, as COCO does it."""
+"""Overlap of boxes, with each other and with ground truth."""
 
 import numpy as np
 import pandas as pd
@@ -71,41 +71,3 @@ def iou_bin(ious: np.ndarray) -> np.ndarray:
     # 0.7 in single precision is a hair below 0.7; rounding puts an IoU that stands on an edge into the bin it opens.
     scaled = np.round(np.asarray(ious, dtype=np.float64) * IOU_BINS, 6)
     return np.clip(np.floor(scaled), 0, IOU_BINS - 1).astype(np.int64)
-
-
-def greedy_match(overlaps: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Match boxes to ground truth as COCO does, at several IoU thresholds.
-
-    In the order given, each box takes the ground truth with the highest IoU among those at or above the threshold that
-    are still free; of equal IoUs, the last.
-
-    Parameters
-    ----------
-    overlaps : ndarray, float64 [N, G]
-        IoU; boxes by falling score.
-    thresholds : ndarray, float64 [T]
-
-    Returns
-    -------
-    ndarray, int64 [T, N]
-        Row of the ground truth, or -1.
-    """
-    least = np.minimum(thresholds, 1 - 1e-10)
-    return np.array([_greedy_match(overlaps, threshold) for threshold in least]).reshape(len(least), len(overlaps))
-
-
-def _greedy_match(overlaps: np.ndarray, threshold: float) -> np.ndarray:
-    """Match at one threshold: int64 [N]."""
-    boxes = len(overlaps)
-    matched = np.full(boxes, -1, dtype=np.int64)
-    near = overlaps >= threshold
-    # For each free ground truth, the next box that it could be matched with: only those are looked at.
-    following = np.where(near.any(axis=0), near.argmax(axis=0), boxes) if boxes else np.empty(0)
-    while len(following) and (box := following.min()) < boxes:
-        choices = np.flatnonzero(following == box)
-        best = choices[len(choices) - 1 - overlaps[box, choices[::-1]].argmax()]
-        matched[box] = best
-        for truth in choices:
-            later = near[box + 1 :, truth]
-            following[truth] = box + 1 + later.argmax() if truth != best and later.any() else boxes
-    return matched

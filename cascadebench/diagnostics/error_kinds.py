@@ -30,14 +30,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cascadebench.diagnostics.boxes import corners, greedy_match, iou_matrix
+from cascadebench.diagnostics.boxes import corners, iou_matrix
 from cascadebench.metrics.coco.ground_truth import GroundTruth
+from cascadebench.metrics.coco.matching import match_boxes
 from cascadebench.metrics.coco.parquet import WORD, required
-from cascadebench.metrics.coco.rules import MAX_DETS
+from cascadebench.metrics.coco.rules import MAX_DETS, RECALLS
 
 RIGHT_IOU, BACKGROUND_IOU = 0.5, 0.1
-RECALLS = np.linspace(0, 1, 101)
-"""Recalls at which the precision counts, as COCO has them to the last bit."""
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALIZATION = KINDS.index("classification"), KINDS.index("localization")
 
@@ -129,10 +128,7 @@ def _judge(found: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
     counted, crowd = truth.chosen(~truth.mark), truth.chosen(truth.mark)
     overlaps = iou_matrix(found.corners, counted.corners)
     same = found.category[:, None] == counted.category[None, :]
-    match = greedy_match(np.where(same, overlaps, -1.0), np.array([RIGHT_IOU]))[0]
-    true = match >= 0
-    used = np.zeros(len(counted.category), dtype=bool)
-    used[match[true]] = True
+    true, used = (bits[0, 0] for bits in match_boxes(np.where(same, overlaps, -1.0), np.array([RIGHT_IOU])))
     own, other = _highest(np.where(same, overlaps, 0.0)), _highest(np.where(same, 0.0, overlaps))
     kind = _kinds(own.iou, other.iou, _highest(np.where(same & used, overlaps, 0.0)).iou)
     kind[true] = -1

@@ -8,15 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cascadebench.diagnostics.boxes import greedy_match, iou_matrix
+from cascadebench.diagnostics.boxes import iou_matrix
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation
+from cascadebench.metrics.coco.matching import match_boxes
 from cascadebench.metrics.coco.parquet import WORD, required
-from cascadebench.metrics.coco.rules import AREAS, IOUS
+from cascadebench.metrics.coco.rules import AREA_ENDS, AREAS, IOU_THRESHOLDS, IOUS
 
 LIMITS = (100, 300, 1000)
 """Boxes per image that count, by objectness."""
-AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
-"""Areas of ground truth that :data:`cascadebench.metrics.coco.rules.AREAS` names, ends included."""
 
 RECALL = pa.schema(
     [
@@ -44,25 +43,22 @@ class Recall:
         self._matched = np.zeros((stages + 1, len(AREAS), len(LIMITS), len(IOUS)), dtype=np.int64)
         self._total = np.zeros(len(AREAS), dtype=np.int64)
         self._seen = np.zeros(stages + 1, dtype=bool)
-        self._thresholds = np.linspace(0.5, 0.95, len(IOUS))  # as COCO has them, to the last bit
 
     def add(self, observation: ImageObservation, ground_truth: GroundTruthBoxes) -> None:
         """Match the boxes of one image, ranked by the objectness of the proposal that each came from."""
         truth = ground_truth.without_crowd()
-        inside = [(truth.areas >= low) & (truth.areas <= high) for low, high in AREA_RANGES]
-        self._total += np.array([chosen.sum() for chosen in inside])
+        outside = (truth.areas < AREA_ENDS[:, :1]) | (truth.areas > AREA_ENDS[:, 1:])
+        self._total += (~outside).sum(axis=1)
         ranking = np.argsort(-np.asarray(observation.objectness), kind="stable")[: LIMITS[-1]]
-        boxes = [observation.proposals, *(stage.boxes for stage in observation.stages)]
-        for stage, found in enumerate(boxes):
-            if found is None:
+        after_stages = [observation.proposals, *(stage.boxes for stage in observation.stages)]
+        for stage, boxes in enumerate(after_stages):
+            if boxes is None:
                 continue
-            if len(found) != len(observation.objectness):
-                raise ValueError(f"stage {stage}: {len(found)} boxes for {len(observation.objectness)} proposals")
+            if len(boxes) != len(observation.objectness):
+                raise ValueError(f"stage {stage}: {len(boxes)} boxes for {len(observation.objectness)} proposals")
             self._seen[stage] = True
-            overlaps = iou_matrix(found[ranking], truth.boxes)
-            for area, chosen in enumerate(inside):
-                taken = greedy_match(overlaps[:, chosen], self._thresholds) >= 0
-                self._matched[stage, area] += np.stack([taken[:, :limit].sum(axis=1) for limit in LIMITS])
+            matched, _ = match_boxes(iou_matrix(boxes[ranking], truth.boxes), IOU_THRESHOLDS, outside)
+            self._matched[stage] += np.stack([matched[..., :limit].sum(axis=2) for limit in LIMITS], axis=1)
 
     def table(self) -> pd.DataFrame:
         """Return the columns of :data:`RECALL`; a stage without a regressor has no rows."""

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.diagnostics.boxes import corners, greedy_match, iou_matrix
+from cascadebench.diagnostics.boxes import corners, iou_matrix
 from cascadebench.examples.records import Reason
+from cascadebench.metrics.coco.matching import match_boxes
 
 MATCH_IOU = 0.5
 """IoU from which a detection finds an object of its class."""
@@ -34,28 +35,23 @@ def match_image(record: ImageRecord, rows: pd.DataFrame, category_ids: Sequence[
     of_objects : ndarray, bool [objects]
         Whether each was found.
     """
-    of_detections, of_objects = np.zeros(len(rows), dtype=bool), np.zeros(len(record.labels), dtype=bool)
-    boxes, categories = corners(rows), rows["category_id"].to_numpy()
-    for label in np.unique(record.labels):
-        ours = np.flatnonzero(categories == category_ids[label])
-        theirs = np.flatnonzero(record.labels == label)
-        taken = greedy_match(iou_matrix(boxes[ours], record.boxes[theirs]), np.array([MATCH_IOU]))[0]
-        of_detections[ours] = taken >= 0
-        of_objects[theirs[taken[taken >= 0]]] = True
-    return of_detections, of_objects
+    same = rows["category_id"].to_numpy()[:, None] == np.asarray(category_ids)[record.labels]
+    overlaps = np.where(same, iou_matrix(corners(rows), record.boxes), -1.0)
+    of_detections, of_objects = match_boxes(overlaps, np.array([MATCH_IOU]))
+    return of_detections[0, 0], of_objects[0, 0]
 
 
 def found_per_image(
     records: Sequence[ImageRecord], detections: pd.DataFrame, category_ids: Sequence[int]
 ) -> dict[int, int]:
     """Number of objects that detections, best score first, find in every image, by image id."""
-    places = detections.groupby("image_id", sort=False).indices
-    found = dict.fromkeys((record.id for record in records), 0)
+    rows_of = detections.groupby("image_id", sort=False).indices
+    counts = dict.fromkeys((record.id for record in records), 0)
     for record in records:
-        if record.id in places:
-            rows = detections.iloc[places[record.id]]
-            found[record.id] = int(match_image(record, rows, category_ids)[1].sum())
-    return found
+        if record.id in rows_of:
+            rows = detections.iloc[rows_of[record.id]]
+            counts[record.id] = int(match_image(record, rows, category_ids)[1].sum())
+    return counts
 
 
 def chosen_images(image_ids: Sequence[int], differences: Mapping[int, int]) -> list[tuple[int, Reason]]:
@@ -75,5 +71,5 @@ def chosen_images(image_ids: Sequence[int], differences: Mapping[int, int]) -> l
     chosen += [(image, "fewer found") for image in fewer[:MOST_DIFFERENT]]
     left = [image for image in image_ids if image not in dict(chosen)]
     count = min(EVENLY_SPACED, len(left))
-    spaced = [left[int((place + 0.5) * len(left) / count)] for place in range(count)]
+    spaced = [left[int((k + 0.5) * len(left) / count)] for k in range(count)]
     return chosen + [(image, "evenly spaced") for image in spaced]

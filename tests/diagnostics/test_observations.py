@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detection_cases import annotations
 
-from cascadebench.diagnostics.boxes import best_ground_truth, greedy_match, iou_bin, iou_matrix, paired_iou
+from cascadebench.diagnostics.boxes import best_ground_truth, iou_bin, iou_matrix, paired_iou
 from cascadebench.diagnostics.observations import ground_truth_by_image, iou_thresholds
 from cascadebench.study_loading import load_study
 
@@ -50,12 +50,3 @@ def test_bins_open_at_their_lower_edge():
     assert iou_bin(np.array(edges)).tolist() == expected
     assert iou_bin(np.array(edges, dtype=np.float32)).tolist() == expected
     assert iou_bin(np.array([0.0499, 0.6999, 0.9499])).tolist() == [0, 13, 18]
-
-
-def test_greedy_matching():
-    overlaps = np.array([[0.6, 0.7], [0.1, 0.9], [0.55, 0.55], [0.7, 0.2]])
-    matched = greedy_match(overlaps, np.array([0.5, 0.65]))
-    # The first box takes the second truth although a later box fits it better; of equal IoUs the last truth is taken.
-    assert matched.tolist() == [[1, -1, 0, -1], [1, -1, -1, 0]]
-    assert greedy_match(np.array([[0.6, 0.6]]), np.array([0.6])).tolist() == [[1]]
-    assert greedy_match(np.empty((2, 0)), np.array([0.5])).tolist() == [[-1, -1]]

@@ -19,7 +19,7 @@ from cascadebench.metrics.coco.detection_order import ordered_detections
 from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
-from cascadebench.metrics.coco.matching import match
+from cascadebench.metrics.coco.matching import match, match_boxes
 from cascadebench.metrics.coco.rules import AREA_ENDS, AREAS, IOU_THRESHOLDS, IOUS, LIMITS, MAX_DETS, RECALLS
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
@@ -205,3 +205,16 @@ def test_more_detections_than_were_matched_are_refused():
         accumulate(table, match(table, empty, limit=10), (1, 10, 100))
     with pytest.raises(ValueError, match="1 to 65535"):
         match(table, empty, limit=2**16)
+
+
+def test_boxes_of_one_image_take_objects_by_the_same_rule():
+    overlaps = np.array([[0.6, 0.7], [0.1, 0.9], [0.55, 0.55], [0.7, 0.2]])
+    of_boxes, of_objects = match_boxes(overlaps, np.array([0.5, 0.65]))
+    # The first box takes the second object although a later box fits it better.
+    assert of_boxes.tolist() == [[[True, False, True, False], [True, False, False, True]]]
+    assert of_objects.all()
+    # Of equal IoUs the last object is taken; one that does not count is taken only by a box that finds no other.
+    assert match_boxes(np.array([[0.6, 0.6]]), np.array([0.6]))[1].tolist() == [[[False, True]]]
+    of_boxes, _ = match_boxes(overlaps, np.array([0.5]), np.array([[False, False], [False, True]]))
+    assert of_boxes[:, 0].tolist() == [[True, False, True, False], [True, False, False, False]]
+    assert match_boxes(np.empty((2, 0)), np.array([0.5]))[0].tolist() == [[[False, False]]]

@@ -86,9 +86,45 @@ def match(
         (table.start, table.box, table.crowd, table.ignored),
         (overlaps.start, overlaps.iou),
         (LEAST_IOU, AREA_ENDS, int(EVERY_IOU), len(table.image_ids), limit),
-        (matched, ignored, rank),
+        (matched, ignored, rank, np.zeros((len(table.crowd), len(AREA_ENDS)), dtype=np.uint16)),
     )
     return Matches(detections.start, detections.image, matched, ignored, rank, limit)
+
+
+def match_boxes(
+    overlaps: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Match the boxes of one image, best first, with its objects by the same rule, whatever the class of either.
+
+    Parameters
+    ----------
+    overlaps : ndarray, float64 [N, G]
+        IoU of boxes and objects.
+    thresholds : ndarray, float64 [T]
+        At most 16 IoU thresholds, rising.
+    ignored : ndarray, bool [S, G], optional
+        Objects that do not count, for each of several questions; without it there is one, and all count.
+
+    Returns
+    -------
+    of_boxes : ndarray, bool [S, T, N]
+        Whether a box found an object that counts.
+    of_objects : ndarray, bool [S, T, G]
+        Whether an object was found.
+    """
+    boxes, objects = overlaps.shape
+    ignored = np.zeros((1, objects), dtype=bool) if ignored is None else ignored
+    matched, others = np.zeros((2, len(ignored), boxes), dtype=np.uint16)
+    taken = np.zeros((objects, len(ignored)), dtype=np.uint16)
+    _match(
+        (np.array([0, boxes]), np.zeros(boxes, dtype=np.int32), np.zeros((boxes, 4)), np.zeros(boxes)),
+        (np.array([0, objects]), np.zeros((objects, 4)), np.zeros(objects, dtype=bool), ignored),
+        (np.arange(boxes) * objects, np.ascontiguousarray(overlaps, dtype=np.float64).ravel()),
+        (thresholds, np.zeros((len(ignored), 2)), 2 ** len(thresholds) - 1, 1, boxes),
+        (matched, others, np.zeros(boxes, dtype=np.uint16), taken),
+    )
+    bit = np.arange(len(thresholds), dtype=np.uint16)[:, None]
+    return (matched[:, None] >> bit & 1).astype(bool), (taken.T[:, None] >> bit & 1).astype(bool)
 
 
 @compiled
@@ -97,8 +133,7 @@ def _match(detections, objects, overlaps, rules, result):
     start, image, box, area = detections
     object_start, object_box, crowd, object_ignored = objects
     least_iou, area_ends, every, images, limit = rules
-    matched, ignored, rank = result
-    taken = np.zeros((len(crowd), len(area_ends)), np.uint16)
+    matched, ignored, rank, taken = result
     seen = np.zeros(images, np.int64)
     most = 1
     for cell in range(len(object_start) - 1):
