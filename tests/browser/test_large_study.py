@@ -22,8 +22,8 @@ from test_claims_section import verdict
 from test_example_views import write_examples
 
 from cascadebench.evidence.verdict_files import VERDICTS
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report import write_report
-from cascadebench.report.data.study_results import AP_BY_IOU
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.gaps import IOU_RANGES
 
@@ -88,7 +88,7 @@ def write_intervals(table: Path, study: Study, rng: np.random.Generator) -> None
         gaps = [f"stage {run.variant.stages} - {other}" for other in ("baseline", f"stage {run.variant.stages - 1}")]
         places = [(stage.label, "") for stage in run.variant.test_stages]
         places += [("", gap) for gap in gaps if run.variant.stages > 1]
-        for (stage, gap), quantity in product(places, (*AP_BY_IOU, *IOU_RANGES)):
+        for (stage, gap), quantity in product(places, (*AP_AT_IOU, *IOU_RANGES)):
             low, high = np.sort(rng.normal(0.01, 0.02, 2)) + (0.4 if stage else 0)
             values = {"value": (low + high) / 2, "low": low, "high": high, "bias": 0}
             drawn = {"seeds": 10, "resamples": 1999, "bootstrap_seed": 0}

@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+from cascadebench.controls.audit_files import read_audit
+from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.diagnostic_files import read_diagnostics
 from cascadebench.report.data.result_files import (
-    read_audit_file,
-    read_examples_file,
     read_log,
+    read_noted,
     read_object,
     read_table,
 )
-from cascadebench.report.data.study_results import AP_BY_IOU, RunRecord, StudyResults
+from cascadebench.report.data.study_results import RunRecord, StudyResults
+from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
@@ -23,12 +26,14 @@ _VERDICT_NUMBERS = (
     "threshold_high", "published", "seeds", "samples",
 )  # fmt: skip
 
+_SCORES = ("AP", *AP_AT_IOU, "APs", "APm", "APl", "AR100")
+
 # The tables of a study: their columns of text and of numbers. Other columns are left alone.
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "status": (("run", "state", "detail"), ()),
-    "ap": (("run", "test_stage", "headline"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
+    "ap": (("run", "test_stage", "headline"), _SCORES),
     "ap_per_class": (("run", "test_stage", "category"), ("AP", "AP50", "AP75")),
-    "ap_masks": (("run", "test_stage"), ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")),
+    "ap_masks": (("run", "test_stage"), _SCORES),
     "gaps": (("run", "gap"), ("iou", "gap_ap")),
     "intervals": (
         ("label", "framework", "backbone", "test_stage", "gap", "quantity"),
@@ -59,36 +64,36 @@ def collect(study: Study, results: Path) -> StudyResults:
         The folder that holds ``studies/``, ``runs/`` and ``datasets/``.
     """
     missing: list[str] = []
-    folder = results / "studies" / study.name
+    folders = ResultsFolder(results)
+    folder = folders.study(study.name)
     # A table of masks says something only where a variant predicts them, verdicts only where there are claims.
     idle = {"ap_masks": not study.masks, "verdicts": not study.file.claims}
     names = [name for name in TABLES if not idle.get(name)]
-    tables = {name: read_table(folder / f"{name}.csv", *TABLES[name], missing) for name in names}
+    tables = {name: read_table(folder.table(name), *TABLES[name], missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}
     records, gone = [], {}
     for planned in study.runs:
         identifier = planned.run.id
-        run_folder = results / "runs" / identifier
+        run_folder = folders.run(identifier)
         files = {}
-        for name in (*RUN_FILES, "failed"):
-            files[name], problem = read_object(run_folder / f"{name}.json")
-            if problem and not (name == "failed" and problem == "missing"):
-                gone.setdefault((f"{name}.json", problem), []).append(identifier)
-        log = read_log(run_folder / "train_log.jsonl")
+        for path in (*(getattr(run_folder, name) for name in RUN_FILES), run_folder.failed):
+            files[path.stem], problem = read_object(path)
+            if problem and not (path == run_folder.failed and problem == "missing"):
+                gone.setdefault((path.name, problem), []).append(identifier)
+        log = read_log(run_folder.train_log)
         if log.empty:
-            gone.setdefault(("train_log.jsonl", "missing or empty"), []).append(identifier)
+            gone.setdefault((run_folder.train_log.name, "missing or empty"), []).append(identifier)
         status = states.get(identifier, {"state": "unknown", "detail": "not in status.csv"})
-        diagnostics = read_diagnostics(run_folder, missing)
-        words = (status["state"], status["detail"])
-        records.append(RunRecord(planned.run, planned.label, *words, files, log, diagnostics))
+        known = (status["state"], status["detail"], files, log, read_diagnostics(run_folder, missing))
+        records.append(RunRecord(planned.run, planned.label, *known))
     for (name, problem), runs in gone.items():
         which = "" if len(runs) == len(study.runs) else f": {', '.join(runs)}"
         missing.append(f"{name} is {problem} for {len(runs)} of {len(study.runs)} runs{which}.")
-    lock, problem = read_object(results / "datasets" / study.dataset.name / "lock.json")
+    lock, problem = read_object(folders.dataset(study.dataset.name).lock)
     if problem:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
-    audit = read_audit_file(folder / "audit.json", missing) if study.runs else None
-    examples = read_examples_file(folder, missing) if study.runs else None
+    audit = read_noted(folder.audit, read_audit, missing) if study.runs else None
+    examples = read_noted(folder.examples, read_examples, missing) if study.runs else None
     imported, problems = find_imported(study, results)
     missing += [f"Imported detections {name} are not shown: {problem}." for name, problem in problems.items()]
-    return StudyResults(study, tables, tuple(records), lock, audit, examples, missing, tuple(imported))
+    return StudyResults(study, folder, tables, tuple(records), lock, audit, examples, missing, tuple(imported))

@@ -18,6 +18,7 @@ from cascadebench.metrics.coco.ap_table import AP, full_area
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.results.layout import RunFolder
 
 FILES: dict[str, pa.Schema] = {
     "stage_statistics": STAGE_STATISTICS,
@@ -48,13 +49,13 @@ class RunDiagnostics:
     proposals_of: dict[str, pd.DataFrame]
 
 
-def read_diagnostics(folder: Path, missing: list[str]) -> RunDiagnostics:
+def read_diagnostics(folder: RunFolder, missing: list[str]) -> RunDiagnostics:
     """Read the diagnostics of a run; one that is there and cannot be read is noted in `missing`."""
     tables, proposals = {}, {}
     for name, schema in FILES.items():
-        _read(folder / f"{name}.parquet", schema, tables, name, missing)
-    for path in sorted(folder.glob(f"{PROPOSALS_OF}/*/ap.parquet")):
-        _read(path, AP, proposals, path.parent.name, missing)
+        _read(getattr(folder, name), schema, tables, name, missing)
+    for swap in folder.proposal_swaps():
+        _read(swap.ap, AP, proposals, swap.path.name, missing)
     return RunDiagnostics(tables, proposals)
 
 
@@ -69,10 +70,10 @@ def _read(path: Path, schema: pa.Schema, into: dict[str, pd.DataFrame], name: st
 
 def pooled(runs: Sequence[RunDiagnostics], name: str) -> pd.DataFrame | None:
     """Rows of one diagnostic of several runs, one after the other; None if no run has it."""
-    found = [run.tables[name] for run in runs if name in run.tables]
-    if not found:
+    tables = [run.tables[name] for run in runs if name in run.tables]
+    if not tables:
         return None
-    table = pd.concat(found, ignore_index=True)
+    table = pd.concat(tables, ignore_index=True)
     words = [field.name for field in FILES[name] if pa.types.is_dictionary(field.type)]
     return table.astype(dict.fromkeys(words, "str"))
 

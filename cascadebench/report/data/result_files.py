@@ -2,28 +2,17 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cascadebench.controls.audit import Audit
-from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json
-from cascadebench.examples.records import ExamplesFile, read_examples
 
 LOG_COLUMNS = ["iteration", "lr", "loss"]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """``examples.json`` and the folder that its thumbnails lie in."""
-
-    file: ExamplesFile
-    folder: Path
 
 
 def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], missing: list[str]) -> pd.DataFrame:
@@ -59,31 +48,16 @@ def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     return (value, None) if isinstance(value, dict) else ({}, "unreadable")
 
 
-def read_audit_file(path: Path, missing: list[str]) -> Audit | None:
-    """Read the audit of the controls; None if there is none."""
+def read_noted(path: Path, read: Callable[[Path], Any], missing: list[str]) -> Any:
+    """What `read` makes of a file; None if there is none, or nothing that it can read."""
     if not path.is_file():
         missing.append(f"{path.name} is missing.")
         return None
-    try:
-        audit = read_audit(path)
-    except InputError:
-        audit = None
-    if audit is None:
-        missing.append(f"{path.name} is unreadable.")
-    return audit
-
-
-def read_examples_file(folder: Path, missing: list[str]) -> Examples | None:
-    """Read the examples of detections; None if there are none."""
-    path = folder / "examples.json"
-    if not path.is_file():
-        missing.append(f"{path.name} is missing.")
-        return None
-    try:
-        return Examples(read_examples(path), folder)
-    except InputError:
-        missing.append(f"{path.name} is unreadable.")
-        return None
+    with suppress(InputError):
+        if (content := read(path)) is not None:
+            return content
+    missing.append(f"{path.name} is unreadable.")
+    return None
 
 
 def read_log(path: Path) -> pd.DataFrame:

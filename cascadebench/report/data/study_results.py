@@ -11,18 +11,18 @@ import pandas as pd
 from cascadebench.controls.audit import Audit
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import load_framework_card
+from cascadebench.examples.records import ExamplesFile
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED, ImportedRun
 from cascadebench.report.data.diagnostic_files import RunDiagnostics
-from cascadebench.report.data.result_files import Examples
+from cascadebench.results.layout import StudyFolder
+from cascadebench.study.detector import Detector
 from cascadebench.study.run import Run
-from cascadebench.study.study import Study
+from cascadebench.study.study import Study, by_detector
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 Ends = tuple[float, float]
 """Both ends of a 95% interval."""
 
-IOU_PERCENTS = tuple(range(50, 100, 5))
-AP_BY_IOU = tuple(f"AP{percent}" for percent in IOU_PERCENTS)
 IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
 
 
@@ -74,13 +74,10 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Detector:
-    """A variant in one framework on one backbone: a row of the tables. Its runs differ in the seed alone."""
+class DetectorRecord(Detector):
+    """A detector with its runs: a row of the tables."""
 
-    label: str
-    framework: str
     framework_title: str
-    backbone: str
     runs: tuple[RunRecord, ...]
     is_baseline: bool = False
 
@@ -109,8 +106,8 @@ class Detector:
         key : str or float
             Values of the further keys.
         """
-        found = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
-        return {seed: value for seed, value in found.items() if value is not None and not math.isnan(value)}
+        values = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
+        return {seed: value for seed, value in values.items() if value is not None and not math.isnan(value)}
 
 
 @dataclass
@@ -119,13 +116,14 @@ class StudyResults:
 
     Attributes
     ----------
+    folder : StudyFolder
     tables : dict of str to DataFrame
         ``studies/<study>/*.csv`` by stem, numbers as floats; empty when missing.
     lock : dict
         ``datasets/<name>/lock.json``; empty when missing.
     audit : Audit or None
         ``studies/<study>/audit.json``.
-    examples : Examples or None
+    examples : ExamplesFile or None
         ``studies/<study>/examples.json``.
     missing : list of str
         One sentence for everything that could not be read.
@@ -134,11 +132,12 @@ class StudyResults:
     """
 
     study: Study
+    folder: StudyFolder
     tables: dict[str, pd.DataFrame]
     runs: tuple[RunRecord, ...]
     lock: dict[str, Any]
     audit: Audit | None = None
-    examples: Examples | None = None
+    examples: ExamplesFile | None = None
     missing: list[str] = field(default_factory=list)
     imported: tuple[ImportedRun, ...] = ()
 
@@ -153,19 +152,25 @@ class StudyResults:
         return [record for record in self.runs if record.state == "failed"]
 
     @cached_property
-    def detectors(self) -> tuple[Detector, ...]:
+    def detectors(self) -> tuple[DetectorRecord, ...]:
         """All detectors: by framework, by backbone, the baseline first, then in the order of the study."""
-        groups: dict[tuple[str, str, str], list[RunRecord]] = {}
-        for record in self.runs:
-            groups.setdefault((record.run.framework, record.run.backbone.name, record.label), []).append(record)
+        records = {record.id: record for record in self.runs}
+        runs_of = by_detector(self.study.runs)
         frameworks, backbones = list(self.study.file.frameworks), list(self.study.file.backbones)
-        ordered = sorted(
-            groups, key=lambda key: (frameworks.index(key[0]), backbones.index(key[1]), key[2] != self.baseline)
-        )
         return tuple(
-            Detector(label, framework, framework_title(framework), backbone, tuple(groups[key]), label == self.baseline)
-            for key in ordered
-            for framework, backbone, label in (key,)
+            DetectorRecord(
+                *(one.label, one.framework, one.backbone, framework_title(one.framework)),
+                tuple(records[planned.run.id] for planned in runs_of[one]),
+                one.label == self.baseline,
+            )
+            for one in sorted(
+                runs_of,
+                key=lambda one: (
+                    frameworks.index(one.framework),
+                    backbones.index(one.backbone),
+                    one.label != self.baseline,
+                ),
+            )
         )
 
     @property
@@ -182,27 +187,26 @@ class StudyResults:
         """A title, with the backbone after it if the study has several."""
         return f"{title}, {backbone}" if len(self.study.file.backbones) > 1 else title
 
-    def panels(self) -> Iterator[tuple[str, list[Detector]]]:
+    def panels(self) -> Iterator[tuple[str, list[DetectorRecord]]]:
         """Detectors that are compared with each other, framework by framework, under a title."""
-        titles: dict[str, list[Detector]] = {}
+        titles: dict[str, list[DetectorRecord]] = {}
         for detector in self.detectors:
             titles.setdefault(self.with_backbone(detector.framework_title, detector.backbone), []).append(detector)
         yield from titles.items()
 
-    def panels_with_imported(self) -> Iterator[tuple[str, list[Detector]]]:
+    def panels_with_imported(self) -> Iterator[tuple[str, list[DetectorRecord]]]:
         """The panels of :meth:`panels`, and one more with what was imported."""
         yield from self.panels()
-        records = [RunRecord(one, one.file.title, "evaluated", "", {}, pd.DataFrame(), None) for one in self.imported]
+        records = [RunRecord(run, run.file.title, "evaluated", "", {}, pd.DataFrame(), None) for run in self.imported]
         if records:
-            detectors = [Detector(one.label, FRAMEWORK, IMPORTED_TITLE, "", (one,)) for one in records]
-            yield IMPORTED_TITLE, detectors
+            yield IMPORTED_TITLE, [DetectorRecord(one.label, FRAMEWORK, "", IMPORTED_TITLE, (one,)) for one in records]
 
     @property
     def all_labels(self) -> list[str]:
         """Labels of the variants, the baseline first, and of what was imported."""
-        return list(dict.fromkeys([*self.labels, *(one.file.title for one in self.imported)]))
+        return list(dict.fromkeys([*self.labels, *(run.file.title for run in self.imported)]))
 
-    def titled_detectors(self) -> Iterator[tuple[str, Detector]]:
+    def titled_detectors(self) -> Iterator[tuple[str, DetectorRecord]]:
         """Every detector under a title of its own."""
         for title, detectors in self.panels():
             yield from ((f"{title}: {detector.label}", detector) for detector in detectors)
@@ -231,13 +235,13 @@ class StudyResults:
         """Whether there is any interval."""
         return bool(self._intervals)
 
-    def interval(self, detector: Detector, quantity: str, *, test_stage: str = "", gap: str = "") -> Ends | None:
+    def interval(self, detector: DetectorRecord, quantity: str, *, test_stage: str = "", gap: str = "") -> Ends | None:
         """Interval of a quantity of ``intervals.csv`` at a test stage, or of a gap; None if there is none.
 
         ``AP`` stands for what the file calls ``0.50-0.95``.
         """
         quantity = "0.50-0.95" if quantity == "AP" else quantity
-        return self._intervals.get((detector.label, detector.framework, detector.backbone, test_stage, gap, quantity))
+        return self._intervals.get((detector.label, *detector.conditions, test_stage, gap, quantity))
 
 
 def framework_title(name: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal, Self
 
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+
 ABSENT = "–"
 MINUS = "−"
 
@@ -49,6 +51,16 @@ class Column:
     subscript: str = ""
     group: str = ""
     kind: Literal["number", "text", "code"] = "number"
+
+
+def text_columns(*titles: str) -> tuple[Column, ...]:
+    """Columns of text."""
+    return tuple(Column(title, kind="text") for title in titles)
+
+
+def ap_columns(over: str = "at one IoU threshold, in percent") -> tuple[Column, ...]:
+    """A column of AP for every IoU threshold."""
+    return tuple(Column("AP", name.removeprefix("AP"), over) for name in AP_AT_IOU)
 
 
 @dataclass(frozen=True)

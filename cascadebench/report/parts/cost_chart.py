@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.study_results import Detector, Rows, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.charts import Drawing, Figure, figure
 from cascadebench.report.parts.detector_rows import mean_over_seeds
 
@@ -31,7 +31,9 @@ _WIDTH, _HEIGHT, _NAME_WIDTH, _LETTER, _LINE, _POINT = 230, 240, 120, 6, 12, 10
 _SHAPES = ["circle", "square", "triangle-up", "diamond"]
 
 
-def _point(results: StudyResults, detector: Detector, costs: Rows, column: str, factor: float) -> dict[str, Any] | None:
+def _point(
+    results: StudyResults, detector: DetectorRecord, costs: Rows, column: str, factor: float
+) -> dict[str, Any] | None:
     """AP and one cost of a detector, means over its seeds; None where one of them is missing."""
     ap = mean_over_seeds(detector, results.headline_rows, "AP")
     cost = mean_over_seeds(detector, costs, column)

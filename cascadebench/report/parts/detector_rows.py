@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable
 
-from cascadebench.report.data.study_results import Detector, Rows, RunRecord, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, Rows, RunRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Group, Row, Spread, note, score_cell
 
-Panels = Iterable[tuple[str, list[Detector]]]
+Panels = Iterable[tuple[str, list[DetectorRecord]]]
 """Detectors that are compared with each other, under a title."""
 
 
-def detector_groups(panels: Panels, rows: Callable[[Detector, Detector | None], Iterable[Row]]) -> tuple[Group, ...]:
+def detector_groups(
+    panels: Panels, rows: Callable[[DetectorRecord, DetectorRecord | None], Iterable[Row]]
+) -> tuple[Group, ...]:
     """A group for every panel, with the rows of its detectors.
 
     Parameters
@@ -26,7 +28,7 @@ def detector_groups(panels: Panels, rows: Callable[[Detector, Detector | None], 
 def run_groups(results: StudyResults, cells: Callable[[RunRecord], Iterable[Cell]]) -> tuple[Group, ...]:
     """A row for every run, under its label and seed; without cells, none."""
 
-    def rows(detector: Detector, _: Detector | None) -> Iterable[Row]:
+    def rows(detector: DetectorRecord, _: DetectorRecord | None) -> Iterable[Row]:
         for record in detector.runs:
             if values := tuple(cells(record)):
                 yield Row(Cell(record.label, note(f"seed {record.run.seed}")), values)
@@ -34,22 +36,22 @@ def run_groups(results: StudyResults, cells: Callable[[RunRecord], Iterable[Cell
     return detector_groups(results.panels(), rows)
 
 
-def baseline_among(detector: Detector, detectors: Iterable[Detector]) -> Detector | None:
+def baseline_among(detector: DetectorRecord, detectors: Iterable[DetectorRecord]) -> DetectorRecord | None:
     """The baseline among `detectors`, for a detector that is not the baseline itself."""
     return None if detector.is_baseline else next((other for other in detectors if other.is_baseline), None)
 
 
-def stage_head(detector: Detector) -> Cell:
+def stage_head(detector: DetectorRecord) -> Cell:
     """Header of a detector's row: its label, and the test stage that stands for it."""
     return Cell(detector.label, note(f"test stage {detector.headline}"))
 
 
-def scores_of(detector: Detector, baseline: Detector | None, rows: Rows, column: str, *key: str) -> Cell:
+def scores_of(detector: DetectorRecord, baseline: DetectorRecord | None, rows: Rows, column: str, *key: str) -> Cell:
     """An AP of a detector over its seeds, and the difference to the baseline."""
     reference = baseline.by_seed(rows, column, *key) if baseline else None
     return score_cell(detector.by_seed(rows, column, *key), reference)
 
 
-def mean_over_seeds(detector: Detector, rows: Rows, column: str, *key: str) -> float | None:
+def mean_over_seeds(detector: DetectorRecord, rows: Rows, column: str, *key: str) -> float | None:
     """Mean of a column over a detector's seeds; None without a value."""
     return Spread.of(detector.by_seed(rows, column, *key)).mean

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from cascadebench.report.data.study_results import AP_BY_IOU, Detector, Ends, RunRecord, StudyResults
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+from cascadebench.report.data.study_results import DetectorRecord, Ends, RunRecord, StudyResults
 from cascadebench.report.parts.cells import (
     ABSENT,
     Cell,
@@ -38,7 +39,7 @@ def _curves(results: StudyResults) -> Curves:
     """AP by IoU of every test stage of every run that has them."""
     found = {}
     for (run, stage), row in results.rows("ap", "test_stage").items():
-        values = np.array([row[name] for name in AP_BY_IOU])
+        values = np.array([row[name] for name in AP_AT_IOU])
         if np.isfinite(values).all():
             found[Curve(run, stage)] = values
     return found
@@ -57,11 +58,13 @@ def _gaps(record: RunRecord, baseline: RunRecord | None) -> list[Gap]:
     return gaps_of_run(first, other)
 
 
-def _of_seed(detector: Detector | None, seed: int) -> RunRecord | None:
+def _of_seed(detector: DetectorRecord | None, seed: int) -> RunRecord | None:
     return next((one for one in detector.runs if one.run.seed == seed), None) if detector else None
 
 
-def _over_seeds(detector: Detector, baseline: Detector | None, curves: Curves) -> dict[str, list[tuple[int, Gap]]]:
+def _over_seeds(
+    detector: DetectorRecord, baseline: DetectorRecord | None, curves: Curves
+) -> dict[str, list[tuple[int, Gap]]]:
     """Gaps of a detector's runs, each with its seed, by name; those whose curves exist."""
     found: dict[str, list[tuple[int, Gap]]] = {}
     for record in detector.runs:

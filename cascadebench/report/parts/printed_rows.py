@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 from cascadebench.evidence.matching import Beside, published_beside
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import load_published
-from cascadebench.report.data.study_results import AP_BY_IOU, Detector, Rows, StudyResults
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.cells import (
     Cell,
     Column,
@@ -20,10 +21,10 @@ from cascadebench.report.parts.cells import (
 from cascadebench.report.parts.detector_rows import detector_groups, mean_over_seeds, stage_head
 
 _SIZES = ("APs", "APm", "APl")
-_OF_BOXES = ("AP", *AP_BY_IOU, *_SIZES)
+_OF_BOXES = ("AP", *AP_AT_IOU, *_SIZES)
 _MASK = "mask_"
 _OF_MASKS = tuple(f"{_MASK}{name}" for name in _OF_BOXES)
-_KINDS = (("AP",), AP_BY_IOU, _SIZES, _OF_MASKS)
+_KINDS = (("AP",), tuple(AP_AT_IOU), _SIZES, _OF_MASKS)
 """Metrics that sources print together: of each kind the closest row is shown."""
 _COSTS = {
     "trainable_parameters": ("parameters_M",),
@@ -34,7 +35,7 @@ _COSTS = {
 """Metrics that sources print of a column of ``cost.csv``; the parameters that they count are those that learn."""
 
 
-def closest_rows(detector: Detector) -> list[dict[str, Beside]]:
+def closest_rows(detector: DetectorRecord) -> list[dict[str, Beside]]:
     """The printed row with the fewest differences to a detector at its headline test stage, by metric.
 
     If it does not print AP at single IoU thresholds, by size, or of masks, the closest row that does follows. Empty: no
@@ -57,7 +58,7 @@ def published_table(results: StudyResults) -> Table:
     printed = [name for name in (*_OF_BOXES, *_OF_MASKS) if name in metrics]
     masks = results.rows("ap_masks", "test_stage") if results.study.masks else {}
 
-    def rows(detector: Detector, _: Detector | None) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, _: DetectorRecord | None) -> Iterator[Row]:
         for row in rows_of[detector.runs[0].id]:
             cells = (_cell(results, masks, detector, row.get(name), name) for name in printed)
             yield Row(stage_head(detector), (*cells, *_source_cells(next(iter(row.values())))))
@@ -77,7 +78,7 @@ def published_table(results: StudyResults) -> Table:
     return Table("beside-published", caption, columns, detector_groups(results.panels(), rows))
 
 
-def printed_costs(detector: Detector) -> dict[str, Beside]:
+def printed_costs(detector: DetectorRecord) -> dict[str, Beside]:
     """The closest printed value by column of ``cost.csv``."""
     run = detector.runs[0].run
     closest = {column: published_beside(run, detector.headline, metrics)[:1] for column, metrics in _COSTS.items()}
@@ -90,7 +91,7 @@ def printed_cost(beside: Beside) -> float:
     return 1 / value.measured if value.metric == "fps" else value.measured
 
 
-def printed_recalls(detector: Detector) -> dict[tuple[int, str], Beside]:
+def printed_recalls(detector: DetectorRecord) -> dict[tuple[int, str], Beside]:
     """Printed recall of proposals by the stage that they have left, 0 for none, and metric; the closest of each."""
     run, closest = detector.runs[0].run, {}
     metrics = [name for name in PUBLISHED_METRICS if name.startswith("proposal_AR")]
@@ -131,7 +132,7 @@ def _column(name: str) -> Column:
     return Column("AP", title.removeprefix("AP").upper(), over)
 
 
-def _cell(results: StudyResults, masks: Rows, detector: Detector, beside: Beside | None, name: str) -> Cell:
+def _cell(results: StudyResults, masks: Rows, detector: DetectorRecord, beside: Beside | None, name: str) -> Cell:
     """A measured value, the printed one, and the difference between them."""
     if name.startswith(_MASK):
         measured = mean_over_seeds(detector, masks, name.removeprefix(_MASK), detector.headline)

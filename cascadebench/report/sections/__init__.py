@@ -24,25 +24,11 @@ from cascadebench.report.sections.results import (
     summary,
 )
 
-SECTIONS = (
-    summary.SECTION,
-    accuracy.SECTION,
-    claims.SECTION,
-    curves.SECTION,
-    gaps.SECTION,
-    agreement.SECTION,
-    inference_stages.SECTION,
-    per_category.SECTION,
-    examples.SECTION,
-    training.SECTION,
-    cost.SECTION,
-    diagnostics.SECTION,
-    protocol.SECTION,
-    audit.SECTION,
-    dataset.SECTION,
-    environment.SECTION,
-    runs.SECTION,
-    limits.SECTION,
-    repeat.SECTION,
+SECTIONS = tuple(
+    module.SECTION
+    for module in (
+        *(summary, accuracy, claims, curves, gaps, agreement, inference_stages, per_category, examples),
+        *(training, cost, diagnostics, protocol, audit, dataset, environment, runs, limits, repeat),
+    )
 )
 """In the order of the page."""

@@ -8,7 +8,7 @@ import pandas as pd
 from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.diagnostics.stage_statistics import TARGETS, summarize_stages, target_edges
 from cascadebench.report.data.diagnostic_files import pooled
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, note, number_cell
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.diagnostics.part import (
@@ -25,7 +25,7 @@ from cascadebench.report.parts.diagnostics.part import (
 from cascadebench.study.stage_settings import stage_settings
 
 
-def _summary(detector: Detector) -> pd.DataFrame | None:
+def _summary(detector: DetectorRecord) -> pd.DataFrame | None:
     """What entered each stage in the last quarter of the training: see ``summarize_stages``."""
     table = pooled(detector.diagnostics, "stage_statistics")
     return None if table is None or table.empty else summarize_stages(table)
@@ -82,7 +82,7 @@ def target_figure(known: Values) -> Figure:
 def stage_table(known: Values) -> Table:
     """Positives, outliers and target statistics of every stage."""
 
-    def rows(detector: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         settings = stage_settings(detector.runs[0].run)
         for row in table.to_dict("records"):
             images = max(row["images"], 1)

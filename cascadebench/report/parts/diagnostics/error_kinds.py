@@ -7,13 +7,13 @@ import pandas as pd
 
 from cascadebench.diagnostics.error_kinds import KINDS
 from cascadebench.report.data.diagnostic_files import pooled
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, note, number, number_cell
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.diagnostics.part import Part, Values, groups, rounded, values
 
 
-def _kinds(detector: Detector) -> pd.DataFrame | None:
+def _kinds(detector: DetectorRecord) -> pd.DataFrame | None:
     """Kinds of errors: test_stage, kind, count, ap50 and cost; means over seeds."""
     table = pooled(detector.diagnostics, "error_kinds")
     if table is None:
@@ -59,7 +59,7 @@ def error_figure(results: StudyResults, known: Values) -> Figure:
 def error_table(known: Values) -> Table:
     """Cost and number of every kind of error at every test stage."""
 
-    def rows(detector: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         for label, part in table.groupby("test_stage", sort=False):
             by_kind = part.set_index("kind")
             notes = note("headline" if label == detector.headline else "")

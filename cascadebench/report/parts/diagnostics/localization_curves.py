@@ -8,7 +8,7 @@ import pandas as pd
 
 from cascadebench.diagnostics.boxes import IOU_BINS
 from cascadebench.report.data.diagnostic_files import summed
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Row, Table, number_cell
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.diagnostics.part import STAGES, Part, Values, groups, lines, over_iou, rounded, values
@@ -17,7 +17,7 @@ LOWEST_IOU = 0.3
 """Input IoU from which curves over it are drawn: below it are most RoIs, and no object."""
 
 
-def _by_iou(part: str, detector: Detector) -> pd.DataFrame | None:
+def _by_iou(part: str, detector: DetectorRecord) -> pd.DataFrame | None:
     """Mean output IoU or loss by stage and bin of input IoU: stage, low, iou, count, value."""
     sums = summed(detector.diagnostics, "localization", ["part", "stage", "iou_low"])
     if sums is None:
@@ -63,7 +63,7 @@ def _table(identifier: str, caption: str, known: Values, part: str, digits: int)
     """Values by bin of input IoU, a row per stage."""
     lows = sorted({low for _, _, table in known for low in table["low"]})
 
-    def rows(_: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(_: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         for stage, of_stage in table.groupby("stage"):
             by_low = of_stage.set_index("low")["value"]
             yield Row(Cell(f"{part} {stage}"), tuple(number_cell(by_low.get(low), digits=digits) for low in lows))

@@ -7,14 +7,14 @@ import pandas as pd
 
 from cascadebench.diagnostics.score_quality import SCORE_BINS
 from cascadebench.report.data.diagnostic_files import pooled
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Row, Table, number_cell
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.diagnostics.part import Part, Values, groups, lines, root_share, rounded, values
 from cascadebench.uncertainty.gaps import stage_label
 
 
-def _scores(detector: Detector) -> pd.DataFrame | None:
+def _scores(detector: DetectorRecord) -> pd.DataFrame | None:
     """Scores of loose detections: index test_stage, columns of ``score_quality.parquet``; means over seeds."""
     table = pooled(detector.diagnostics, "score_quality")
     if table is None:
@@ -24,7 +24,7 @@ def _scores(detector: Detector) -> pd.DataFrame | None:
     return counts.join(by_stage[["mean_score", "spearman", "spearman_from_50"]].mean())
 
 
-def drawn_stages(detector: Detector) -> list[str]:
+def drawn_stages(detector: DetectorRecord) -> list[str]:
     """Test stages that stand for the stages, and the headline: a chart of all would not be read."""
     variant = detector.runs[0].run.variant
     stages = [stage_label(stage, variant.classifiers) for stage in range(1, variant.stages + 1)]
@@ -56,7 +56,7 @@ def score_figure(known: Values) -> Figure:
 def score_table(known: Values) -> Table:
     """Scores of loose detections at every test stage."""
 
-    def rows(_: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(_: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         for label, row in table.iterrows():
             share = row["confident"] / row["count"] if row["count"] else None
             cells = (

@@ -6,12 +6,12 @@ import pandas as pd
 
 from cascadebench.diagnostics.nms_survivors import NMS_IOUS
 from cascadebench.report.data.diagnostic_files import summed
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Row, Table, note, number_cell
 from cascadebench.report.parts.diagnostics.part import Part, groups, values
 
 
-def _survivors(detector: Detector) -> pd.DataFrame | None:
+def _survivors(detector: DetectorRecord) -> pd.DataFrame | None:
     """NMS survivors by IoU: nms_iou, images, candidates, survivors, overlap and positives."""
     sums = summed(detector.diagnostics, "nms_survivors", ["nms_iou"])
     if sums is None:
@@ -26,7 +26,7 @@ def _survivors(detector: Detector) -> pd.DataFrame | None:
 def nms_table(results: StudyResults) -> Table:
     """Survivors of the RPN's NMS at several IoU thresholds."""
 
-    def rows(_: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(_: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         for row in table.to_dict("records"):
             cells = (
                 number_cell(row["survivors"], digits=0),

@@ -5,7 +5,7 @@ import pandas as pd
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
 from cascadebench.report.data.diagnostic_files import PROPOSALS_OF, ap_by_iou, names_of_proposals
-from cascadebench.report.data.study_results import Detector, Rows, RunRecord, StudyResults, framework_title
+from cascadebench.report.data.study_results import DetectorRecord, Rows, RunRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import Table
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.detector_rows import mean_over_seeds
@@ -15,7 +15,7 @@ from cascadebench.study.proposal_swaps import ProposalSource
 _OWN = "own proposals"
 
 
-def _by_proposals(detector: Detector, scores: Rows, records: dict[str, RunRecord]) -> pd.DataFrame | None:
+def _by_proposals(detector: DetectorRecord, scores: Rows, records: dict[str, RunRecord]) -> pd.DataFrame | None:
     """AP with its own proposals first, then with others: index name, a column for every IoU threshold."""
     rows, of_name = {}, {}
     for name, tables in names_of_proposals(detector.diagnostics):
@@ -30,7 +30,7 @@ def _by_proposals(detector: Detector, scores: Rows, records: dict[str, RunRecord
     return pd.DataFrame(rows).T if rows else None
 
 
-def _in_words(name: str, records: dict[str, RunRecord], detector: Detector) -> str:
+def _in_words(name: str, records: dict[str, RunRecord], detector: DetectorRecord) -> str:
     """A folder under ``proposals_of/`` in words: the same for all seeds."""
     source = ProposalSource.parse(name)
     if source.run_id is None:

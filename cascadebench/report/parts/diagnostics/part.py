@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.metrics.coco.rules import IOUS
-from cascadebench.report.data.study_results import Detector, StudyResults
-from cascadebench.report.parts.cells import Cell, Column, Group, Row, Table, number_cell
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
+from cascadebench.report.parts.cells import Cell, Column, Group, Row, Table, ap_columns, number_cell
 from cascadebench.report.parts.charts import Encodings, Figure
 from cascadebench.report.parts.iou_curves import iou_axis
 
@@ -39,17 +39,17 @@ class Part:
     build: Callable[[StudyResults], tuple[Figure | Table, ...]]
 
 
-Values = list[tuple[str, Detector, pd.DataFrame]]
+Values = list[tuple[str, DetectorRecord, pd.DataFrame]]
 """Detectors under their titles, and their values."""
 
 
-def values(results: StudyResults, of_detector: Callable[[Detector], pd.DataFrame | None]) -> Values:
+def values(results: StudyResults, of_detector: Callable[[DetectorRecord], pd.DataFrame | None]) -> Values:
     """Values of all detectors that have some."""
     tables = ((title, detector, of_detector(detector)) for title, detector in results.titled_detectors())
     return [(title, detector, table) for title, detector, table in tables if table is not None and len(table)]
 
 
-def groups(known: Values, rows: Callable[[Detector, pd.DataFrame], Iterable[Row]]) -> tuple[Group, ...]:
+def groups(known: Values, rows: Callable[[DetectorRecord, pd.DataFrame], Iterable[Row]]) -> tuple[Group, ...]:
     """Rows of every detector under its title."""
     return tuple(Group(title, tuple(rows(detector, table))) for title, detector, table in known)
 
@@ -57,14 +57,14 @@ def groups(known: Values, rows: Callable[[Detector, pd.DataFrame], Iterable[Row]
 def ap_table(identifier: str, caption: str, head: str, known: Values) -> Table:
     """AP, its mean first, of tables with a column for every IoU threshold."""
 
-    def rows(_: Detector, table: pd.DataFrame) -> Iterable[Row]:
+    def rows(_: DetectorRecord, table: pd.DataFrame) -> Iterable[Row]:
         for label, row in table.iterrows():
             by_iou = row[list(IOUS)].astype(float)
             ap = (by_iou.mean(skipna=False), *by_iou)
             yield Row(Cell(label), tuple(number_cell(value, 100) for value in ap))
 
-    by_iou = (Column("AP", f"{100 * iou:.0f}", "at one IoU threshold, in percent") for iou in IOUS)
-    return Table(identifier, caption, (Column(head, kind="text"), Column("AP"), *by_iou), groups(known, rows))
+    columns = (Column(head, kind="text"), Column("AP"), *ap_columns())
+    return Table(identifier, caption, columns, groups(known, rows))
 
 
 STAGES = ["proposals", *(f"stage {stage}" for stage in range(1, 5))]

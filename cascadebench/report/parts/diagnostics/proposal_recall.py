@@ -8,7 +8,7 @@ import pandas as pd
 from cascadebench.diagnostics.recall import LIMITS, average_recall
 from cascadebench.evidence.matching import Beside
 from cascadebench.report.data.diagnostic_files import summed
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, number, number_cell
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.diagnostics.part import STAGES, Part, Values, groups, lines, rounded, values
@@ -16,7 +16,7 @@ from cascadebench.report.parts.iou_curves import iou_axis
 from cascadebench.report.parts.printed_rows import printed_in, printed_recalls
 
 
-def _counts(detector: Detector) -> pd.DataFrame | None:
+def _counts(detector: DetectorRecord) -> pd.DataFrame | None:
     """Matched and all objects by stage, area, limit and IoU, over the seeds."""
     return summed(detector.diagnostics, "recall", ["stage", "area", "limit", "iou"])
 
@@ -47,7 +47,7 @@ def recall_table(known: Values) -> Table:
     """Average recall of the proposals and of every stage's boxes, with what sources print of it."""
     metrics = [f"proposal_AR{limit}" for limit in LIMITS] + [f"proposal_AR{size}{LIMITS[-1]}" for size in "sml"]
 
-    def rows(detector: Detector, table: pd.DataFrame) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, table: pd.DataFrame) -> Iterator[Row]:
         recall, printed = average_recall(table), printed_recalls(detector)
         by_limit = recall.xs("all", level="area").unstack("limit")[list(LIMITS)]
         by_area = recall.xs(LIMITS[-1], level="limit").unstack("area")[["small", "medium", "large"]]

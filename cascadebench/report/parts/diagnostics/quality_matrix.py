@@ -6,13 +6,13 @@ import pandas as pd
 from cascadebench.diagnostics.quality_matrix import QualityStage
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.report.data.diagnostic_files import ap_by_iou
-from cascadebench.report.data.study_results import Detector, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Table
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure, shaded_table
 from cascadebench.report.parts.diagnostics.part import STAGES, Part, Values, ap_lines, ap_table, rounded, values
 
 
-def _matrix(detector: Detector) -> pd.DataFrame | None:
+def _matrix(detector: DetectorRecord) -> pd.DataFrame | None:
     """AP of every cell of the quality matrix: head, stage, and a column for every IoU threshold."""
     tables = [run.tables["quality_ap"] for run in detector.diagnostics if "quality_ap" in run.tables]
     if not tables:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cascadebench.controls.audit import Finding, FindingKind, grouped
 from cascadebench.report.data.study_results import StudyResults
-from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, note, plain
+from cascadebench.report.parts.cells import Cell, Group, Line, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.section import Section, has_runs
 
 # Kind of finding, id of its table, caption, title of the column of reasons.
@@ -31,10 +31,7 @@ def audit_tables(results: StudyResults) -> list[Table]:
     tables = []
     for kind, name, caption, reason in TABLES:
         rows = tuple(_row(group, titles) for group in grouped(results.audit.of_kind(kind)))
-        columns = (
-            Column("Control", kind="text"),
-            *(Column(title, kind="text") for title in ("Runs", "Value", "Compared with", "Value", reason)),
-        )
+        columns = text_columns("Control", "Runs", "Value", "Compared with", "Value", reason)
         if rows:
             tables.append(Table(name, caption, columns, (Group("", rows),)))
     return tables

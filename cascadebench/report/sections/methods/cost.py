@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cascadebench.evidence.matching import Beside
-from cascadebench.report.data.study_results import Detector, Rows, StudyResults
+from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import (
     Cell,
@@ -39,7 +39,7 @@ def cost_table(results: StudyResults) -> Table:
     costs = results.rows("cost")
     printed = {detector.runs[0].id: printed_costs(detector) for detector in results.detectors}
 
-    def rows(detector: Detector, baseline: Detector | None) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, baseline: DetectorRecord | None) -> Iterator[Row]:
         beside = printed[detector.runs[0].id]
         cells = [_cost_cell(detector, baseline, costs, beside.get(name), name, *how) for name, *how in _COSTS.values()]
         devices = dict.fromkeys(costs.get((record.id,), {}).get("train_device") for record in detector.runs)
@@ -62,8 +62,8 @@ def cost_table(results: StudyResults) -> Table:
 
 
 def _cost_cell(
-    detector: Detector,
-    baseline: Detector | None,
+    detector: DetectorRecord,
+    baseline: DetectorRecord | None,
     costs: Rows,
     printed: Beside | None,
     name: str,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Row, Table, note, plain
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.detector_rows import run_groups
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.report.parts.shared_values import shared_value
@@ -93,11 +93,8 @@ def origin_table(results: StudyResults) -> Table:
             yield Cell(_time(manifest) or ABSENT, note(_text(manifest, "device")))
         yield Cell(", ".join(dict.fromkeys(filter(None, map(commit, manifests)))) or ABSENT)
 
-    columns = (
-        Column("Run", kind="text"),
-        *(Column(f"{title}, UTC", kind="text") for title in STEPS.values()),
-        Column("Commit of CascadeBench", kind="code"),
-    )
+    times = (f"{title}, UTC" for title in STEPS.values())
+    columns = (*text_columns("Run", *times), Column("Commit of CascadeBench", kind="code"))
     caption = "When each run was made, on what, and from which commit; a dash: not recorded."
     return Table("run-origins", caption, columns, run_groups(results, cells))
 
@@ -132,7 +129,7 @@ def environment_table(results: StudyResults) -> Table:
             here = ([pair for pair in pairs if pair[0].run.framework == framework] for framework in frameworks)
             rows.append(Row(Cell(name), tuple(shared_value(values) for values in here)))
         groups.append(Group(title, tuple(rows)))
-    columns = (Column("Item", kind="text"), *(Column(framework_title(name), kind="text") for name in frameworks))
+    columns = text_columns("Item", *map(framework_title, frameworks))
     return Table("environment-values", "What the runs were trained with.", columns, tuple(groups))
 
 

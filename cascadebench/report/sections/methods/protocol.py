@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, plain
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, plain, text_columns
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.report.parts.shared_values import Values, by_label, shared_value
 
@@ -29,7 +29,7 @@ def protocol_table(results: StudyResults) -> Table:
     protocol = results.study.protocol
     parts = {name: getattr(protocol, name) for name in type(protocol).model_fields}
     groups = tuple(Group(name, tuple(_settings(part))) for name, part in parts.items() if isinstance(part, BaseModel))
-    columns = (Column("Setting", kind="text"), Column("Value", kind="text"), Column("Meaning", kind="text"))
+    columns = text_columns("Setting", "Value", "Meaning")
     return Table("protocol-values", "Values that every run of the study shares.", columns, groups)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cascadebench.report.data.study_results import RunRecord, StudyResults
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, note, plain
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.detector_rows import run_groups
 from cascadebench.report.parts.section import Section
 
@@ -15,10 +15,7 @@ def run_table(results: StudyResults) -> Table:
         state = Cell(record.state, tone="bad" if record.state == "failed" else "")
         return state, Cell(record.detail), Cell(record.id)
 
-    columns = (
-        *(Column(title, kind="text") for title in ("Run", "State", "Detail")),
-        Column("Folder under results/runs/", kind="code"),
-    )
+    columns = (*text_columns("Run", "State", "Detail"), Column("Folder under results/runs/", kind="code"))
     return Table("run-states", "State of every run of the study.", columns, run_groups(results, cells))
 
 
@@ -31,9 +28,7 @@ def imported_table(results: StudyResults) -> Table:
         cells = (Cell(file.notes or ABSENT), Cell(made or ABSENT), Cell("", sources), Cell(file.time))
         rows.append(Row(Cell(file.title, note(file.name)), (*cells, Cell(file.ground_truth_sha256))))
     columns = (
-        Column("Detector", kind="text"),
-        Column("Notes", kind="text"),
-        Column("Run here with", kind="text"),
+        *text_columns("Detector", "Notes", "Run here with"),
         Column("Files and their SHA-256", kind="code"),
         Column("Imported", kind="text"),
         Column("SHA-256 of the ground truth", kind="code"),

@@ -5,26 +5,26 @@ from dataclasses import replace
 from typing import Any
 
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED
-from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, Detector, StudyResults
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, from_to, half_width
+from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, ap_columns, from_to, half_width
 from cascadebench.report.parts.detector_rows import detector_groups, scores_of, stage_head
 from cascadebench.report.parts.printed_rows import not_published, published_table
 from cascadebench.report.parts.section import Section
 
-_AT_IOU = "at one IoU threshold, in percent"
-_SCORES = ("AP", *AP_BY_IOU, "APs", "APm", "APl", "AR100")
+_SCORES = ("AP", *AP_AT_IOU, "APs", "APm", "APl", "AR100")
 _COLUMNS = (
     Column("Detector", kind="text"),
     Column("AP"),
-    *(Column("AP", str(percent), _AT_IOU) for percent in IOU_PERCENTS),
+    *ap_columns(),
     *(Column("AP", size, "by object size") for size in "SML"),
     Column("AR", "100"),
 )
 _WITH_INTERVAL_OF_DIFFERENCE = ("AP", "AP50", "AP75", "AP90")
 
 
-def _head(results: StudyResults, detector: Detector) -> Cell:
+def _head(results: StudyResults, detector: DetectorRecord) -> Cell:
     """Header of a detector's row: label, what it is in the comparison, over how many seeds the values are means."""
     stage = "baseline" if detector.is_baseline else f"test stage {detector.headline}"
     if detector.framework == FRAMEWORK:
@@ -43,7 +43,7 @@ def _head(results: StudyResults, detector: Detector) -> Cell:
 def headline_table(results: StudyResults) -> Table:
     """AP by IoU and by size for every detector, with intervals and the difference to the framework's own baseline."""
 
-    def rows(detector: Detector, baseline: Detector | None) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, baseline: DetectorRecord | None) -> Iterator[Row]:
         cells = (_headline_cell(results, detector, baseline, name) for name in _SCORES)
         yield Row(_head(results, detector), tuple(cells))
 
@@ -62,7 +62,7 @@ def headline_table(results: StudyResults) -> Table:
     return Table("headline", caption + range_caption(results), _COLUMNS, groups)
 
 
-def _headline_cell(results: StudyResults, detector: Detector, baseline: Detector | None, name: str) -> Cell:
+def _headline_cell(results: StudyResults, detector: DetectorRecord, baseline: DetectorRecord | None, name: str) -> Cell:
     """An AP with its interval, and its difference to the baseline with that difference's."""
     cell = scores_of(detector, baseline, results.headline_rows, name)
     notes = half_width(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
@@ -75,7 +75,7 @@ def mask_table(results: StudyResults) -> Table:
     """AP of the masks of the detectors that predict them; empty without such a detector or without its results."""
     scores = results.rows("ap_masks", "test_stage") if results.study.masks else {}
 
-    def rows(detector: Detector, _: Detector | None) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, _: DetectorRecord | None) -> Iterator[Row]:
         if detector.runs[0].run.variant.masks:
             cells = (scores_of(detector, None, scores, name, detector.headline) for name in _SCORES)
             yield Row(stage_head(detector), tuple(cells))

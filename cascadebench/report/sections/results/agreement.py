@@ -8,10 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import (
-    AP_BY_IOU,
-    IOU_PERCENTS,
-    Detector,
+    DetectorRecord,
     Ends,
     StudyResults,
     framework_title,
@@ -24,6 +23,7 @@ from cascadebench.report.parts.cells import (
     Row,
     Spread,
     Table,
+    ap_columns,
     from_to,
     note,
     points,
@@ -40,8 +40,8 @@ class Pair:
     """The same detector in two frameworks."""
 
     name: str
-    first: Detector
-    second: Detector
+    first: DetectorRecord
+    second: DetectorRecord
 
     @property
     def gap(self) -> str:
@@ -85,7 +85,7 @@ def agreement_table(results: StudyResults) -> Table:
         Column("Detector", kind="text"),
         *(Column(name, group="AP") for name in names),
         Column("AP", group="difference"),
-        *(Column("AP", str(percent), "difference") for percent in IOU_PERCENTS),
+        *ap_columns("difference"),
     )
     caption = (
         f"Average precision × 100 of the same detector in two frameworks, at the headline test stage, and the "
@@ -98,7 +98,7 @@ def agreement_table(results: StudyResults) -> Table:
 
 def _row(results: StudyResults, pair: Pair) -> Row:
     cells = [Cell(points(Spread.of(values).mean)) for values in pair.values(results, "AP")]
-    for column in ("AP", *AP_BY_IOU):
+    for column in ("AP", *AP_AT_IOU):
         spread = pair.difference(results, column)
         seeds = spread.range(100, 1)
         notes = from_to(pair.interval(results, column)) + note(seeds)
@@ -111,12 +111,12 @@ def _row(results: StudyResults, pair: Pair) -> Row:
 def _points(results: StudyResults, pair: Pair) -> pd.DataFrame:
     """Difference and both ends of its interval, times 100, at every IoU threshold that has one."""
     rows = []
-    for column, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True):
+    for column, iou in AP_AT_IOU.items():
         mean = pair.difference(results, column).mean
         if mean is not None:
             low, high = pair.interval(results, column) or (mean, mean)
             values = {"value": mean, "low": low, "high": high}
-            rows.append({"iou": percent / 100} | {key: round(100 * value, 3) for key, value in values.items()})
+            rows.append({"iou": iou} | {key: round(100 * value, 3) for key, value in values.items()})
     return pd.DataFrame(rows)
 
 

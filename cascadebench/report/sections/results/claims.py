@@ -6,7 +6,7 @@ from typing import Any
 
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, Tone, note
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, Tone, note, text_columns
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.report.parts.verdicts import (
     anchor,
@@ -28,14 +28,11 @@ _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
 
 
 _COLUMNS = (
-    Column("Measured in", kind="text"),
-    Column("Verdict", kind="text"),
+    *text_columns("Measured in", "Verdict"),
     Column("Measured"),
     Column("95% interval"),
     Column("Adjusted interval"),
-    Column("Printed", kind="text"),
-    Column("Holds if it is", kind="text"),
-    Column("Reasons and notes", kind="text"),
+    *text_columns("Printed", "Holds if it is", "Reasons and notes"),
 )
 
 

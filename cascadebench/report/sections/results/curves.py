@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, StudyResults
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.iou_curves import (
     band_caption,
@@ -19,11 +20,10 @@ from cascadebench.report.parts.section import Section
 def ap_figure(results: StudyResults) -> Figure:
     """AP at every IoU threshold, one panel per framework."""
     rows = [
-        {"panel": title, "facet": "", "label": detector.label, "iou": percent / 100, "seed": str(seed)}
-        | {"value": 100 * value}
+        {"panel": title, "facet": "", "label": detector.label, "iou": iou, "seed": str(seed)} | {"value": 100 * value}
         for title, detectors in results.panels_with_imported()
         for detector in detectors
-        for name, percent in zip(AP_BY_IOU, IOU_PERCENTS, strict=True)
+        for name, iou in AP_AT_IOU.items()
         for seed, value in detector.by_seed(results.headline_rows, name).items()
     ]
     data, shows = with_intervals(over_seeds(rows), results, {}), shown_by_title(results)

@@ -17,15 +17,12 @@ from cascadebench.report.parts.diagnostics import (
 )
 from cascadebench.report.parts.section import Section, has_runs
 
-PARTS = (
-    entering_rois.PART,
-    localization_curves.PART,
-    proposal_recall.PART,
-    quality_matrix.PART,
-    other_proposals.PART,
-    loose_scores.PART,
-    error_kinds.PART,
-    nms_survivors.PART,
+PARTS = tuple(
+    module.PART
+    for module in (
+        *(entering_rois, localization_curves, proposal_recall, quality_matrix),
+        *(other_proposals, loose_scores, error_kinds, nms_survivors),
+    )
 )
 """In the order of the page."""
 

@@ -10,7 +10,6 @@ from typing import Any
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import inside
 from cascadebench.examples.records import Detected, ExampleImage, ExamplesFile
-from cascadebench.report.data.result_files import Examples
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import listing
 from cascadebench.report.parts.section import Section, has_runs
@@ -59,7 +58,7 @@ class Example:
         return max(self.width, self.height) / 17
 
 
-def _example(results: StudyResults, examples: Examples, image: ExampleImage) -> Example:
+def _example(results: StudyResults, examples: ExamplesFile, image: ExampleImage) -> Example:
     truth = _truth(image)
     by_run = {detected.run: detected for detected in image.detected}
     rows = []
@@ -72,8 +71,8 @@ def _example(results: StudyResults, examples: Examples, image: ExampleImage) -> 
         ]
         if views:
             rows.append((title, (truth, *views)))
-    picture = _picture(examples.folder, image.thumbnail)
-    caption = _caption(examples.file, image) + ("" if picture else " The picture is not there any more: boxes alone.")
+    picture = _picture(results.folder.path, image.thumbnail)
+    caption = _caption(examples, image) + ("" if picture else " The picture is not there any more: boxes alone.")
     return Example(image.id, image.width, image.height, caption, picture, tuple(rows))
 
 
@@ -143,7 +142,7 @@ def _picture(folder: Path, thumbnail: str | None) -> str:
 
 def rule_sentence(results: StudyResults) -> str:
     """How the images were chosen."""
-    file = results.examples.file
+    file = results.examples
     count = Counter(image.reason for image in file.images)
     spaced = f"{count['evenly spaced']} at evenly spaced positions among all {file.images_in_all} validation images"
     if file.compared is None:
@@ -157,7 +156,7 @@ def rule_sentence(results: StudyResults) -> str:
 
 def holes(results: StudyResults) -> str:
     """Which detectors have no examples, and runs that the study does not have; empty if there are none."""
-    shown = {one.run for image in results.examples.file.images for one in image.detected}
+    shown = {one.run for image in results.examples.images for one in image.detected}
     lacking = [
         f"{detector.label} ({title.removesuffix(f': {detector.label}')})"
         for title, detector in results.titled_detectors()
@@ -179,8 +178,8 @@ def build(results: StudyResults) -> dict[str, Any]:
     if not examples:
         return {"examples": []}
     return {
-        "examples": [_example(results, examples, image) for image in examples.file.images],
-        "file": examples.file,
+        "examples": [_example(results, examples, image) for image in examples.images],
+        "file": examples,
         "rule": rule_sentence(results),
         "holes": holes(results),
     }

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cascadebench.report.data.study_results import IOU_PERCENTS, Detector, StudyResults
+from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import Cell, Column, Row, Spread, Table, note, points, signed_points
+from cascadebench.report.parts.cells import Cell, Column, Row, Spread, Table, ap_columns, note, points, signed_points
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
 from cascadebench.report.parts.detector_rows import detector_groups
 from cascadebench.report.parts.gap_ranges import gap_range_table
@@ -64,22 +65,19 @@ def gap_figure(results: StudyResults) -> Figure:
 def gap_table(results: StudyResults) -> Table:
     """Every gap at every IoU threshold."""
     by_gap = {
-        (run, gap, round(iou * 100)): row
+        (run, gap, round(iou, 2)): row
         for (run, gap, iou), row in results.rows("gaps", "gap", "iou").items()
         if not math.isnan(iou)
     }
 
-    def rows(detector: Detector, _: Detector | None) -> Iterator[Row]:
+    def rows(detector: DetectorRecord, _: DetectorRecord | None) -> Iterator[Row]:
         runs = {record.id for record in detector.runs}
         for gap in dict.fromkeys(gap for run, gap, _ in by_gap if run in runs):
-            spreads = (Spread.of(detector.by_seed(by_gap, "gap_ap", gap, percent)) for percent in IOU_PERCENTS)
+            spreads = (Spread.of(detector.by_seed(by_gap, "gap_ap", gap, iou)) for iou in IOUS)
             head = Cell(gap.replace(" - ", " − "), note(detector.label))
             yield Row(head, tuple(_gap_cell(spread) for spread in spreads))
 
-    columns = (
-        Column("Gap", kind="text"),
-        *(Column("AP", str(percent), "at one IoU threshold, in percent") for percent in IOU_PERCENTS),
-    )
+    columns = (Column("Gap", kind="text"), *ap_columns())
     caption = "Differences of AP × 100 at each IoU threshold; above zero, the first of the two is better."
     groups = detector_groups(results.panels(), rows)
     return Table("gap-values", caption + range_caption(results), columns, groups)

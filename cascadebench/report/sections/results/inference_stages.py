@@ -6,9 +6,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.report.data.study_results import AP_BY_IOU, IOU_PERCENTS, Detector, Rows, StudyResults
+from cascadebench.metrics.coco.rules import AP_AT_IOU
+from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import Cell, Column, Group, Row, Table, note
+from cascadebench.report.parts.cells import Cell, Column, Group, Row, Table, ap_columns, note
 from cascadebench.report.parts.charts import Drawing, Figure, figure, shaded_table
 from cascadebench.report.parts.detector_rows import mean_over_seeds, scores_of
 from cascadebench.report.parts.section import Section
@@ -16,7 +17,7 @@ from cascadebench.report.parts.section import Section
 MEASURES = ("AP", "AP50", "AP75", "AP90")
 
 
-def _cells(detector: Detector, scores: Rows) -> pd.DataFrame:
+def _cells(detector: DetectorRecord, scores: Rows) -> pd.DataFrame:
     """AP of every test stage with one classifier: measure, boxes, scores, value, and its place among its measure's."""
     rows = [
         {"measure": measure, "boxes": stage.boxes, "scores": stage.classifiers[0], "value": round(100 * mean, 4)}
@@ -88,22 +89,18 @@ def stage_table(results: StudyResults) -> Table:
         for detector in detectors
         if len(rows := list(_stage_rows(detector, scores))) > 1
     ]
-    columns = (
-        Column("Test stage", kind="text"),
-        Column("AP"),
-        *(Column("AP", str(percent), "at one IoU threshold, in percent") for percent in IOU_PERCENTS),
-    )
+    columns = (Column("Test stage", kind="text"), Column("AP"), *ap_columns())
     caption = "AP × 100 of every test stage; all of them come from the same weights and the same pass over the images."
     return Table("stages", caption + range_caption(results), columns, tuple(groups))
 
 
-def _stage_rows(detector: Detector, scores: Rows) -> Iterator[Row]:
+def _stage_rows(detector: DetectorRecord, scores: Rows) -> Iterator[Row]:
     runs = {record.id for record in detector.runs}
     evaluated = {stage for run, stage in scores if run in runs}
     expected = [stage.label for stage in detector.runs[0].run.variant.test_stages]
     for stage in [stage for stage in expected if stage in evaluated] + sorted(evaluated - set(expected)):
         head = Cell(stage, note("headline" if stage == detector.headline else ""))
-        yield Row(head, tuple(scores_of(detector, None, scores, name, stage) for name in ("AP", *AP_BY_IOU)))
+        yield Row(head, tuple(scores_of(detector, None, scores, name, stage) for name in ("AP", *AP_AT_IOU)))
 
 
 def build(results: StudyResults) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import (
-    AP_BY_IOU,
-    IOU_PERCENTS,
-    Detector,
+    DetectorRecord,
     StudyResults,
     framework_title,
 )
@@ -44,7 +43,7 @@ def state_counts(results: StudyResults) -> list[tuple[str, int]]:
     return [(state, states.count(state)) for state in [*known, *sorted(set(states) - set(order))]]
 
 
-def _best_sentence(results: StudyResults, title: str, detectors: list[Detector]) -> str | None:
+def _best_sentence(results: StudyResults, title: str, detectors: list[DetectorRecord]) -> str | None:
     """Which detector of a framework has the highest AP, and at which IoU it gains and loses."""
     scores = results.headline_rows
     means = [(mean_over_seeds(detector, scores, "AP"), detector) for detector in detectors]
@@ -58,17 +57,17 @@ def _best_sentence(results: StudyResults, title: str, detectors: list[Detector])
         return f"{sentence}; the baseline has no result."
     if best is baseline:
         return f"{sentence}; it is the baseline." if len(known) > 1 else f"{title}: only the baseline has a result."
-    names = ("AP", *AP_BY_IOU)
     gaps = {
-        name: Spread.of_differences(best.by_seed(scores, name), baseline.by_seed(scores, name)).mean for name in names
+        name: Spread.of_differences(best.by_seed(scores, name), baseline.by_seed(scores, name)).mean
+        for name in ("AP", *AP_AT_IOU)
     }
-    by_iou = {p: gaps[name] for p, name in zip(IOU_PERCENTS, AP_BY_IOU, strict=True) if gaps[name] is not None}
+    by_iou = {iou: gaps[name] for name, iou in AP_AT_IOU.items() if gaps[name] is not None}
     sentence += f" ({signed_points(gaps['AP']).text} against {results.baseline})"
     if by_iou:
         high, low = max(by_iou, key=by_iou.get), min(by_iou, key=by_iou.get)
         sentence += (
-            f". The difference is largest at IoU {high / 100:.2f} ({signed_points(by_iou[high]).text}) "
-            f"and smallest at {low / 100:.2f} ({signed_points(by_iou[low]).text})"
+            f". The difference is largest at IoU {high:.2f} ({signed_points(by_iou[high]).text}) "
+            f"and smallest at {low:.2f} ({signed_points(by_iou[low]).text})"
         )
     return sentence + "."
 
