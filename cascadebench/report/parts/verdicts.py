@@ -28,7 +28,7 @@ _UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs"
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StripVerdict:
     """What a study says about a claim in one framework on one backbone, in words.
 
     Attributes
@@ -64,7 +64,7 @@ class StripClaim:
     source: str
     condition: str
     anchor: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[StripVerdict, ...]
 
 
 def counts(results: StudyResults) -> list[tuple[str, int]]:
@@ -125,13 +125,13 @@ def measured_in(results: StudyResults, row: Mapping[str, Any]) -> str:
     return results.with_backbone(framework_title(row["framework"]), row["backbone"])
 
 
-def _verdict(results: StudyResults, row: Mapping[str, Any]) -> Verdict:
+def _verdict(results: StudyResults, row: Mapping[str, Any]) -> StripVerdict:
     unit = row["unit"]
     reading = row["reading"] if row["reading"] != row["verdict"] else ""
     value = "" if math.isnan(row["value"]) else with_unit(written(row["value"], unit, short=True), unit)
     ends = interval(row, "adjusted_", short=True)
     published = "" if math.isnan(row["published"]) else written(row["published"], unit, short=True)
-    return Verdict(measured_in(results, row), seeds(row), row["verdict"], reading, value, ends, published)
+    return StripVerdict(measured_in(results, row), seeds(row), row["verdict"], reading, value, ends, published)
 
 
 def seeds(row: Mapping[str, Any]) -> str:
