@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from adapters.prediction.given_proposals import GivenProposals
+from adapters.training.assembly import Built
 from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import TrainingOrder
@@ -102,10 +103,10 @@ class Adapter(Protocol):
     def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
         """Fill the backbone from the run's file of weights; every tensor must find its place."""
 
-    def build(self, run: Run) -> Any:
-        """Build everything that training and testing use, as the adapter's own ``Built``; needs no data, no weights."""
+    def build(self, run: Run) -> Built:
+        """Build everything that training and testing use, as :meth:`train` does; needs no data, no weights."""
 
-    def read_controls(self, built: Any) -> list[Control]:
+    def read_controls(self, built: Built) -> list[Control]:
         """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
 
     def common_name(self, name: str, run: Run | None = None) -> str | None:

@@ -8,24 +8,28 @@ import mmengine
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
 from torch import nn
 
-from adapters.contract import Control, Prediction
-from adapters.mmdet import weights
-from adapters.mmdet.assembly import Built, build, train
+from adapters.contract import Prediction
+from adapters.mmdet.assembly import build, train
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import ImageReader
 from adapters.mmdet.inference import predict_one
 from adapters.mmdet.operators import operators_in_use
+from adapters.mmdet.weights import common_name, common_names, load_backbone_weights
 from adapters.prediction.given_proposals import GivenProposals
-from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.study.run import Run
 
 
 class MMDetectionAdapter:
     """Keeps :class:`adapters.contract.Adapter`."""
+
+    build_model = staticmethod(build_detector)
+    load_backbone_weights = staticmethod(load_backbone_weights)
+    build = staticmethod(build)
+    train = staticmethod(train)
+    read_controls = staticmethod(read_controls)
 
     def versions(self) -> dict[str, str]:
         """Versions of OpenMMLab's packages and what serves mmcv's operators."""
@@ -36,37 +40,15 @@ class MMDetectionAdapter:
             "mmcv operators": operators_in_use(),
         }
 
-    def build_model(self, run: Run) -> nn.Module:
-        """Build the detector with initial weights."""
-        return build_detector(run)
-
-    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
-        """Fill the backbone from the run's file."""
-        weights.load_backbone_weights(model, run)
-
-    def build(self, run: Run) -> Built:
-        """Build everything that training and testing use."""
-        return build(run)
-
-    def read_controls(self, built: Built) -> list[Control]:
-        """Read the effective values back."""
-        return read_controls(built)
-
     def common_name(self, name: str, run: Run | None = None) -> str | None:
         """Translate a name of the model's state dict."""
-        return weights.common_names(run)(name) if run else weights.common_name(name)
+        return common_names(run)(name) if run else common_name(name)
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
         return trace_parts(model, run.variant.headline, width, height, rois)
-
-    def train(
-        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
-    ) -> None:
-        """Train with MMEngine's runner."""
-        train(run, model, records, order, session)
 
     def predict(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from adapters.training.distributed import mean_over_processes
 from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training.training_session import TrainingSession
+from cascadebench.core.errors import InputError
 from cascadebench.study.run import Run
 
 RPN_LOSSES = {"loss_rpn_cls": "rpn_classification", "loss_rpn_bbox": "rpn_regression"}
@@ -53,11 +54,19 @@ def optimizer_config(run: Run) -> dict[str, Any]:
 
 
 def scheduler_config(run: Run) -> list[dict[str, Any]]:
-    """Linear warm-up, then steps."""
+    """Linear warm-up, then steps.
+
+    Raises
+    ------
+    InputError
+        If the warm-up begins at 0: MMEngine multiplies the rate from step to step.
+    """
     schedule = run.protocol.schedule
     steps = {"type": "MultiStepLR", "by_epoch": False, "milestones": list(schedule.steps), "gamma": schedule.gamma}
     if not schedule.warmup_iterations:
         return [steps]
+    if not schedule.warmup_factor:
+        raise InputError("protocol: schedule.warmup_factor: 0; mmdet's warm-up needs a factor above 0")
     # MMEngine's LinearLR reaches the full rate one iteration before its `end`.
     end = schedule.warmup_iterations + 1
     warmup = {"type": "LinearLR", "by_epoch": False, "start_factor": schedule.warmup_factor, "begin": 0, "end": end}

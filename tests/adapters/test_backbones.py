@@ -66,6 +66,18 @@ def test_published_sizes(framework, backbone, millions, wanted_gflops):
     assert gflops(framework, model, run.protocol.rpn.test_post_nms) == pytest.approx(wanted_gflops, rel=0.01)
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("label", "parameters"), [("Faster R-CNN FPN, class-specific", 41_527_712), ("Cascade R-CNN", 69_169_422)]
+)
+def test_published_parameter_counts(framework, label, parameters):
+    study = load_study("coco_1x")
+    run = next(one.run for one in study.runs if (one.run.framework, one.label) == (framework, label))
+    with torch.device("meta"):
+        model = importlib.import_module(f"adapters.{framework}.adapter").ADAPTER.build_model(run)
+    assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == parameters
+
+
 @SMALL
 def test_both_frameworks_make_the_same_features(name):
     parts = [build(framework, small(**NARROW[name])) for framework in FRAMEWORKS]

@@ -16,7 +16,6 @@ from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.determinism.initial_weights import initial_tensor
-from cascadebench.determinism.training_order import training_order
 from cascadebench.study.run import Run
 from cascadebench.study_loading import chosen_variant, load_study
 
@@ -169,16 +168,6 @@ def test_order_and_seeds_depend_on_the_seed_alone():
     faster, cascade = values(RUNS["faster_rcnn"]), values(RUNS["cascade_rcnn"])
     other = values(RUNS["faster_rcnn"].model_copy(update={"seed": 1}))
     assert all(faster[name] == cascade[name] != other[name] for name in order)
-
-
-def test_planned_items_are_what_is_read():
-    built = ADAPTER.build(RUNS["faster_rcnn"])
-    order = training_order(built.dataset.records, built.run.protocol, built.run.seed)
-    for position in (0, 5, 999):
-        image_id, flip, side = built.dataset.planned(position)
-        assert image_id == built.dataset.records[order.images.flat[position]].id
-        assert (flip, side) == (order.flips.flat[position], order.short_sides.flat[position])
-        assert type(image_id) is type(side) is int and type(flip) is bool
 
 
 def test_boxes_shrink_no_further_than_they_grow():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from trainings import changed
 
 pytest.importorskip("detectron2")
 
@@ -88,10 +89,7 @@ def positives(rois: Instances) -> int:
 
 @pytest.mark.parametrize("number", [64, 512])
 def test_samples_of_the_two_tasks(number, run):
-    one = run()
-    settings = one.protocol.heads.model_copy(update={"rois_per_image": number})
-    one = one.model_copy(update={"protocol": one.protocol.model_copy(update={"heads": settings})})
-    heads = build(one).roi_heads
+    heads = build(changed(run(), heads={"rois_per_image": number})).roi_heads
     many, few = proposals(number + 26, number + 16, 5), proposals(10, number + 16, 6)
     ((classification, regression),) = sampled(heads, [(many, many)])
     assert (positives(classification), len(classification)) == (number // 4, number)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from trainings import changed
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
@@ -31,7 +32,6 @@ def divisible_run(small_run):
     """Return a function that makes a run of five steps of 16 small images, whose batch norm learns from no batch."""
 
     def make(framework: str, variant: str, **options) -> Run:
-        run = small_run(framework, variant, **options)
         changes = {
             "schedule": {"iterations": 5, "batch_size": 16},
             "backbone": {"batch_norm": "fixed_statistics"},
@@ -40,8 +40,7 @@ def divisible_run(small_run):
             "heads": {"rois_per_image": 16},
             "rpn": {"train_post_nms": 32},
         }
-        parts = {name: getattr(run.protocol, name).model_copy(update=values) for name, values in changes.items()}
-        return run.model_copy(update={"protocol": run.protocol.model_copy(update=parts)})
+        return changed(small_run(framework, variant, **options), **changes)
 
     return make
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from saved_model import save_model
+from trainings import changed
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter, proposals_of
@@ -44,9 +45,8 @@ def test_given_boxes_are_resized_clipped_and_empty_ones_dropped(records):
 
 @pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn"])
 def test_with_the_ground_truth_added_nothing_is_missed(framework, variant, small_run, records):
-    run = small_run(framework, variant)
-    every = run.protocol.inference.model_copy(update={"score_threshold": 0.0, "nms_iou": 0.99, "max_detections": 5000})
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"inference": every})})
+    every = {"score_threshold": 0.0, "nms_iou": 0.99, "max_detections": 5000}
+    run = changed(small_run(framework, variant), inference=every)
     model, adapter = still_model(run), load_adapter(framework)
     found = [0, 0]
     chosen = [record for record in records if len(record.boxes)]
@@ -61,6 +61,19 @@ def test_with_the_ground_truth_added_nothing_is_missed(framework, variant, small
         assert np.array_equal(more.proposals[: len(proposals)], proposals)
         assert np.allclose(more.proposals[len(proposals) :], record.boxes, atol=1e-3)
         assert (more.objectness[len(proposals) :] == 1).all()
+
+
+@pytest.mark.parametrize(
+    "variant", ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss", "iterative_bbox"]
+)
+def test_without_proposals_nothing_is_detected(framework, variant, small_run, records):
+    run = changed(small_run(framework, variant), inference={"score_threshold": 0.0})
+    nothing = GivenProposals(lambda record: np.zeros((0, 4), np.float32), keep_own=False)
+    (prediction,) = load_adapter(framework).predict(run, still_model(run), records[:1], nothing)
+    assert list(prediction.test_stages) == [stage.label for stage in run.variant.test_stages]
+    for detections in (prediction.proposals, *prediction.test_stages.values()):
+        assert detections.boxes.shape == (0, 4)
+        assert detections.scores.shape == detections.labels.shape == (0,)
 
 
 def test_its_own_proposals_from_outside_give_the_same_detections(framework, small_run, records):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from trainings import changed, log_of, trained
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -28,12 +29,10 @@ from adapters.layers.instance_masks import (
     record_bitmaps,
 )
 from adapters.prediction.prediction_columns import detection_columns
-from adapters.training.training_session import TrainingSession
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with_counts
 from cascadebench.datasets.prepared import ImageRecord, load_split
-from cascadebench.determinism.training_order import training_order
 from cascadebench.metrics.coco.detections import read_detections, write_detections
 from cascadebench.study.stage_settings import stage_settings
 from cascadebench.study_loading import load_study
@@ -259,15 +258,11 @@ def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_detections_of_the_headline_have_masks_in_the_file(framework, masked_records, small_run, tmp_path, execution):
     adapter, run = load_adapter(framework), small_run(framework, "cascade_mask_rcnn", mask_on="every")
-    low = run.protocol.inference.model_copy(update={"score_threshold": 0.01, "max_detections": 20})
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"inference": low})})
-    session = TrainingSession(run, tmp_path, torch.device("cpu"), execution)
+    run = changed(run, inference={"score_threshold": 0.01, "max_detections": 20})
+    state = trained(run, masked_records[:5], tmp_path, execution)
+    assert all(math.isfinite(line["losses"][f"stage{n}_mask"]) for line in log_of(tmp_path) for n in (1, 2, 3))
     model = initial_model(adapter, run, with_weights=False)
-    trained = masked_records[:5]
-    adapter.train(run, model, trained, training_order(trained, run.protocol, 0), session)
-    session.finish()
-    lines = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
-    assert all(math.isfinite(line["losses"][f"stage{stage}_mask"]) for line in lines for stage in (1, 2, 3))
+    model.load_state_dict(state["model"])
     predictions = list(adapter.predict(run, model.eval(), masked_records))
     for prediction, one in zip(predictions, masked_records, strict=True):
         for label, found in prediction.test_stages.items():

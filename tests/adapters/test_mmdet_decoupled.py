@@ -9,6 +9,7 @@ from mmdet.models.dense_heads import rpn_head as mmdet_rpn
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet_inputs import CHANNELS, CLASSES, TRUTH, WIDTH, crowd, disturb, model_of, run_of, samples, train_heads
 from mmengine.structures import InstanceData
+from trainings import changed
 
 from adapters.inspection.probe_inputs import probe_boxes, probe_features
 from adapters.mmdet.adapter import ADAPTER
@@ -63,9 +64,7 @@ def test_two_lists_come_from_the_same_candidates(monkeypatch):
 )
 def test_each_task_draws_its_own_sample(size, near, far, positives, rois):
     """Classification at 1:3 with ground truth; regression all the positives that fit, then negatives."""
-    run = run_of("decoupled_rcnn")
-    heads = run.protocol.heads.model_copy(update={"rois_per_image": size})
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"heads": heads})})
+    run = changed(run_of("decoupled_rcnn"), heads={"rois_per_image": size})
     losses, calls = train_heads(ADAPTER.build_model(run).train(), crowd(near, far))
     assert set(losses) == {"s0.loss_cls", "s0.loss_bbox", "s1.loss_bbox", "s2.loss_bbox"}
     classification, regression = calls[0]["classification"], calls[0]["regression"]

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from trainings import train
 
 from adapters.commands import initial_model, load_adapter
 from adapters.data.training_dataset import TrainingDataset
@@ -22,16 +23,6 @@ FRAMEWORKS = ["mmdet", "detectron2"]
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]
 
 
-def session_of(run, records, out, execution):
-    """Train a run in a folder; returns the session, which is not finished."""
-    adapter = load_adapter(run.framework)
-    session = TrainingSession(run, out, torch.device("cpu"), execution)
-    trained = [record for record in records if len(record.boxes)]
-    model = initial_model(adapter, run, with_weights=False)
-    adapter.train(run, model, trained, training_order(trained, run.protocol, run.seed), session)
-    return session
-
-
 @pytest.fixture(params=FRAMEWORKS)
 def framework(request) -> str:
     return request.param
@@ -43,9 +34,9 @@ def test_a_recording_changes_no_byte_of_a_training(
 ):
     run = small_run(framework, variant)
     monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
-    session_of(run, records, tmp_path / "recorded", execution).finish()
+    train(run, records, tmp_path / "recorded", execution).finish()
     monkeypatch.setattr(training_session, "StageRecording", lambda *_: None)
-    session_of(run, records, tmp_path / "not", execution).finish()
+    train(run, records, tmp_path / "not", execution).finish()
     table = read_stage_statistics(tmp_path / "recorded" / "stage_statistics.parquet")
     assert sorted(set(table["stage"])) == list(range(1, run.variant.stages + 1))
     assert list(table["iteration"]) == np.repeat(np.arange(6), run.variant.stages).tolist()
@@ -61,7 +52,7 @@ def test_resuming_records_what_never_stopping_records(
 ):
     run = small_run(framework, variant)
     monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
-    session_of(run, records, tmp_path / "whole", execution).finish()
+    train(run, records, tmp_path / "whole", execution).finish()
     after = TrainingSession.after_iteration
 
     def killed_in_the_fifth(self, iteration, *arguments):
@@ -71,10 +62,10 @@ def test_resuming_records_what_never_stopping_records(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(TrainingSession, "after_iteration", killed_in_the_fifth)
-        session_of(run, records, tmp_path / "stopped", execution)
+        train(run, records, tmp_path / "stopped", execution)
     log = tmp_path / "stopped" / "stage_statistics.jsonl"
     assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()][:3] == [0, 1, 2]
-    session = session_of(run, records, tmp_path / "stopped", execution)
+    session = train(run, records, tmp_path / "stopped", execution)
     assert session.start == 3
     session.finish()
     files = [tmp_path / name / "stage_statistics.parquet" for name in ("whole", "stopped")]

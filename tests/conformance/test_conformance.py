@@ -131,13 +131,15 @@ def test_predicts_every_test_stage_inside_the_image(run, records, predictions):
             assert found.boxes.dtype == np.float32 and found.boxes.shape == (len(found.scores), 4), label
             assert (found.boxes >= 0).all() and (found.boxes[:, 2:] > found.boxes[:, :2]).all(), label
             assert (found.boxes <= [record.width, record.height] * 2).all(), label
-            assert ((found.scores >= 0) & (found.scores <= 1)).all(), label
+            assert found.scores.dtype == np.float32 and found.labels.dtype == np.int64, label
+            assert ((found.scores >= 0) & (found.scores <= 1)).all() and (np.diff(found.scores) <= 0).all(), label
             assert ((found.labels >= 0) & (found.labels < len(run.dataset.categories))).all(), label
             assert len(found.scores) <= max(run.protocol.inference.max_detections, run.protocol.rpn.test_post_nms)
             assert (found.masks is not None) == (run.variant.masks and label == run.variant.headline), label
             for mask in found.masks or ():
                 assert problem_with_counts(mask, record.width, record.height) is None, label
     assert any(len(found.scores) for found in predictions[0].test_stages.values())
+    assert any(len(prediction.proposals.scores) for prediction in predictions)
 
 
 def test_trains_on_images_without_ground_truth(adapter, run):
