@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from detectron2.data.build import trivial_batch_collator
 from torch import nn
 
-from adapters.data.training_dataset import TrainingDataset
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.data import ImageReader
 from adapters.detectron2.training import SessionTrainer
 from adapters.inspection.assembly import assemble_for_inspection
-from adapters.training.assembly import Built
-from adapters.training.training_loader import training_loader
+from adapters.training.assembly import Built, assemble_training
 from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import TrainingOrder
@@ -22,9 +20,7 @@ def assemble(
     run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
 ) -> Built:
     """Build everything around a model."""
-    dataset = TrainingDataset(ImageReader(run), records, order)
-    loader = training_loader(dataset, order, session, trivial_batch_collator)
-    return Built(run, model, SessionTrainer(run, model, loader, session), session, ImageReader(run))
+    return assemble_training(run, model, records, order, session, ImageReader, trivial_batch_collator, SessionTrainer)
 
 
 def build(run: Run) -> Built:
@@ -36,4 +32,4 @@ def train(
     run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
 ) -> None:
     """Train with Detectron2's trainer from the session's first iteration to the last."""
-    assemble(run, model, records, order, session).engine.train(session.start, session.iterations)
+    assemble(run, model, records, order, session).engine.train()

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from adapters.training.distributed import mean_over_processes
+from adapters.training.distributed import distributed_model, mean_over_processes
 from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
@@ -156,11 +156,8 @@ class SessionTrainer(SimpleTrainer):
 
     def __init__(self, run: Run, model: nn.Module, loader: DataLoader, session: TrainingSession) -> None:
         optimizer = build_optimizer(model, run)
-        distributed = model
-        if session.world_size > 1:
-            devices = [session.device] if session.device.type == "cuda" else None
-            distributed = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
-        super().__init__(distributed, loader, optimizer)
+        super().__init__(distributed_model(model, session.device), loader, optimizer)
+        self.session = session
         self.schedulers = build_schedulers(optimizer, run)
         self.accumulation = session.execution.accumulation
         self.register_hooks([SessionHook(session, model)])
@@ -169,6 +166,10 @@ class SessionTrainer(SimpleTrainer):
     def hooks(self) -> list[HookBase]:
         """What takes part in the loop."""
         return self._hooks
+
+    def train(self) -> None:
+        """Train from the session's first iteration to the last."""
+        super().train(self.session.start, self.session.iterations)
 
     def run_step(self) -> None:
         """Train a step; the losses are the means over its passes."""

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from adapters.data.training_dataset import TrainingDataset
 from adapters.inspection.assembly import assemble_for_inspection
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.data import ImageReader
 from adapters.mmdet.training import SessionRunner
-from adapters.training.assembly import Built
-from adapters.training.training_loader import training_loader
+from adapters.training.assembly import Built, assemble_training
 from adapters.training.training_session import TrainingSession
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import TrainingOrder
@@ -22,10 +20,7 @@ def assemble(
     run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
 ) -> Built:
     """Build everything around a model."""
-    dataset = TrainingDataset(ImageReader(run), records, order)
-    dataset.metainfo = {"classes": run.dataset.categories}  # MMEngine asks every dataset for it
-    loader = training_loader(dataset, order, session, pseudo_collate)
-    return Built(run, model, SessionRunner(run, model, loader, session), session, ImageReader(run))
+    return assemble_training(run, model, records, order, session, ImageReader, pseudo_collate, SessionRunner)
 
 
 def build(run: Run) -> Built:

@@ -15,7 +15,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from adapters.training.distributed import mean_over_processes
+from adapters.training.distributed import distributed_model, mean_over_processes
 from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
@@ -173,6 +173,7 @@ class SessionRunner(Runner):
         self.session = session
         optimizer = build_optimizer(model, run, session.execution.accumulation)
         iterations = session.iterations
+        loader.dataset.metainfo = {"classes": run.dataset.categories}  # the loop asks for it
         super().__init__(
             model=model,
             work_dir=os.curdir,  # the runner wants a folder, and writes nothing
@@ -236,7 +237,4 @@ class SessionRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Keep the model on the session's device; distribute it when there are several processes."""
-        if self.session.world_size == 1:
-            return model
-        devices = [self.session.device] if self.session.device.type == "cuda" else None
-        return MMDistributedDataParallel(module=model, device_ids=devices, broadcast_buffers=False)
+        return distributed_model(model, self.session.device, MMDistributedDataParallel)

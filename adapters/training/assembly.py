@@ -1,5 +1,6 @@
 """Everything that a run's training uses, assembled once: what an inspection reads is what trains."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -7,7 +8,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adapters.data.training_dataset import ImageReader, TrainingDataset
+from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
+from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.study.run import Run
 
 
@@ -30,6 +34,9 @@ class Engine(Protocol):
     schedulers: list
     data_loader: DataLoader
     hooks: list
+
+    def train(self) -> Any:
+        """Train from the session's first iteration to the last."""
 
 
 @dataclass
@@ -80,3 +87,25 @@ class Built:
     def dataset(self) -> TrainingDataset:
         """What reads one image of the training."""
         return self.loader.dataset
+
+
+def assemble_training(
+    run: Run,
+    model: nn.Module,
+    records: Sequence[ImageRecord],
+    order: TrainingOrder,
+    session: TrainingSession,
+    image_reader: Callable[[Run], ImageReader],
+    collate: Callable[[list], Any],
+    engine: Callable[[Run, nn.Module, DataLoader, TrainingSession], Engine],
+) -> Built:
+    """Build everything around a model.
+
+    Parameters
+    ----------
+    image_reader, collate, engine : callable
+        The framework's: what reads images, makes a batch of a list of items, and builds the loop.
+    """
+    dataset = TrainingDataset(image_reader(run), records, order)
+    loader = training_loader(dataset, order, session, collate)
+    return Built(run, model, engine(run, model, loader, session), session, image_reader(run))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 import torch.distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 STARTED_BY = "CASCADEBENCH_STARTED_BY"
 """Environment variable of a process that is one of several: the id of the one that started it."""
@@ -52,6 +54,15 @@ def mean_over_processes(values: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     together = torch.stack(list(values.values()))
     torch.distributed.all_reduce(together)
     return dict(zip(values, together / torch.distributed.get_world_size(), strict=True))
+
+
+def distributed_model(
+    model: nn.Module, device: torch.device, wrapper: type[DistributedDataParallel] = DistributedDataParallel
+) -> nn.Module:
+    """Wrap a model so that the group's processes share its gradients; a process alone gets the model itself."""
+    if not torch.distributed.is_initialized():
+        return model
+    return wrapper(model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
 
 
 def wait_for_every_process() -> None:

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from trainings import changed
+from trainings import changed, train
 
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from adapters.training.step_parts import check_division
-from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import load_split, trainable
-from cascadebench.determinism.training_order import training_order
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
@@ -47,13 +45,9 @@ def divisible_run(small_run):
 
 def train_here(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
     """Train a run in this process; return its weights."""
-    adapter = load_adapter(run.framework)
-    session = TrainingSession(run, folder, torch.device("cpu"), Execution(accumulation=accumulation))
-    model = initial_model(adapter, run, with_weights=False)
-    records = trainable(load_split(dataset, "train"))
-    adapter.train(run, model, records, training_order(records, run.protocol, run.seed), session)
+    session = train(run, trainable(load_split(dataset, "train")), folder, Execution(accumulation=accumulation))
     check_summary(session.finish(), run, 1, accumulation)
-    return model.state_dict()
+    return torch.load(session.checkpoint, weights_only=True)["model"]
 
 
 def train_in_two_processes(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
