@@ -50,7 +50,7 @@ CIRCUMSTANCES = {
 }
 """Keys by file that say how long and with how much memory something was made; ``train_log.jsonl`` as a key is its
 checksum among the ``files``."""
-NOT_DECLARED = ("tensorboard", "mmengine", "attempts.jsonl", "previous.pt", ".lease", "failed.json")
+NOT_DECLARED = ("tensorboard", "attempts.jsonl", "previous.pt", ".lease", "failed.json")
 """Parts of paths that are no declared output."""
 WEIGHTS = {
     "train": 20, "predict": 9, "evaluate-run": 4, "diagnose-run": 4,
