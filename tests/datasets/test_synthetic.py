@@ -11,7 +11,8 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import sha256_of
 from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic, load_dataset_card
 from cascadebench.datasets.masks import bitmap, problem_with
-from cascadebench.datasets.synthetic import LEAST_VISIBLE, REVISION, SUPERSAMPLING, draw, draw_image
+from cascadebench.datasets.synthetic import REVISION, draw, draw_image
+from cascadebench.datasets.synthetic_shapes import LEAST_VISIBLE, SUPERSAMPLING
 
 CATEGORIES = ("disc", "square", "triangle", "ring", "star")
 
