@@ -10,7 +10,6 @@ from two_detectors import two_detectors
 from cascadebench.datasets.masks import encoded
 from cascadebench.metrics.coco.ap_table import write_ap
 from cascadebench.metrics.coco.evaluate import evaluate
-from cascadebench.results.run_state import run_state
 from cascadebench.tables.aggregate import aggregate
 
 STUDY = two_detectors()
@@ -115,30 +114,6 @@ def test_a_broken_table_is_a_failed_run(tmp_path):
     status = pd.read_csv(tmp_path / "studies" / "tiny" / "status.csv").iloc[0]
     assert status["state"] == "failed"
     assert "not a readable Parquet file" in status["detail"]
-
-
-def test_states_in_the_order_of_a_run(tmp_path):
-    assert run_state(tmp_path) == ("not run", "")
-    (tmp_path / "run.yaml").touch()
-    assert run_state(tmp_path) == ("not run", "")
-    (tmp_path / "controls.json").touch()
-    assert run_state(tmp_path) == ("inspected", "")
-    (tmp_path / "checkpoints").mkdir()
-    assert run_state(tmp_path) == ("started", "training has begun and is not finished; run again to resume")
-    (tmp_path / "trained.json").touch()
-    assert run_state(tmp_path) == ("trained", "")
-    (tmp_path / "detections.parquet").touch()
-    assert run_state(tmp_path) == ("predicted", "")
-    (tmp_path / "failed.json").write_text('{"command": "predict", "message": "out of memory"}')
-    assert run_state(tmp_path) == ("failed", "predict: out of memory")
-    (tmp_path / "failed.json").write_text("{")
-    assert run_state(tmp_path)[0] == "failed"
-    (tmp_path / "ap.parquet").touch()
-    state, detail = run_state(tmp_path)  # what is there stands, and what failed beside it is told
-    assert state == "evaluated"
-    assert "failed.json" in detail
-    (tmp_path / "failed.json").unlink()
-    assert run_state(tmp_path) == ("evaluated", "")
 
 
 def test_masks_have_a_table_of_their_own(tmp_path):
