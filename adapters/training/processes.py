@@ -70,13 +70,13 @@ def _start(rank: int, number: int, words: Sequence[str], folder: str) -> subproc
 
 def _wait(processes: Sequence[subprocess.Popen], interruption: Interruption) -> set[int]:
     """Wait until all have ended; returns those that another's failure had left waiting, and were killed."""
-    told, until, given_up = False, None, set()
+    asked_to_stop, until, given_up = False, None, set()
     while alive := [rank for rank, process in enumerate(processes) if process.poll() is None]:
-        if interruption.number and not told:
+        if interruption.number and not asked_to_stop:
             # Not the same signal: Ctrl-C has reached them from the terminal too, and a second would end them at once.
             for rank in alive:
                 processes[rank].send_signal(signal.SIGTERM)
-            told = True
+            asked_to_stop = True
         if until is None and any(process.returncode for process in processes):
             until = time.monotonic() + SECONDS_AFTER_A_FAILURE
         if until is not None and time.monotonic() > until:
@@ -100,8 +100,8 @@ _FINAL, _FAULT, _INPUT, _STOPPED, _KILLED, _ERROR = range(6)
 def _end(path: Path, rank: int, code: int, number: int) -> tuple[int, float, BaseException] | None:
     """How one process ended: its place among the explanations, the time, and the exception; None: well, or in vain."""
     if path.exists():
-        told = read_json(path)
-        return told["place"], told["time"], _exception(told)
+        report = read_json(path)
+        return report["place"], report["time"], _exception(report)
     if not code:
         return None
     name = signal.Signals(-code).name if code < 0 else f"code {code}"
@@ -109,28 +109,30 @@ def _end(path: Path, rank: int, code: int, number: int) -> tuple[int, float, Bas
     return _KILLED, time.time(), Fault(f"process {rank} of the {number} that train was ended by {name}{because}")
 
 
-def _exception(told: dict[str, Any]) -> BaseException:
+def _exception(report: dict[str, Any]) -> BaseException:
     """Make the exception again that :func:`report_to_parent` has written down."""
-    if told["place"] == _STOPPED:
-        return Stopped(told["number"], told["message"])
-    if told["place"] in (_FINAL, _FAULT):
-        return Fault(told["message"], final=told["place"] == _FINAL)
-    return InputError(told["message"]) if told["place"] == _INPUT else WorkerError(told["message"], told["lines"])
+    if report["place"] == _STOPPED:
+        return Stopped(report["number"], report["message"])
+    if report["place"] in (_FINAL, _FAULT):
+        return Fault(report["message"], final=report["place"] == _FINAL)
+    if report["place"] == _INPUT:
+        return InputError(report["message"])
+    return WorkerError(report["message"], report["lines"])
 
 
 def report_to_parent(error: BaseException) -> None:
-    """Let the process that started this one know how it ended."""
+    """Report to the process that started this one how it ended."""
     if isinstance(error, Stopped):
-        told = {"place": _STOPPED, "number": error.number, "message": error.how}
+        report = {"place": _STOPPED, "number": error.number, "message": error.how}
     else:
         failure = failure_of(error)
-        told = {"message": failure.message, "lines": failure.lines}
-        told["place"] = {"fault": _FINAL if failure.final else _FAULT, "input": _INPUT}.get(failure.kind, _ERROR)
+        report = {"message": failure.message, "lines": failure.lines}
+        report["place"] = {"fault": _FINAL if failure.final else _FAULT, "input": _INPUT}.get(failure.kind, _ERROR)
     path = Path(os.environ[RENDEZVOUS_FOLDER]) / f"{os.environ['RANK']}.json"
     try:
-        write_json(path, told | {"time": time.time()})
+        write_json(path, report | {"time": time.time()})
     except OSError as also:  # the log is all that is left
-        print(f"{path}: cannot be written: {also.strerror}; {json.dumps(told)}", file=sys.stderr)
+        print(f"{path}: cannot be written: {also.strerror}; {json.dumps(report)}", file=sys.stderr)
 
 
 def die_with_parent() -> None:

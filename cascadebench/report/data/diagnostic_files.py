@@ -30,7 +30,7 @@ FILES: dict[str, pa.Schema] = {
     "nms_survivors": NMS_SURVIVORS,
 }
 """Diagnostics that lie in a run's folder, ``<name>.parquet``."""
-PROPOSALS_OF = "proposals_of"
+PROPOSALS_OF = RunFolder.proposals_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from cascadebench.core import files
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import read_json
 
 LOG_COLUMNS = ["iteration", "lr", "loss"]
 
@@ -42,10 +42,9 @@ def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
     if not path.is_file():
         return {}, "missing"
     try:
-        value = read_json(path)
+        return files.read_object(path), None
     except InputError:
         return {}, "unreadable"
-    return (value, None) if isinstance(value, dict) else ({}, "unreadable")
 
 
 def read_noted(path: Path, read: Callable[[Path], Any], missing: list[str]) -> Any:

@@ -16,6 +16,7 @@ from cascadebench.report.parts.diagnostics import (
     quality_matrix,
 )
 from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.results.layout import DetectionFolder
 
 PARTS = tuple(
     module.PART
@@ -33,7 +34,7 @@ def _has(diagnostics: RunDiagnostics, file: str) -> bool:
 
 def file_name(file: str) -> str:
     """Where a diagnostic lies in a run's folder."""
-    return f"{PROPOSALS_OF}/*/ap.parquet" if file == PROPOSALS_OF else f"{file}.parquet"
+    return f"{PROPOSALS_OF}/*/{DetectionFolder.ap}" if file == PROPOSALS_OF else f"{file}.parquet"
 
 
 def _missing(results: StudyResults, file: str) -> str:
