@@ -1,5 +1,6 @@
 """Fixed inputs of the probes, the same for every framework."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,13 @@ import torch
 from PIL import Image
 
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.determinism.training_order import TrainingOrder, training_order
+from cascadebench.study.run import Run
 
 FEATURE_SIZES = ((32, 32), (16, 16), (8, 8), (4, 4), (2, 2))
 """Heights and widths of pyramid maps of a 128 x 128 image."""
+PLANNED_IMAGES = 1000
+"""The order of an inspection has at least so many images, unless the schedule has fewer."""
 
 
 def probe_records() -> list[ImageRecord]:
@@ -17,6 +22,17 @@ def probe_records() -> list[ImageRecord]:
     box, label = np.array([[8.0, 8.0, 40.0, 40.0]], np.float32), np.zeros(1, np.int64)
     sizes = [(96, 128) if number % 3 == 0 else (128, 96) for number in range(200)]
     return [ImageRecord(1000 + n, Path("none.png"), w, h, box, label) for n, (w, h) in enumerate(sizes)]
+
+
+def planned_order(run: Run) -> TrainingOrder:
+    """Draw the beginning of a run's training order over the probes' records.
+
+    Images and flips of a longer order begin in the same way; the whole order of a long schedule takes a second.
+    """
+    schedule = run.protocol.schedule
+    iterations = min(math.ceil(PLANNED_IMAGES / schedule.batch_size), schedule.iterations)
+    short = run.protocol.model_copy(update={"schedule": schedule.model_copy(update={"iterations": iterations})})
+    return training_order(probe_records(), short, run.seed)
 
 
 def probe_picture() -> Image.Image:

@@ -1,34 +1,31 @@
 """MMDetection's side of the contract."""
 
-from collections.abc import Iterator, Sequence
-
 import mmcv
 import mmdet
 import mmengine
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
+from mmengine.dataset import pseudo_collate
 from torch import nn
 
-from adapters.contract import Prediction
-from adapters.mmdet.assembly import build, train
+from adapters.contract import Adapter
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
 from adapters.mmdet.data import ImageReader
 from adapters.mmdet.inference import predict_one
 from adapters.mmdet.operators import operators_in_use
+from adapters.mmdet.training import SessionRunner
 from adapters.mmdet.weights import common_name, common_names, load_backbone_weights
-from adapters.prediction.given_proposals import GivenProposals
-from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
 
 
-class MMDetectionAdapter:
-    """Keeps :class:`adapters.contract.Adapter`."""
+class MMDetectionAdapter(Adapter):
+    """What MMDetection gives."""
 
     build_model = staticmethod(build_detector)
     load_backbone_weights = staticmethod(load_backbone_weights)
-    build = staticmethod(build)
-    train = staticmethod(train)
+    image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
+    predict_one = staticmethod(predict_one)
     read_controls = staticmethod(read_controls)
 
     def versions(self) -> dict[str, str]:
@@ -49,14 +46,6 @@ class MMDetectionAdapter:
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
         return trace_parts(model, run.variant.headline, width, height, rois)
-
-    def predict(
-        self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None
-    ) -> Iterator[Prediction]:
-        """Detect on every record; all test stages come from one pass."""
-        reader = ImageReader(run)
-        for record in records:
-            yield predict_one(model, record, reader.test_image(record), run.variant.test_stages, given)
 
 
 ADAPTER = MMDetectionAdapter()

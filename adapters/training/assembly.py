@@ -1,6 +1,5 @@
-"""Everything that a run's training uses, assembled once: what an inspection reads is what trains."""
+"""What a run's training is assembled of; the controls of an inspection are read from the very same objects."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,27 +7,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adapters.data.training_dataset import ImageReader, TrainingDataset
-from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
-from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.study.run import Run
 
 
 class Engine(Protocol):
-    """A framework's loop, and what it works with.
-
-    Attributes
-    ----------
-    optimizer : object
-        It steps the weights.
-    schedulers : list
-        They move the optimizer's learning rate.
-    data_loader : DataLoader
-        It gives the batches.
-    hooks : list
-        They take part in the loop, the session's among them.
-    """
+    """A framework's loop, which owns what steps the weights, moves the rate, reads the batches and takes part."""
 
     optimizer: Any
     schedulers: list
@@ -41,7 +25,7 @@ class Engine(Protocol):
 
 @dataclass
 class Built:
-    """A run's objects. Optimizer, schedulers, loader and hooks are those of the engine: the ones that will train.
+    """A run's objects. Optimizer, schedulers, loader and hooks are those of the engine: the ones that train.
 
     Attributes
     ----------
@@ -87,25 +71,3 @@ class Built:
     def dataset(self) -> TrainingDataset:
         """What reads one image of the training."""
         return self.loader.dataset
-
-
-def assemble_training(
-    run: Run,
-    model: nn.Module,
-    records: Sequence[ImageRecord],
-    order: TrainingOrder,
-    session: TrainingSession,
-    image_reader: Callable[[Run], ImageReader],
-    collate: Callable[[list], Any],
-    engine: Callable[[Run, nn.Module, DataLoader, TrainingSession], Engine],
-) -> Built:
-    """Build everything around a model.
-
-    Parameters
-    ----------
-    image_reader, collate, engine : callable
-        The framework's: what reads images, makes a batch of a list of items, and builds the loop.
-    """
-    dataset = TrainingDataset(image_reader(run), records, order)
-    loader = training_loader(dataset, order, session, collate)
-    return Built(run, model, engine(run, model, loader, session), session, image_reader(run))

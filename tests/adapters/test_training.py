@@ -13,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from trainings import changed, log_of, trained
 
 from adapters.commands import initial_model, load_adapter
+from adapters.contract import Adapter
 from adapters.data.training_dataset import TrainingDataset
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
@@ -53,11 +54,10 @@ def controls(run):
 
 
 @pytest.fixture
-def assembled(framework, monkeypatch):
-    """Note what a framework's adapter assembles from here on."""
-    assembly, made = module(framework, "assembly"), []
-    assemble = assembly.assemble
-    monkeypatch.setattr(assembly, "assemble", lambda *arguments: made.append(assemble(*arguments)) or made[-1])
+def assembled(monkeypatch):
+    """Note what an adapter assembles from here on."""
+    made, assemble = [], Adapter.assemble
+    monkeypatch.setattr(Adapter, "assemble", lambda *arguments: made.append(assemble(*arguments)) or made[-1])
     return made
 
 
@@ -90,8 +90,8 @@ def test_a_change_in_the_assembly_is_read_and_trained(
     framework, small_run, with_boxes, execution, tmp_path, monkeypatch
 ):
     """Of an optimizer or a loader built a second time, one of the two would not know of it."""
-    run, assembly = small_run(framework, "faster_rcnn"), module(framework, "assembly")
-    assemble, before = assembly.assemble, controls(run)
+    run, assemble = small_run(framework, "faster_rcnn"), Adapter.assemble
+    before = controls(run)
     trained(run, with_boxes, tmp_path / "before", execution)
 
     def changed_assembly(*arguments):
@@ -101,7 +101,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
         built.dataset.order.images[:] = built.dataset.order.images[:, ::-1].copy()
         return built
 
-    monkeypatch.setattr(assembly, "assemble", changed_assembly)
+    monkeypatch.setattr(Adapter, "assemble", changed_assembly)
     read = {name: value for name, value in controls(run).items() if value != before[name]}
     assert read.keys() == {"optimizer.momentum", "training.order_sha256"}
     state = trained(run, with_boxes, tmp_path / "after", execution)

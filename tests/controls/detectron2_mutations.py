@@ -1,6 +1,6 @@
 """Single changes behind the configuration's back, each with the control that must show it.
 
-Every function changes what `adapters.detectron2.assembly.build` gave for a cascade of the tiny protocol.
+Every function changes what the adapter built for a cascade of the tiny protocol.
 """
 
 import copy
@@ -20,12 +20,12 @@ from PIL import Image
 from torch import nn
 from torchvision.ops import nms
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.box_heads import TaskBranches
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.sampling import TwoListRPN
 from adapters.detectron2.training import SessionTrainer
 from adapters.layers.convolution_branch import ConvolutionBranch
+from adapters.training.assembly import Built
 
 Mutation = Callable[[Built], None]
 

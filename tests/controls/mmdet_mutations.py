@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adapters.layers.convolution_branch import ConvolutionBranch
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.box_heads import StageBoxHead
+from adapters.training.assembly import Built
 
 Change = Callable[[Built], Any]
 

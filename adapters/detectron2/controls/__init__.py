@@ -1,9 +1,9 @@
 """Effective values of a run in Detectron2, read back from its built objects or probed by how they behave."""
 
 from adapters.contract import Control
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls import backbone, heads, images, inference, masks, proposals, training
 from adapters.detectron2.controls.control_rows import undisturbed
+from adapters.training.assembly import Built
 
 PARTS = (training, images, backbone, proposals, heads, masks, inference)
 

@@ -9,10 +9,10 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone import FPN, ResNet
 from torch import Tensor, nn
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
 from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.weights import common_names
+from adapters.training.assembly import Built
 from adapters.weights.initial_weights import weights_digest
 from cascadebench.detectors.backbone import NORM_GROUPS
 

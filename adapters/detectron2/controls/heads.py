@@ -7,7 +7,6 @@ import torch
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from torch import nn
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.box_heads import layers_of
 from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.controls.head_probes import (
@@ -26,6 +25,7 @@ from adapters.detectron2.controls.proposals import regression_loss, side_factors
 from adapters.detectron2.sampling import DecoupledRoIHeads
 from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.layers.convolution_branch import ConvolutionBranch
+from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:

@@ -10,10 +10,10 @@ import torch
 from detectron2.data import transforms as T
 from PIL import Image
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.data import ImageReader
 from adapters.inspection.probe_inputs import probe_picture, probe_record
+from adapters.training.assembly import Built
 from cascadebench.controls.definitions import ODD_SIZES
 from cascadebench.datasets.prepared import ImageRecord
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from detectron2.modeling import GeneralizedRCNN
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.inference import detect
 from adapters.detectron2.operators import operators_in_use
 from adapters.prediction.score_rules import effective_score_rule
+from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 import torch
 from detectron2.structures import Boxes
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row
 from adapters.detectron2.controls.head_probes import trained_batch
 from adapters.detectron2.mask_heads import MaskRoIHeads
 from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.inspection.probe_inputs import probe_boxes, probe_features
+from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:

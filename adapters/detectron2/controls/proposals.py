@@ -13,9 +13,9 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.sampling import TwoListRPN
+from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:

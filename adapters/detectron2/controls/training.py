@@ -10,11 +10,11 @@ from itertools import chain, islice
 import torch
 from detectron2.engine import AMPTrainer
 
-from adapters.detectron2.assembly import Built
 from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.training import SessionHook
-from adapters.inspection.assembly import PLANNED_IMAGES
 from adapters.inspection.learning_rates import milestones_and_warmup
+from adapters.inspection.probe_inputs import PLANNED_IMAGES
+from adapters.training.assembly import Built
 
 STEPS = 100
 

@@ -3,7 +3,6 @@
 import torch
 
 from adapters.contract import Control
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.backbone import backbone_rows, neck_rows
 from adapters.mmdet.controls.heads import head_rows
 from adapters.mmdet.controls.images import input_rows
@@ -13,6 +12,7 @@ from adapters.mmdet.controls.pooling import pooling_rows
 from adapters.mmdet.controls.proposals import proposal_rows
 from adapters.mmdet.controls.samples import sample_rows
 from adapters.mmdet.controls.training import optimizer_rows, schedule_rows, training_rows
+from adapters.training.assembly import Built
 
 READERS = (
     schedule_rows, optimizer_rows, training_rows, input_rows, backbone_rows, neck_rows, proposal_rows, head_rows,

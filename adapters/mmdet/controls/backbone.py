@@ -7,9 +7,9 @@ from mmdet.models.backbones import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, one_value
 from adapters.mmdet.weights import common_names
+from adapters.training.assembly import Built
 from adapters.weights.initial_weights import weights_digest
 from cascadebench.detectors.backbone import NORM_GROUPS
 

@@ -10,9 +10,9 @@ from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from torch import nn
 
 from adapters.inspection.probe_inputs import probe_boxes, probe_features
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, delta_clamp, one_value, regression_loss
 from adapters.mmdet.controls.head_probes import fixed_step, heads_trained, layers_run, stage_of, trunk_gradients
+from adapters.training.assembly import Built
 
 
 def head_rows(built: Built) -> Iterator[Row]:

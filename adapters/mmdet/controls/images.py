@@ -15,8 +15,8 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 
 from adapters.inspection.probe_inputs import probe_picture, probe_record
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, one_value, rounded
+from adapters.training.assembly import Built
 from cascadebench.controls.definitions import ODD_SIZES
 from cascadebench.datasets.prepared import ImageRecord
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 from mmdet.models.layers import multiclass_nms
 
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, overlap_of_nms
 from adapters.mmdet.operators import operators_in_use
 from adapters.prediction.score_rules import effective_score_rule
+from adapters.training.assembly import Built
 
 
 def inference_rows(built: Built) -> Iterator[Row]:

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 import torch
 
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row
 from adapters.mmdet.controls.head_probes import train_heads
 from adapters.mmdet.mask_heads import MaskRoIHeads
 from adapters.mmdet.stages import ControlledRoIHeads
+from adapters.training.assembly import Built
 
 
 def mask_rows(built: Built) -> Iterator[Row]:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from adapters.inspection.probe_inputs import probe_boxes
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, joined_digest, one_value
+from adapters.training.assembly import Built
 
 
 def pooling_rows(built: Built) -> Iterator[Row]:

@@ -12,9 +12,9 @@ from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row, delta_clamp, one_value, overlap_of_nms, regression_loss, rounded
 from adapters.mmdet.sampling import TwoListRPN
+from adapters.training.assembly import Built
 
 GRID_IMAGE = (96, 64)
 """Width and height of the image whose anchors are hashed, in pixels."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
-from adapters.mmdet.assembly import Built
 from adapters.mmdet.controls.control_rows import Row
 from adapters.mmdet.controls.head_probes import HeadStep, TaskOutput, train_heads, unchanged
+from adapters.training.assembly import Built
 
 
 def sample_rows(built: Built) -> Iterator[Row]:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from mmengine.hooks import EMAHook
 
-from adapters.inspection.assembly import PLANNED_IMAGES
 from adapters.inspection.learning_rates import milestones_and_warmup
-from adapters.mmdet.assembly import Built
+from adapters.inspection.probe_inputs import PLANNED_IMAGES
 from adapters.mmdet.controls.control_rows import Row, joined_digest, one_value
 from adapters.mmdet.controls.images import mirrors
+from adapters.training.assembly import Built
 
 SEEDED_STEPS = 100
 
