@@ -1,0 +1,154 @@
+"""Where RoIs come from, asked of each framework's own functions: two lists of proposals, draws, odd batches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from head_sides import FRAMEWORKS, IMAGES, SIZE, crowd, detector
+from torchvision.ops import box_iou, nms
+
+LISTS = pytest.mark.parametrize(
+    ("variant", "options", "overlaps"),
+    [
+        ("decoupled_rcnn", {}, [0.7, 0.85]),
+        ("decoupled_rcnn", {"nms_cls": 0.5, "nms_reg": 0.95}, [0.5, 0.95]),
+        ("faster_rcnn", {"nms_cls": 0.6}, [0.6, 0.7]),
+        ("faster_rcnn", {"nms_reg": 0.9}, [0.7, 0.9]),
+    ],
+)
+
+
+@LISTS
+def test_two_lists_come_from_the_same_candidates_in_mmdetection(variant, options, overlaps, monkeypatch):
+    """What is kept overlaps by no more than it may, and what is not overlaps something better by more."""
+    from mmdet.models.dense_heads import rpn_head as mmdet_rpn
+    from mmengine.structures import InstanceData
+
+    one = detector("mmdet", variant, 0.02, **options)
+    model, rpn = one.model, one.run.protocol.rpn
+    calls, suppress = [], mmdet_rpn.batched_nms
+
+    def recorded(boxes, scores, levels, config):
+        given = suppress(boxes, scores, levels, config)
+        calls.append((boxes, levels, config["iou_threshold"], given[1]))
+        return given
+
+    monkeypatch.setattr(mmdet_rpn, "batched_nms", recorded)
+    torch.manual_seed(0)
+    features = model.extract_feat(torch.randn(IMAGES, 3, *SIZE))
+    _, lists = model.rpn_head.loss_and_predict(features, one.samples(), model.train_cfg.rpn_proposal)
+    assert [overlap for _, _, overlap, _ in calls] == [overlaps[0]] * 2 + [overlaps[1]] * 2
+    for image, pair in enumerate(lists):
+        (boxes, levels, *_), (again, levels_again, *_) = calls[image], calls[image + 2]
+        assert torch.equal(boxes, again)
+        assert torch.equal(levels, levels_again)
+        assert levels.bincount().max() <= rpn.train_pre_nms
+        for proposals, (_, _, overlap, kept) in zip(pair, (calls[image], calls[image + 2]), strict=True):
+            assert torch.equal(proposals.bboxes, boxes[kept][: rpn.train_post_nms])
+            between = box_iou(boxes, boxes[kept]) * (levels[:, None] == levels[kept])
+            assert (between[kept] - torch.eye(len(kept))).max() <= overlap + 1e-6
+            dropped = torch.ones(len(boxes), dtype=torch.bool)
+            dropped[kept] = False
+            assert (between[dropped].max(1)[0] > overlap).all()
+        assert len(calls[image + 2][3]) > len(calls[image][3])
+    (tested, _) = model.rpn_head.predict(features, one.samples())
+    assert calls[-1][2] == rpn.nms_iou
+    assert isinstance(tested, InstanceData)
+
+
+@LISTS
+def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options, overlaps):
+    from detectron2.structures import Boxes
+
+    one = detector("detectron2", variant, **options)
+    generator, rpn = one.model.proposal_generator, one.run.protocol.rpn
+    random = torch.Generator().manual_seed(0)
+    corner = 60 * torch.rand(400, 2, generator=random)
+    boxes = torch.cat([corner, corner + 20 + 30 * torch.rand(400, 2, generator=random)], 1)
+    scores = torch.randn(1, 400, generator=random)
+    given = [Boxes(boxes)], [scores], [torch.zeros(1, 400, 4)], [SIZE]
+    best = scores[0].topk(rpn.train_pre_nms).indices
+    (pair,) = generator.train().predict_proposals(*given)
+    for proposals, overlap in zip(pair, overlaps, strict=True):
+        kept = best[nms(boxes[best], scores[0, best], overlap)][: rpn.train_post_nms]
+        torch.testing.assert_close(proposals.proposal_boxes.tensor, boxes[kept], rtol=0, atol=1e-4)
+        between = box_iou(boxes[kept], boxes[kept]).fill_diagonal_(0)
+        assert overlap - 0.1 < float(between.max()) <= overlap
+    (tested,) = generator.eval().predict_proposals(*given)
+    kept = nms(boxes[best], scores[0, best], rpn.nms_iou)[: rpn.test_post_nms]
+    torch.testing.assert_close(tested.proposal_boxes.tensor, boxes[best[kept]], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_order_of_the_draws(framework, monkeypatch):
+    """Classification before regression, image by image."""
+    one, sizes = detector(framework, "decoupled_rcnn"), []
+
+    def noting(plain, length):
+        def note(first, *more):
+            sizes.append(length(first))
+            return plain(first, *more)
+
+        return note
+
+    if framework == "mmdet":
+        for sampler in (one.heads.bbox_sampler[0], one.heads.regression_sampler):
+            monkeypatch.setattr(sampler, "sample", noting(sampler.sample, lambda matched: len(matched.gt_inds)))
+    else:
+        from detectron2.modeling.roi_heads import roi_heads
+
+        monkeypatch.setattr(roi_heads, "subsample_labels", noting(roi_heads.subsample_labels, len))
+    one.train(crowd(1, 2), crowd(1, 4))
+    truth = 0 if framework == "mmdet" else 2  # MMDetection's sampler adds ground truth itself
+    assert sizes[:4] == [3 + truth, 5] * 2
+
+
+@pytest.mark.parametrize(
+    ("variant", "options"),
+    [
+        ("faster_rcnn", {}),
+        ("faster_rcnn", {"nms_reg": 0.8, "regression": "class_specific"}),
+        ("cascade_rcnn", {}),
+        ("fscascade", {}),
+        ("iterative_bbox", {}),
+        ("integral_loss", {}),
+        ("decoupled_rcnn", {}),
+        ("decoupled_rcnn", {"classifiers": 3, "regression": "class_specific"}),
+        ("decoupled_rcnn", {"double_head": True, "stages": 2}),
+    ],
+)
+def test_images_without_ground_truth_positives_or_proposals_in_detectron2(variant, options, records):
+    from detectron2.utils.events import EventStorage
+
+    from adapters.detectron2.data import ImageReader
+
+    one = detector("detectron2", variant, 0.01, **options)
+    model, reader = one.model, ImageReader(one.run)
+    outside = dataclasses.replace(records[0], boxes=np.array([[-30, -30, -10, -10]], np.float32), labels=np.array([1]))
+    empty = records[5]
+    assert len(empty.boxes) == 0
+
+    def losses_of(*batch) -> set[str]:
+        model.zero_grad()
+        torch.manual_seed(0)
+        with EventStorage():
+            losses = model([reader.training_image(record, 128, flip=False) for record in batch])
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
+        return set(losses)
+
+    names = losses_of(*records[:2])
+    for batch in ([empty, empty], [empty, records[1]], [outside, outside]):
+        assert losses_of(*batch) == names
+    model.proposal_generator.min_box_size = 1e6  # no proposals
+    for batch in (records[:2], [empty, empty]):
+        assert losses_of(*batch) == names
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    (prediction,) = one.predictions(records[:1])
+    assert all(len(stage.scores) == 0 for stage in prediction.test_stages.values())
+    model.proposal_generator.min_box_size = 0.0
+    for prediction in one.predictions([records[0], empty]):
+        assert list(prediction.test_stages) == [stage.label for stage in one.run.variant.test_stages]
+        assert all(len(stage.scores) for stage in prediction.test_stages.values())
