@@ -16,6 +16,7 @@ from head_sides import (
     run_of,
     same_boxes,
 )
+from trainings import changed
 
 from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.determinism.initial_weights import pytorch_tensor
@@ -59,9 +60,7 @@ def distance(call) -> float:
 )
 def test_each_task_draws_its_own_sample(framework, size, near, far, positives, rois):
     """Classification at 1:3 with ground truth; regression all the positives that fit, then negatives."""
-    run = run_of(framework, "decoupled_rcnn")
-    heads = run.protocol.heads.model_copy(update={"rois_per_image": size})
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"heads": heads})})
+    run = changed(run_of(framework, "decoupled_rcnn"), heads={"rois_per_image": size})
     proposals, model = crowd(near, far), DETECTORS[framework](run)
     training = model.train(proposals)
     assert set(training.losses) == {"stage1_classification", *(f"stage{stage}_regression" for stage in (1, 2, 3))}
