@@ -1,6 +1,9 @@
 """A written report as tests read it."""
 
+import base64
+import hashlib
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -102,7 +105,38 @@ def _rows(names: list[str], columns: list) -> list[dict[str, Any]]:
 
 
 def report_on(study: Study, results: Path, folder: Path) -> Page:
-    """Write the report and read it."""
+    """Write the report and read it; what holds for every page is checked."""
     output = folder / "reports" / "out.html"
     write_report(study, results, output)
-    return Page(output.read_text(encoding="utf-8"))
+    page = Page(output.read_text(encoding="utf-8"))
+    check_loads_nothing(page)
+    check_links(page)
+    return page
+
+
+def check_loads_nothing(page: Page) -> None:
+    """One small file that loads nothing and runs no script but its own."""
+    loading = {"src", "srcset", "data", "poster", "action", "background"}
+    assert [attributes for _, attributes in page.tags if loading & set(attributes)] == []
+    assert not re.search(r"@import|url\(|@font-face", page.styles)
+    assert not {tag for tag, _ in page.tags} & {"link", "base", "iframe", "object", "embed", "img"}
+    assert len(page.html.encode()) < 4_000_000
+    metas = [attributes for tag, attributes in page.tags if tag == "meta"]
+    policy = next(meta["content"] for meta in metas if meta.get("http-equiv") == "Content-Security-Policy")
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in page.executed]
+    assert policy.startswith("default-src 'none';")
+    assert re.findall(r"'sha256-([^']+)'", policy) == digests
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+
+
+def check_links(page: Page) -> None:
+    """Every link leads to a place in the page, or is an embedded picture; every chart has one place."""
+    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    links = [attributes["href"] for _, attributes in page.tags if attributes.get("href")]
+    targets = {link.removeprefix("#") for link in links if not link.startswith("data:image/jpeg;base64,")}
+    assert targets
+    assert targets <= set(identifiers)
+    places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
+    assert sorted(places) == sorted(page.charts())

@@ -9,6 +9,7 @@ import vl_convert
 from made_diagnostics import write_diagnostics
 from made_results import AP_NAMES, scores, variant_of_tiny, write_results
 from parsed_page import Page, report_on
+from test_example_views import write_examples
 
 from cascadebench.core.configuration import PROJECT
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
@@ -16,12 +17,6 @@ from cascadebench.diagnostics.recall import RECALL
 from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
 from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.study.study import Study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Two detectors in two frameworks, one seed."""
-    return study_of(tmp_path_factory.mktemp("study"), "faster_rcnn", "cascade_rcnn")
 
 
 def study_of(folder: Path, *variants: str) -> Study:
@@ -35,40 +30,37 @@ def run_of(study: Study, label: str, framework: str):
 
 @pytest.fixture(scope="module")
 def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results with every diagnostic; not to be changed."""
+    """Results with every diagnostic and with examples; not to be changed."""
     root = write_results(tmp_path_factory.mktemp("diagnosed"), study)
     for planned in study.runs:
         cascade = run_of(study, "Cascade R-CNN", planned.run.framework).id
         others = (cascade,) if planned.label == "Faster R-CNN FPN" else ()
         write_diagnostics(root / "runs" / planned.run.id, planned.run, study.dataset.categories, others)
+    write_examples(root, study)
     return root
 
 
-@pytest.fixture(scope="module")
-def page(study: Study, complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The report of it."""
-    return report_on(study, complete, tmp_path_factory.mktemp("page"))
-
-
-def test_the_page_stays_small_and_its_charts_have_places_and_tables(page: Page) -> None:
-    assert len(page.html.encode()) < 4_000_000
-    places = [attributes["data-chart"] for _, attributes in page.tags if "data-chart" in attributes]
-    assert sorted(places) == sorted(page.charts())
-    identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
-    assert len(identifiers) == len(set(identifiers))
-    assert {attributes["href"][1:] for _, attributes in page.tags if "href" in attributes} <= set(identifiers)
+def test_every_diagnostic_is_shown_and_equal_results_give_equal_bytes(
+    page: Page, study: Study, complete: Path, tmp_path: Path
+) -> None:
     assert "Not recorded in any run" not in page.text
+    assert report_on(study, complete, tmp_path).html == page.html
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_chart_draws(page: Page, scheme: str) -> None:
     theme = page.data("chart-themes")[scheme]
-    marks = {"quality": ("rect mark", 9), "errors": ("bar", 12)}  # cells; kinds of two detectors
-    marks |= {"stage-matrix": ("rect mark", 4 * 6), "cost-accuracy": ("point", 4)}
+    # The baseline has no gap to itself; cells of (1,1) to (3,3) at AP, AP50, AP75 and AP90.
+    exact = {"gaps-by-iou": ("line mark", 1), "agreement-by-iou": ("line mark", 1), "ap-by-iou": ("line mark", 2)}
+    exact |= {"stage-matrix": ("rect mark", 4 * 6), "cost-accuracy": ("point", 4)}
+    exact |= dict.fromkeys(("training-loss", "training-lr"), ("line mark", 2))
+    least = {"quality": ("rect mark", 9), "errors": ("bar", 12)}  # cells; kinds of two detectors
     for name, specification in page.charts().items():
-        mark, count = marks.get(name.rpartition("-")[0], ("line mark", 1))
         svg = vl_convert.vegalite_to_svg(specification | {"config": theme, "width": 400})
-        assert svg.count(f'aria-roledescription="{mark}"') >= count, name
+        kind = name.rpartition("-")[0]
+        mark, count = exact.get(kind) or least.get(kind, ("line mark", 1))
+        drawn = svg.count(f'aria-roledescription="{mark}"')
+        assert drawn == count if kind in exact else drawn >= count, name
 
 
 def test_recall_is_drawn_as_the_file_has_it(page: Page, study: Study, complete: Path) -> None:
@@ -169,10 +161,6 @@ def test_without_any_diagnostic_the_section_is_one_sentence(study: Study, tmp_pa
     assert "Not recorded in any run: What enters each stage in training (stage_statistics.parquet);" in text
     assert not [name for name in page.tables if name in ("stage-values", "recall-values", "error-values")]
     assert not [name for name in page.charts() if name.startswith(("stage-iou", "quality"))]
-
-
-def test_equal_results_give_equal_bytes(study: Study, complete: Path, page: Page, tmp_path: Path) -> None:
-    assert report_on(study, complete, tmp_path).html == page.html
 
 
 def test_the_committed_example_shows_every_diagnostic():

@@ -3,13 +3,12 @@
 import base64
 import io
 import json
-import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_results import HOSTILE, variant_of_tiny, write_results
+from made_results import HOSTILE, write_results
 from parsed_page import Page, report_on
 from PIL import Image
 
@@ -67,23 +66,11 @@ class Drawings(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """Two detectors in two frameworks, one seed."""
-    return variant_of_tiny(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
 def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results with examples; not to be changed."""
     root = write_results(tmp_path_factory.mktemp("results"), study)
     write_examples(root, study)
     return root
-
-
-@pytest.fixture(scope="module")
-def page(study: Study, complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The report of them."""
-    return report_on(study, complete, tmp_path_factory.mktemp("page"))
 
 
 def test_boxes_of_the_file_are_drawn_over_the_embedded_picture(page: Page, study: Study, complete: Path) -> None:
@@ -120,17 +107,6 @@ def test_the_rule_and_the_reasons_are_told(page: Page) -> None:
     assert "Cascade R-CNN finds 3 objects more than Faster R-CNN FPN; among the largest differences for it." in text
     assert "Image 9, b.png: Cascade R-CNN finds 1 object fewer than Faster R-CNN FPN; chosen for its evenly" in text
     assert "The picture is not there any more: boxes alone." in text
-
-
-def test_the_page_loads_nothing_for_them_and_stays_the_same(
-    page: Page, study: Study, complete: Path, tmp_path: Path
-) -> None:
-    links = [attributes["href"] for _, attributes in page.tags if attributes.get("href")]
-    assert all(re.match(r"#|data:image/jpeg;base64,", link) for link in links)
-    identifiers = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
-    assert {link[1:] for link in links if link.startswith("#")} <= identifiers
-    assert len(page.html.encode()) < 4_000_000
-    assert report_on(study, complete, tmp_path).html == page.html
 
 
 def test_nothing_but_a_jpeg_of_the_studys_folder_is_embedded(study: Study, tmp_path: Path) -> None:

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 from made_results import AP_NAMES, scores, variant_of_tiny, write_csv, write_results
 from parsed_page import Page, report_on
-from two_detectors import two_detectors
 
 from cascadebench.study.study import Study
-
-
-@pytest.fixture(scope="module")
-def study() -> Study:
-    """Two detectors in two frameworks, one seed."""
-    return two_detectors()
 
 
 def interval(study: Study, label: str, quantity: str, low: float, high: float, **place: str) -> dict:
@@ -48,12 +41,6 @@ def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write_csv(root / "studies" / study.name / "intervals.csv", rows)
     return root
-
-
-@pytest.fixture(scope="module")
-def page(study: Study, complete: Path, tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """The report of it."""
-    return report_on(study, complete, tmp_path_factory.mktemp("page"))
 
 
 def headline_values(complete: Path, framework: str, label: str) -> dict[str, float]:

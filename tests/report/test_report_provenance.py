@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 from made_results import write_results
 from parsed_page import report_on
-from two_detectors import two_detectors
 
 from cascadebench.study.study import Study
 
 COMMIT = "0123456789" * 4
-
-
-@pytest.fixture(scope="module")
-def study() -> Study:
-    """Two detectors in two frameworks, one seed."""
-    return two_detectors()
 
 
 @pytest.fixture(scope="module")
