@@ -42,14 +42,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "verdicts": (_VERDICT_WORDS, _VERDICT_NUMBERS),
     "cost": (
         ("run", "train_device"),
-        (
-            "parameters",
-            "trainable_parameters",
-            "flops",
-            "seconds_per_iteration",
-            "seconds_per_image",
-            "peak_memory_mb",
-        ),
+        ("parameters", "trainable_parameters", "flops", "seconds_per_iteration", "seconds_per_image", "peak_memory_mb"),
     ),
 }
 RUN_FILES = ("controls", "cost", "trained", "predicted")

@@ -11,8 +11,6 @@ from cascadebench.report.parts.cells import ABSENT, number
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
 """Verdicts in the order in which they are counted."""
-
-
 # Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
 _UNITS = {
     "fraction": (100, 2, True),
@@ -22,8 +20,6 @@ _UNITS = {
     "multiply-adds": (1e-9, 2, False),
     "s": (1, 4, False),
 }
-
-
 _UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs", "count": "", "score": "", "s": "s"}
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
@@ -31,25 +30,6 @@ def protocol_table(results: StudyResults) -> Table:
     groups = tuple(Group(name, tuple(_settings(part))) for name, part in parts.items() if isinstance(part, BaseModel))
     columns = text_columns("Setting", "Value", "Meaning")
     return Table("protocol-values", "Values that every run of the study shares.", columns, groups)
-
-
-@dataclass(frozen=True)
-class Controls:
-    """The effective values of all runs, side by side.
-
-    Attributes
-    ----------
-    table : Table
-        One row per control; for each framework its value and where that was read from.
-    count : int
-        Number of controls.
-    across : tuple of str
-        Controls whose value for the same variant differs between frameworks.
-    """
-
-    table: Table
-    count: int
-    across: tuple[str, ...]
 
 
 def _readings(results: StudyResults) -> dict[str, list[tuple[RunRecord, str, str]]]:
@@ -89,8 +69,16 @@ def _differs_between_frameworks(values: dict[str, Values]) -> bool:
     return any(len(of_label) > 1 for of_label in sets.values())
 
 
-def compare_controls(results: StudyResults) -> Controls:
-    """Put the controls of all runs side by side."""
+def compare_controls(results: StudyResults) -> tuple[Table, list[str]]:
+    """Put the controls of all runs side by side.
+
+    Returns
+    -------
+    table : Table
+        One row per control; for each framework its value and where that was read from.
+    across : list of str
+        Controls whose value for the same variant differs between frameworks.
+    """
     frameworks = list(results.study.file.frameworks)
     treatments = frozenset().union(*(planned.treatment for planned in results.study.runs))
     readings = _readings(results)
@@ -112,16 +100,18 @@ def compare_controls(results: StudyResults) -> Controls:
         columns += [Column("Value", group=title, kind="text"), Column("Read from", group=title, kind="code")]
     parts = tuple(Group(title, tuple(rows)) for title, rows in groups.items())
     caption = "Effective values, read back from the objects that train and test."
-    return Controls(Table("control-values", caption, tuple(columns), parts), len(readings), tuple(across))
+    return Table("control-values", caption, tuple(columns), parts), across
 
 
 def build(results: StudyResults) -> dict[str, Any]:
     """The protocol and what was read back."""
+    controls, across = compare_controls(results)
     return {
         "protocol": results.study.protocol,
         "overridden": bool(results.study.file.protocol_override),
         "settings": protocol_table(results),
-        "controls": compare_controls(results),
+        "controls": controls,
+        "across": across,
     }
 
 

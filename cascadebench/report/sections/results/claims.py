@@ -6,27 +6,13 @@ from typing import Any
 
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults
+from cascadebench.report.parts import verdicts
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, Tone, note, text_columns
 from cascadebench.report.parts.section import Section, has_runs
-from cascadebench.report.parts.verdicts import (
-    anchor,
-    by_claim,
-    condition,
-    interval,
-    measured_in,
-    seeds,
-    verdict_rows,
-    with_unit,
-    written,
-)
 
 DECIDED = ("supported", "not supported")
 """Verdicts that a single training would be a weak ground for."""
-
-
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
-
-
 _COLUMNS = (
     *text_columns("Measured in", "Verdict"),
     Column("Measured"),
@@ -38,17 +24,17 @@ _COLUMNS = (
 
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
-    return sum(not math.isnan(row["holm_level"]) for row in verdict_rows(results))
+    return sum(not math.isnan(row["holm_level"]) for row in verdicts.verdict_rows(results))
 
 
 def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     """A table for every source, under its short name."""
     tables = []
-    sources = dict.fromkeys(row["source"] for row in verdict_rows(results))
+    sources = dict.fromkeys(row["source"] for row in verdicts.verdict_rows(results))
     for source in sources:
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]))
-            for rows in by_claim(results).values()
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), verdicts.anchor(rows[0]))
+            for rows in verdicts.by_claim(results).values()
             if rows[0]["source"] == source
         )
         caption = (
@@ -72,17 +58,17 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     p_value = row["adjusted_p_value"]
     cells = (
         Cell(row["verdict"], tuple(verdict), _TONES.get(row["verdict"], "")),
-        Cell(with_unit(written(row["value"], unit), unit), note(seeds(row))),
-        Cell(interval(row, "") or ABSENT),
+        Cell(verdicts.with_unit(verdicts.written(row["value"], unit), unit), note(verdicts.seeds(row))),
+        Cell(verdicts.interval(row, "") or ABSENT),
         Cell(
-            interval(row, "adjusted_") or ABSENT,
+            verdicts.interval(row, "adjusted_") or ABSENT,
             note("" if math.isnan(p_value) else f"adjusted p {p_value:.2g}"),
         ),
-        Cell(with_unit(written(row["published"], unit, short=True), unit), note(row["place"])),
-        Cell(condition(row), note(row["threshold_reason"])),
+        Cell(verdicts.with_unit(verdicts.written(row["published"], unit, short=True), unit), note(row["place"])),
+        Cell(verdicts.condition(row), note(row["threshold_reason"])),
         Cell("", tuple(remarks)),
     )
-    return Row(Cell(measured_in(results, row)), cells)
+    return Row(Cell(verdicts.measured_in(results, row)), cells)
 
 
 def build(results: StudyResults) -> dict[str, Any]:
