@@ -76,6 +76,11 @@ def test_what_the_rules_make_are_names_of_the_layout():
     assert written <= names
 
 
+def test_the_documentation_has_every_name():
+    text = (PROJECT / "docs" / "file-formats.md").read_text()
+    assert {name for name in file_names() if name not in text} == set()
+
+
 def test_every_folder_lies_where_it_always_did():
     results = ResultsFolder(Path("results"))
     assert results.run("r").ap == Path("results/runs/r/ap.parquet")
