@@ -78,11 +78,6 @@ class RunFolder(DetectionFolder):
     proposals_of = FileName("proposals_of")
     failed = FileName("failed.json")
 
-    @property
-    def id(self) -> str:
-        """Id of the run."""
-        return self.path.name
-
     def beside(self, run_id: str) -> "RunFolder":
         """Folder of another run of the same results."""
         return RunFolder(self.path.parent / run_id)

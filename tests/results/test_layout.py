@@ -102,5 +102,5 @@ def test_only_what_is_there_is_listed(tmp_path):
         results.run(run_id).run.touch()
     (tmp_path / "runs" / "c").mkdir()
     results.run("a").proposal_swap("gt").path.mkdir(parents=True)
-    assert [folder.id for folder in results.runs()] == ["a", "b"]
+    assert [folder.path.name for folder in results.runs()] == ["a", "b"]
     assert [folder.path.name for folder in results.run("a").proposal_swaps()] == ["gt"]
