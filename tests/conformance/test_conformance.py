@@ -157,28 +157,8 @@ def test_trains_on_images_without_ground_truth(adapter, run):
 
 def test_both_frameworks_agree(found):
     """Same weights and input: the same numbers in inference and in a step of training."""
-    from comparison import (
-        add_noise,
-        differences_of_inference,
-        differences_of_steps,
-        ground_truth,
-        run_of,
-        two_images,
-    )
-    from sides import Detectron2Side, MMDetectionSide
+    from comparison import answers_of_both, assert_agreement
 
     if set(found.card.frameworks) != {"mmdet", "detectron2"}:
         pytest.skip(f"the card of {found.card.name} names one framework")
-    inferences, steps = [], []
-    for kind in (MMDetectionSide, Detectron2Side):
-        examined = run_of(kind.framework, found)
-        side = kind(examined)
-        model = side.adapter.build_model(examined)
-        add_noise(model, side.common_name)
-        inferences.append(side.infer(model, two_images()))
-        steps.append(side.step(model, two_images(), ground_truth()))
-    reached = differences_of_inference(*inferences)
-    assert all(value <= 1e-4 for value in reached.values()), reached
-    losses, gradients = differences_of_steps(*steps)
-    assert all(value <= 1e-5 for value in losses.values()), losses
-    assert all(value <= 1e-4 for value in gradients.values()), gradients
+    assert_agreement(*answers_of_both(found))

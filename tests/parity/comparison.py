@@ -4,14 +4,17 @@ import zlib
 
 import numpy as np
 import torch
+from double_precision import double_precision
+from sides import Detectron2Side, Inference, MMDetectionSide, Step
 
 from cascadebench.detectors.variant_catalog import FoundVariant
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import load_protocol
 from cascadebench.study_loading import chosen_variant, load_study
 
+BOTH = ("mmdet", "detectron2")
 EVERYTHING = {
-    "schedule": {"iterations": 20, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [15]},
+    "schedule": {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]},
     "rpn": {"anchors_per_image": 100_000, "positive_fraction": 1.0},
     "heads": {"rois_per_image": 10_000, "positive_fraction": 1.0},
     "inference": {"score_threshold": 0.05},
@@ -85,3 +88,23 @@ def differences_of_steps(one, other) -> tuple[dict[str, float], dict[str, float]
         for name, gradient in one.gradients.items()
     }
     return losses, gradients
+
+
+@double_precision()
+def answers_of_both(found: FoundVariant, options: dict | None = None) -> tuple[list[Inference], list[Step]]:
+    """Ask both frameworks for a forward pass and a training step with the same weights, in double precision."""
+    inferences, steps = [], []
+    for kind in (MMDetectionSide, Detectron2Side):
+        run = run_of(kind.framework, found, options)
+        side = kind(run)
+        model = side.adapter.build_model(run).double()
+        add_noise(model, side.common_name)
+        inferences.append(side.infer(model, two_images()))
+        steps.append(side.step(model, two_images(), ground_truth()))
+    return inferences, steps
+
+
+def assert_agreement(inferences: list[Inference], steps: list[Step]) -> None:
+    """All numbers of both frameworks, computed in double precision, are the same to nine digits."""
+    for differences in (differences_of_inference(*inferences), *differences_of_steps(*steps)):
+        assert all(value <= 1e-9 for value in differences.values()), differences
