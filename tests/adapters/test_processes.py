@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from trainings import changed
 
 from adapters import commands, run_lease
 from adapters.__main__ import main
@@ -32,11 +33,9 @@ def divisible_run(small_run):
     """Return a function that makes a run of ten steps of two images, whose batch norm learns from no batch."""
 
     def make(framework, variant="faster_rcnn", base_lr=0.005, **options):
+        schedule = {"iterations": 10, "base_lr": base_lr}
         run = small_run(framework, variant, **options)
-        schedule = run.protocol.schedule.model_copy(update={"iterations": 10, "base_lr": base_lr})
-        backbone = run.protocol.backbone.model_copy(update={"batch_norm": "fixed_statistics"})
-        update = {"schedule": schedule, "backbone": backbone}
-        return run.model_copy(update={"protocol": run.protocol.model_copy(update=update)})
+        return changed(run, schedule=schedule, backbone={"batch_norm": "fixed_statistics"})
 
     return make
 
