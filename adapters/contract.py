@@ -23,6 +23,7 @@ from adapters.training.assembly import Built, Engine
 from adapters.training.seeding import seed_everything
 from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
+from adapters.weights.backbone_weights import fill_backbone
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import TrainingOrder
@@ -128,19 +129,12 @@ class Adapter(ABC):
         """Build the detector of a run with random initial weights; the caller has seeded torch."""
 
     @abstractmethod
-    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
-        """Fill the backbone from the run's file of weights; every tensor must find its place."""
-
-    @abstractmethod
     def read_controls(self, built: Built) -> list[Control]:
         """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
 
     @abstractmethod
-    def common_name(self, name: str, run: Run | None = None) -> str | None:
-        """Translate a name of the state dict into the common one (:mod:`cascadebench.determinism.initial_weights`).
-
-        With a run also one of a layer that its variant adds and names itself.
-        """
+    def common_names(self, run: Run) -> Callable[[str], str | None]:
+        """Return what translates names of a run's state dict (:mod:`cascadebench.determinism.initial_weights`)."""
 
     @abstractmethod
     def trace_parts(
@@ -158,6 +152,10 @@ class Adapter(ABC):
         given: GivenProposals | None = None,
     ) -> Prediction:
         """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
+
+    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
+        """Fill the backbone from the run's file of weights; raises InputError if it does not fit."""
+        fill_backbone(model, self.common_names(run), run)
 
     def assemble(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession

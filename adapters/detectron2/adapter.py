@@ -14,15 +14,14 @@ from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import predict_one
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.training import SessionTrainer
-from adapters.detectron2.weights import common_name, common_names, load_backbone_weights
-from cascadebench.study.run import Run
+from adapters.detectron2.weights import common_names
 
 
 class Detectron2Adapter(Adapter):
     """What Detectron2 gives."""
 
     build_model = staticmethod(build_detector)
-    load_backbone_weights = staticmethod(load_backbone_weights)
+    common_names = staticmethod(common_names)
     image_reader, collate, engine = ImageReader, staticmethod(trivial_batch_collator), SessionTrainer
     predict_one = staticmethod(predict_one)
     read_controls = staticmethod(read_controls)
@@ -37,10 +36,6 @@ class Detectron2Adapter(Adapter):
             "torchvision": torchvision.__version__,
             "detectron2 operators": operators_in_use(),
         }
-
-    def common_name(self, name: str, run: Run | None = None) -> str | None:
-        """Translate a name of a weight."""
-        return common_names(run)(name) if run else common_name(name)
 
 
 ADAPTER = Detectron2Adapter()

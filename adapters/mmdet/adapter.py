@@ -15,7 +15,7 @@ from adapters.mmdet.data import ImageReader
 from adapters.mmdet.inference import predict_one
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.training import SessionRunner
-from adapters.mmdet.weights import common_name, common_names, load_backbone_weights
+from adapters.mmdet.weights import common_names
 from cascadebench.study.run import Run
 
 
@@ -23,7 +23,7 @@ class MMDetectionAdapter(Adapter):
     """What MMDetection gives."""
 
     build_model = staticmethod(build_detector)
-    load_backbone_weights = staticmethod(load_backbone_weights)
+    common_names = staticmethod(common_names)
     image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
     predict_one = staticmethod(predict_one)
     read_controls = staticmethod(read_controls)
@@ -36,10 +36,6 @@ class MMDetectionAdapter(Adapter):
             "mmengine": mmengine.__version__,
             "mmcv operators": operators_in_use(),
         }
-
-    def common_name(self, name: str, run: Run | None = None) -> str | None:
-        """Translate a name of the model's state dict."""
-        return common_names(run)(name) if run else common_name(name)
 
     def trace_parts(
         self, model: nn.Module, run: Run, width: int, height: int, rois: int

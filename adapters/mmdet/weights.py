@@ -3,9 +3,6 @@
 import re
 from collections.abc import Callable
 
-from torch import nn
-
-from adapters.weights.backbone_weights import fill_backbone
 from adapters.weights.weight_names import with_own_names
 from cascadebench.study.run import Run
 
@@ -92,8 +89,3 @@ def _in_head(stage: int, module: str) -> str | None:
 def common_names(run: Run) -> Callable[[str], str | None]:
     """Return what translates a run's names: :func:`common_name`, and its variant for the layers that it adds."""
     return with_own_names(common_name, run)
-
-
-def load_backbone_weights(model: nn.Module, run: Run) -> None:
-    """Fill the backbone from the run's file; raises InputError if it does not fit."""
-    fill_backbone(model, common_names(run), run)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from adapters.weights.backbone_weights import fill_backbone
 from adapters.weights.initial_weights import fill_with_common_weights
 from cascadebench.detectors.backbone import Backbone
 from cascadebench.study.run import Run
@@ -23,14 +24,14 @@ class MMDetectionPart(nn.Module):
         from mmengine.registry import init_default_scope
 
         from adapters.mmdet.config import base_config
-        from adapters.mmdet.weights import common_name, load_backbone_weights
+        from adapters.mmdet.weights import common_name
 
         super().__init__()
         init_default_scope("mmdet")
         config = ConfigDict(base_config(run))
         self.backbone, self.neck = MODELS.build(config.backbone), MODELS.build(config.neck)
         self.run, self.common_name = run, common_name
-        self.load = lambda: load_backbone_weights(self, run)
+        self.load = lambda: fill_backbone(self, common_name, run)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the residual stages."""
@@ -55,12 +56,12 @@ class Detectron2Part(nn.Module):
         from detectron2.config import instantiate
 
         from adapters.detectron2.config import pyramid_config
-        from adapters.detectron2.weights import common_name, load_backbone_weights
+        from adapters.detectron2.weights import common_name
 
         super().__init__()
         self.backbone = instantiate(pyramid_config(run))
         self.run, self.common_name = run, common_name
-        self.load = lambda: load_backbone_weights(self, run)
+        self.load = lambda: fill_backbone(self, common_name, run)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the residual stages."""

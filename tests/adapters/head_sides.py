@@ -76,7 +76,8 @@ class Detector:
     @cached_property
     def names(self) -> dict[str, str]:
         """From the common name of every parameter to its own."""
-        return {self.adapter.common_name(name, self.run): name for name, _ in self.model.named_parameters()}
+        common_name = self.adapter.common_names(self.run)
+        return {common_name(name): name for name, _ in self.model.named_parameters()}
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -12,6 +12,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.common_rules import TwoSidedBoxTransform
+from adapters.detectron2.weights import common_name
 from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.detectors.variant_catalog import find_variant
@@ -63,7 +64,7 @@ def values(run: Run) -> dict:
 def test_every_weight_has_one_common_name(variant, options):
     with torch.device("meta"):
         model = ADAPTER.build_model(run_of(variant, **options))
-    names = {name: ADAPTER.common_name(name) for name in model.state_dict()}
+    names = {name: common_name(name) for name in model.state_dict()}
     assert all(names[name] for name, _ in model.named_parameters())
     common = [name for name in names.values() if name]
     assert len(common) == len(set(common)) > 100
@@ -95,10 +96,10 @@ def test_names_of_weights():
         "roi_heads.sharing.reductions.2.weight": "heads.2.reduction.weight",
         "pixel_mean": None,
     }.items():
-        assert ADAPTER.common_name(name) == common
+        assert common_name(name) == common
     for unknown in ("roi_heads.mask_head.weight", "backbone.fpn_lateral2", "backbone.bottom_up.res2.0.conv1.gamma.x"):
         with pytest.raises(ValueError, match="no common name"):
-            ADAPTER.common_name(unknown)
+            common_name(unknown)
 
 
 def test_initial_weights_come_from_the_runs_seed_alone():

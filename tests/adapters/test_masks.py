@@ -220,10 +220,12 @@ def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     from comparison import ground_truth, two_images
     from sides import Detectron2Side, MMDetectionSide
 
-    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[framework]()
+    kind = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[framework]
     found = {}
     for variant in ("cascade_rcnn", "cascade_mask_rcnn"):
-        model = initial_model(side.adapter, small_run(framework, variant), with_weights=False)
+        run = small_run(framework, variant)
+        side = kind(run)
+        model = initial_model(side.adapter, run, with_weights=False)
         inference = side.infer(model, two_images())
         torch.manual_seed(0)
         found[variant] = inference, side.step(model, two_images(), ground_truth())

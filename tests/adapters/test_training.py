@@ -173,7 +173,7 @@ def test_what_of_the_backbone_learns(framework, batch_norm, small_run, with_boxe
     adapter = load_adapter(framework)
     before = initial_model(adapter, run, with_weights=False).state_dict()
     after = trained(run, with_boxes, tmp_path, execution)["model"]
-    learnt = {adapter.common_name(name) for name, value in before.items() if not torch.equal(value, after[name])}
+    learnt = {adapter.common_names(run)(name) for name, value in before.items() if not torch.equal(value, after[name])}
     assert not any(name.startswith(("backbone.stem", "backbone.stage1")) for name in learnt if name)
     assert "backbone.stage2.0.conv1.weight" in learnt
     assert ("backbone.stage2.0.norm1.weight" in learnt) == (batch_norm != "frozen")

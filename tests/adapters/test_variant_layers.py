@@ -82,7 +82,7 @@ def test_both_frameworks_draw_the_same_numbers(small_run, tmp_path):
         assert torch.equal(gate.weight, torch.from_numpy(initial_tensor("variant.gate.weight", (4, 4), run.seed)))
         assert 0.3 < float(gate.weight.detach().std()) < 0.7
         assert not gate.bias.any()
-        assert adapter.common_name(f"{heads}.gate.weight", run) == "variant.gate.weight"
+        assert adapter.common_names(run)(f"{heads}.gate.weight") == "variant.gate.weight"
         plain = adapter.build(small_run(framework, "cascade_rcnn"))
         controls, others = (
             {control.name: control.value for control in adapter.read_controls(one)} for one in (built, plain)

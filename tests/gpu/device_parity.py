@@ -78,10 +78,12 @@ def seeded_step(side: MMDetectionSide | Detectron2Side, model: torch.nn.Module, 
 def measure(variant: str, device: torch.device) -> dict[str, Any]:
     """Ask both frameworks on the CPU and on the device, and compare the frameworks with each other on the device."""
     images, found, on_device, given = two_images(), {}, [], None
-    for side in (MMDetectionSide(), Detectron2Side()):
+    for kind in (MMDetectionSide, Detectron2Side):
         torch.manual_seed(0)
-        model = side.adapter.build_model(run_of(side.framework, find_variant(variant, "device_parity")))
-        add_noise(model, side.adapter.common_name)
+        run = run_of(kind.framework, find_variant(variant, "device_parity"))
+        side = kind(run)
+        model = side.adapter.build_model(run)
+        add_noise(model, side.common_name)
         moved = copy.deepcopy(model).to(device)
         cpu = side.infer(model, images)
         given = given or cpu.proposals

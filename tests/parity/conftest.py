@@ -53,10 +53,11 @@ def pair(request, in_double):
     """Both frameworks' side, run and model of a variant."""
     variant, options = request.param
     pair = []
-    for side in (MMDetectionSide(), Detectron2Side()):
-        run = run_of(side.framework, find_variant(variant, "test"), options)
+    for kind in (MMDetectionSide, Detectron2Side):
+        run = run_of(kind.framework, find_variant(variant, "test"), options)
+        side = kind(run)
         model = side.adapter.build_model(run).double()
-        add_noise(model, side.adapter.common_name)
+        add_noise(model, side.common_name)
         pair.append((side, run, model))
     return pair
 

@@ -5,7 +5,6 @@ made with a run also knows the names of the layers that its variant adds.
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -61,10 +60,10 @@ class MMDetectionSide:
 
     framework = "mmdet"
 
-    def __init__(self, run: Run | None = None) -> None:
+    def __init__(self, run: Run) -> None:
         from adapters.mmdet.adapter import ADAPTER
 
-        self.adapter, self.common_name = ADAPTER, partial(ADAPTER.common_name, run=run)
+        self.adapter, self.common_name = ADAPTER, ADAPTER.common_names(run)
 
     def _batch(self, model: nn.Module, images: list[np.ndarray], truth=None) -> dict:
         from mmdet.structures import DetDataSample
@@ -130,10 +129,10 @@ class Detectron2Side:
 
     framework = "detectron2"
 
-    def __init__(self, run: Run | None = None) -> None:
+    def __init__(self, run: Run) -> None:
         from adapters.detectron2.adapter import ADAPTER
 
-        self.adapter, self.common_name = ADAPTER, partial(ADAPTER.common_name, run=run)
+        self.adapter, self.common_name = ADAPTER, ADAPTER.common_names(run)
 
     def _batch(self, images: list[np.ndarray], truth=None) -> list[dict]:
         from detectron2.structures import Boxes, Instances

@@ -21,7 +21,7 @@ FLOAT32 = 2.0**-23
 def test_the_models_have_the_same_weights(pair):
     states = []
     for side, _, model in pair:
-        named = {side.adapter.common_name(name): tensor for name, tensor in model.state_dict().items()}
+        named = {side.common_name(name): tensor for name, tensor in model.state_dict().items()}
         named.pop(None, None)
         states.append(named)
     assert states[0].keys() == states[1].keys()
@@ -49,7 +49,7 @@ def test_losses_and_gradients_agree(pair, images, truth, record_property):
 def test_every_parameter_gets_a_gradient(pair, images, truth):
     for side, _, model in pair:
         gradients = side.step(model, images, truth).gradients
-        wanted = {side.adapter.common_name(name) for name, p in model.named_parameters() if p.requires_grad}
+        wanted = {side.common_name(name) for name, p in model.named_parameters() if p.requires_grad}
         assert wanted == set(gradients)
 
 
