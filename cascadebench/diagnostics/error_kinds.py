@@ -92,8 +92,8 @@ def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seque
     annotations = _by_image(truth, truth.boxes, truth.boxes["iscrowd"].to_numpy() == 1)
     rows = []
     for label in dict.fromkeys([*test_stages, *detections["test_stage"].unique()]):
-        found = detections[detections["test_stage"] == label]
-        ranked = found.iloc[np.argsort(-found["score"].to_numpy(dtype=np.float64), kind="stable")]
+        of_stage = detections[detections["test_stage"] == label]
+        ranked = of_stage.iloc[np.argsort(-of_stage["score"].to_numpy(dtype=np.float64), kind="stable")]
         ranked = ranked[ranked.groupby(["image_id", "category_id"]).cumcount() < MAX_DETS[-1]]
         images = _by_image(truth, ranked, ranked["score"].to_numpy(dtype=np.float64))
         outcome = _Outcome()
@@ -123,18 +123,18 @@ def _by_image(truth: GroundTruth, rows: pd.DataFrame, mark: np.ndarray) -> list[
     return [every.chosen(slice(start, end)) for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
 
 
-def _judge(found: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
+def _judge(detections: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
     """Add one image to the outcome."""
     counted, crowd = truth.chosen(~truth.mark), truth.chosen(truth.mark)
-    overlaps = iou_matrix(found.corners, counted.corners)
-    same = found.category[:, None] == counted.category[None, :]
+    overlaps = iou_matrix(detections.corners, counted.corners)
+    same = detections.category[:, None] == counted.category[None, :]
     true, used = (bits[0, 0] for bits in match_boxes(np.where(same, overlaps, -1.0), np.array([RIGHT_IOU])))
     own, other = _highest(np.where(same, overlaps, 0.0)), _highest(np.where(same, 0.0, overlaps))
     kind = _kinds(own.iou, other.iou, _highest(np.where(same & used, overlaps, 0.0)).iou)
     kind[true] = -1
 
-    kept = true | ~_on_crowd(found, crowd)
-    about = np.select([kind == LOCALIZATION, kind == CLASSIFICATION], [own.place, other.place], -1)
+    kept = true | ~_on_crowd(detections, crowd)
+    about = np.select([kind == LOCALIZATION, kind == CLASSIFICATION], [own.index, other.index], -1)
     # What is about a ground truth that is found already mends nothing, and neither does what lies on a crowd.
     about[~kept | (np.append(used, False)[about])] = -1
     # Detections stand by falling score, so the first about a ground truth is the one that is mended.
@@ -144,7 +144,7 @@ def _judge(found: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
     missed = ~used
     missed[places[places >= 0]] = False
 
-    columns = {"score": found.mark, "category": found.category, "true": true, "kind": kind, "mended": mended}
+    columns = {"score": detections.mark, "category": detections.category, "true": true, "kind": kind, "mended": mended}
     for name, values in columns.items():
         getattr(outcome, name).append(values[kept])
     outcome.missed.append(counted.category[missed])
@@ -172,7 +172,7 @@ class _Highest:
     """Highest IoU of each detection with some of the ground truth, and which it is."""
 
     iou: np.ndarray
-    place: np.ndarray
+    index: np.ndarray
 
 
 def _highest(overlaps: np.ndarray) -> _Highest:
@@ -182,14 +182,14 @@ def _highest(overlaps: np.ndarray) -> _Highest:
     return _Highest(overlaps[np.arange(len(overlaps)), places], places)
 
 
-def _on_crowd(found: _Boxes, crowd: _Boxes) -> np.ndarray:
+def _on_crowd(detections: _Boxes, crowd: _Boxes) -> np.ndarray:
     """Whether at least half of a detection's area lies in a crowd region of its class."""
-    low = np.maximum(found.corners[:, None, :2], crowd.corners[None, :, :2])
-    high = np.minimum(found.corners[:, None, 2:], crowd.corners[None, :, 2:])
+    low = np.maximum(detections.corners[:, None, :2], crowd.corners[None, :, :2])
+    high = np.minimum(detections.corners[:, None, 2:], crowd.corners[None, :, 2:])
     inside = np.clip(high - low, 0, None).prod(axis=2)
-    areas = (found.corners[:, 2:] - found.corners[:, :2]).prod(axis=1)[:, None]
+    areas = (detections.corners[:, 2:] - detections.corners[:, :2]).prod(axis=1)[:, None]
     share = np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
-    return ((share >= RIGHT_IOU) & (found.category[:, None] == crowd.category[None, :])).any(axis=1)
+    return ((share >= RIGHT_IOU) & (detections.category[:, None] == crowd.category[None, :])).any(axis=1)
 
 
 def _costs(truth: GroundTruth, outcome: _Outcome) -> list[dict[str, object]]:

@@ -156,9 +156,9 @@ def ground_truth_by_image(annotations: Path, categories: tuple[str, ...]) -> Map
     boxes = corners(rows)
     labels = rows["category_id"].map(label_of).to_numpy(dtype=np.int64)
     crowd, areas = rows["iscrowd"].to_numpy() == 1, rows["area"].to_numpy(dtype=np.float64)
-    found = {image_id: np.empty(0, dtype=np.int64) for image_id in truth.image_ids.tolist()}
-    found |= {image_id: np.sort(places) for image_id, places in rows.groupby("image_id").indices.items()}
+    rows_of = {image_id: np.empty(0, dtype=np.int64) for image_id in truth.image_ids.tolist()}
+    rows_of |= {image_id: np.sort(chosen) for image_id, chosen in rows.groupby("image_id").indices.items()}
     return {
-        image_id: GroundTruthBoxes(boxes[places], labels[places], crowd[places], areas[places])
-        for image_id, places in found.items()
+        image_id: GroundTruthBoxes(boxes[chosen], labels[chosen], crowd[chosen], areas[chosen])
+        for image_id, chosen in rows_of.items()
     }

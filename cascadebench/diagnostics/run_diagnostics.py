@@ -46,15 +46,15 @@ def diagnose_run(run_folder: Path, dataset_folder: Path) -> None:
     write_parquet(folder.score_quality, score_quality(truth, detections, labels), SCORE_QUALITY)
     quality = folder.quality_detections
     if quality.is_file():
-        found = read_detections(quality)
-        _check_cells(found, quality)
-        cells = () if len(found) else (QualityStage(1, 1).label,)
-        write_ap(folder.quality_ap, evaluate(annotations, found, cells, source=str(quality)))
+        on_stages = read_detections(quality)
+        _check_cells(on_stages, quality)
+        cells = () if len(on_stages) else (QualityStage(1, 1).label,)
+        write_ap(folder.quality_ap, evaluate(annotations, on_stages, cells, source=str(quality)))
     for swap in (swap for swap in folder.proposal_swaps() if swap.detections.exists()):
-        found = read_detections(swap.detections)
+        swapped = read_detections(swap.detections)
         # Such a file may hold the headline alone; if it holds nothing, the headline found nothing.
-        expected = () if len(found) else (variant.headline,)
-        write_ap(swap.ap, evaluate(annotations, found, expected, source=str(swap.detections)))
+        expected = () if len(swapped) else (variant.headline,)
+        write_ap(swap.ap, evaluate(annotations, swapped, expected, source=str(swap.detections)))
 
 
 def _detections(path: Path, truth: GroundTruth) -> pd.DataFrame:

@@ -80,8 +80,8 @@ def score_quality(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seq
     """
     rows = []
     for label in dict.fromkeys([*test_stages, *detections["test_stage"].unique()]):
-        found = detections[detections["test_stage"] == label]
-        ious, scores = best_ious(truth, found), found["score"].to_numpy(dtype=np.float64)
+        of_stage = detections[detections["test_stage"] == label]
+        ious, scores = best_ious(truth, of_stage), of_stage["score"].to_numpy(dtype=np.float64)
         near = (ious >= IOU_RANGE[0]) & (ious <= IOU_RANGE[1])
         bins = np.clip((scores[near] * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
         rows.append(

@@ -45,13 +45,13 @@ def write_examples(study: Study, results: Path, score: float) -> None:
     folders = ResultsFolder(results)
     split = load_split(folders.dataset(study.dataset.name).path, "val")
     shown = _first_seeds(study, folders)
-    found = {one.run.id: _headline_detections(folders, one.run, score) for one in shown}
+    detections_of = {planned.run.id: _headline_detections(folders, planned.run, score) for planned in shown}
     compared = _compared(study)
     pairs = _pairs(shown, compared, study.file.baseline)
     differences = dict.fromkeys((record.id for record in split.records), 0)
     for ours, theirs in pairs:
         for sign, run in ((1, ours), (-1, theirs)):
-            for image, count in found_per_image(split.records, found[run], split.category_ids).items():
+            for image, count in found_per_image(split.records, detections_of[run], split.category_ids).items():
                 differences[image] += sign * count
     records = {record.id: record for record in split.records}
     names = dict(zip(split.category_ids, study.dataset.categories, strict=True))
@@ -69,7 +69,7 @@ def write_examples(study: Study, results: Path, score: float) -> None:
                 difference=differences[image],
                 thumbnail=thumbnail if _write_thumbnail(record.path, folder.path / thumbnail) else None,
                 objects=_objects(record, study.dataset.categories),
-                detected=tuple(_detected(record, run, rows, split, names) for run, rows in found.items()),
+                detected=tuple(_detected(record, run, rows, split, names) for run, rows in detections_of.items()),
             )
         )
     file = ExamplesFile(
@@ -131,7 +131,7 @@ def _detected(
     record: ImageRecord, run: str, rows: pd.DataFrame, split: PreparedSplit, names: dict[int, str]
 ) -> Detected:
     here = rows[rows["image_id"] == record.id]
-    matched, found = match_image(record, here, split.category_ids)
+    matched, detected = match_image(record, here, split.category_ids)
     detections = tuple(
         Detection(
             category=names[row.category_id],
@@ -141,7 +141,7 @@ def _detected(
         )
         for row, hit in zip(here.itertuples(), matched, strict=True)
     )
-    return Detected(run=run, detections=detections, missed=tuple((~found).nonzero()[0].tolist()))
+    return Detected(run=run, detections=detections, missed=tuple((~detected).nonzero()[0].tolist()))
 
 
 def _write_thumbnail(picture: Path, thumbnail: Path) -> bool:

@@ -66,13 +66,13 @@ def with_intervals(data: pd.DataFrame, results: StudyResults, gap_of_facet: Mapp
     """
     detectors = {(title, one.label): one for title, group in results.panels_with_imported() for one in group}
     data = data.astype({"low": float, "high": float}).assign(interval=False)
-    for place, row in data[data["seed"] == ALL_SEEDS].iterrows():
+    for index, row in data[data["seed"] == ALL_SEEDS].iterrows():
         detector = detectors[row["panel"], row["label"]]
         stage, gap = ("", gap_of_facet[row["facet"]]) if gap_of_facet else (detector.headline, "")
         ends = results.interval(detector, f"AP{round(row['iou'] * 100)}", test_stage=stage, gap=gap)
         if ends:
-            data.loc[place, ["low", "high"]] = [round(100 * end, 3) for end in ends]
-            data.loc[place, "interval"] = True
+            data.loc[index, ["low", "high"]] = [round(100 * end, 3) for end in ends]
+            data.loc[index, "interval"] = True
     return data
 
 

@@ -39,7 +39,7 @@ def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _in_runs(column: list[Any]) -> list[Any] | dict[str, list[Any]]:
     """The column, or its runs of equal values where that is shorter."""
     # 1, 1.0 and True are equal to Python, and not to a reader.
-    runs = [list(found) for _, found in groupby(column, lambda value: (type(value), value))]
+    runs = [list(equal) for _, equal in groupby(column, lambda value: (type(value), value))]
     return {"runs": [one for run in runs for one in (run[0], len(run))]} if 2 * len(runs) < len(column) else column
 
 

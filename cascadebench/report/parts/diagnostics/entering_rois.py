@@ -35,13 +35,12 @@ def iou_figure(known: Values) -> Figure:
     """Distribution of IoU at the entrance of every stage, a panel per detector."""
     drawings = []
     for title, _, table in known:
-        data = rounded(
-            [
-                {"label": f"stage {row.stage}", "iou": (k + 0.5) / IOU_BINS, "value": 100 * count / max(row.rois, 1)}
-                for row in table.itertuples()
-                for k, count in enumerate(row.iou_histogram)
-            ]
-        )
+        rows = [
+            {"label": f"stage {row.stage}", "iou": (position + 0.5) / IOU_BINS, "value": 100 * count / max(row.rois, 1)}
+            for row in table.itertuples()
+            for position, count in enumerate(row.iou_histogram)
+        ]
+        data = rounded(rows)
         y = root_share("Share of RoIs, % (root scale)")
         chart = lines(data, Encodings(STAGES, data["label"]), over_iou("IoU with the ground truth"), y, points=False)
         description = f"{title}: share of the RoIs that enter each stage in training, by their IoU in bins of 0.05."

@@ -37,10 +37,10 @@ def score_figure(known: Values) -> Figure:
     drawings = []
     for title, detector, table in known:
         rows = [
-            {"label": label, "score": (place + 0.5) / SCORE_BINS, "value": 100 * count / table.loc[label, "count"]}
+            {"label": label, "score": (position + 0.5) / SCORE_BINS, "value": 100 * count / table.loc[label, "count"]}
             for label in drawn_stages(detector)
             if label in table.index and table.loc[label, "count"]
-            for place, count in enumerate(table.loc[label, "score_histogram"])
+            for position, count in enumerate(table.loc[label, "score_histogram"])
         ]
         if rows:
             data = rounded(rows)

@@ -162,7 +162,7 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
         alt.Tooltip("high:Q", title="to", format="+.2f"),
     ]
     base = alt.Chart(data).encode(x=iou_axis(), tooltip=tooltip)
-    color = alt.ColorValue("#2f8fc4")  # told from both backgrounds
+    color = alt.ColorValue("#2f8fc4")  # stands out from both backgrounds
     y = alt.Y("value:Q", title=title, scale=scale)
     return alt.layer(
         zero_line(),
