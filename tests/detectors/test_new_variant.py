@@ -36,6 +36,13 @@ seeds: [0]
 """
 
 
+def study_of(folder: Path, entry: str) -> str:
+    """Write the study with another variant in place of `mine`, which is in no folder of the study."""
+    text = STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", entry)
+    (folder / "mine.yaml").write_text(text)
+    return str(folder / "mine.yaml")
+
+
 @pytest.mark.parametrize("base", TRAINED)
 def test_a_skeleton_is_the_variant_that_it_starts_from(base, tmp_path):
     paths = new_variant("mine", base, tmp_path)
@@ -109,57 +116,44 @@ def test_a_study_finds_a_variant_in_its_folder(outside):
     assert "folder" not in run.identity()["variant"]
 
 
-def broken_card(folder: Path) -> None:
-    (folder / "variants/mine/card.yaml").write_text("name: mine\n")
-
-
-def other_name(folder: Path) -> None:
-    path = folder / "variants/mine/card.yaml"
-    path.write_text(path.read_text().replace("name: mine", "name: yours", 1))
-
-
-def unknown_control(folder: Path) -> None:
-    path = folder / "variants/mine/card.yaml"
-    path.write_text(path.read_text().replace("heads.stages", "heads.stagse", 1))
-
-
-def value_of_no_treatment(folder: Path) -> None:
-    path = folder / "variants/mine/card.yaml"
-    path.write_text(path.read_text() + "values: {rpn.nms_iou: 0.5}\n")
-
-
-def needs_nothing_there(folder: Path) -> None:
-    path = folder / "variants/mine/card.yaml"
-    path.write_text(path.read_text().replace("  stage_loss:\n", "  stage_loss:\n    needs: {nothing: 1}\n", 1))
-
-
-def no_module(folder: Path) -> None:
-    (folder / "variants/mine/mmdet.py").unlink()
-
-
-def no_variant(folder: Path) -> None:
-    (folder / "variants/mine").rename(folder / "elsewhere")
-
-
-def same_name_as_ours(folder: Path) -> None:
-    (folder / "variants/mine").rename(folder / "variants/cascade_rcnn")
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (broken_card, "card.yaml: title: missing"),
-        (other_name, "name: 'yours' must be 'mine'"),
-        (unknown_control, "unknown control 'heads.stagse'; did you mean heads.stages"),
-        (value_of_no_treatment, "values: 'rpn.nms_iou' is no control of the card's treatment"),
-        (needs_nothing_there, "card.yaml: .*options.stage_loss.needs: there is no option 'nothing'"),
-        (no_module, "frameworks: 'mmdet' needs the module"),
-        (no_variant, "no variant: a folder with card.yaml"),
-        (same_name_as_ours, "the variant 'cascade_rcnn' exists already"),
+        (lambda card: "name: mine\n", "card.yaml: title: missing"),
+        (lambda card: card.replace("name: mine", "name: yours", 1), "name: 'yours' must be 'mine'"),
+        (
+            lambda card: card.replace("heads.stages", "heads.stagse", 1),
+            "unknown control 'heads.stagse'; did you mean heads.stages",
+        ),
+        (
+            lambda card: card + "values: {rpn.nms_iou: 0.5}\n",
+            "values: 'rpn.nms_iou' is no control of the card's treatment",
+        ),
+        (
+            lambda card: card.replace("  stage_loss:\n", "  stage_loss:\n    needs: {nothing: 1}\n", 1),
+            "card.yaml: .*options.stage_loss.needs: there is no option 'nothing'",
+        ),
     ],
+    ids=["broken", "other name", "unknown control", "value of no treatment", "needs nothing there"],
 )
-def test_what_does_not_load_is_said(outside, change, message):
-    change(outside)
+def test_a_card_that_does_not_load_is_said(outside, change, message):
+    path = outside / "variants/mine/card.yaml"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(InputError, match=message):
+        load_study(str(outside / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("moved", "to", "message"),
+    [
+        ("mine/mmdet.py", "mmdet.py", "frameworks: 'mmdet' needs the module"),
+        ("mine", "../elsewhere", "no variant: a folder with card.yaml"),
+        ("mine", "cascade_rcnn", "the variant 'cascade_rcnn' exists already"),
+    ],
+    ids=["no module", "no variant", "same name as ours"],
+)
+def test_a_folder_that_is_not_right_is_said(outside, moved, to, message):
+    (outside / "variants" / moved).rename(outside / "variants" / to)
     with pytest.raises(InputError, match=message):
         load_study(str(outside / "mine.yaml"))
 
@@ -199,10 +193,7 @@ def test_a_wheel_of_the_documented_package_holds_all_of_a_variant(tmp_path, monk
     with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(installed)
     monkeypatch.syspath_prepend(str(installed))
-    (tmp_path / "mine.yaml").write_text(
-        STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", "{variant: gentle_cascade}")
-    )
-    run = load_study(str(tmp_path / "mine.yaml")).runs[-1].run
+    run = load_study(study_of(tmp_path, "{variant: gentle_cascade}")).runs[-1].run
     assert run.variant.folder == str(installed / "gentle_cascade_package")
 
 
@@ -212,20 +203,10 @@ def test_a_wheel_of_the_documented_package_holds_all_of_a_variant(tmp_path, monk
         ("{heads: shared, double_head: true}", r"double_head: true needs heads: \"unshared\"; heads is \"shared\""),
         ("{double_head: true}", None),
         ("{heads: shared, double_head: false}", None),
+        ("{stages: 2, classifiers: 3}", r"options\.classifiers: 3: at most one for each of 2 stages"),
     ],
 )
-def test_an_option_that_needs_another(options, message, tmp_path):
-    path = tmp_path / "mine.yaml"
-    entry = f"{{variant: decoupled_rcnn, options: {options}}}"
-    path.write_text(STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", entry))
+def test_options_that_need_each_other(options, message, tmp_path):
+    path = study_of(tmp_path, f"{{variant: decoupled_rcnn, options: {options}}}")
     with pytest.raises(InputError, match=message) if message else nullcontext():
-        load_study(str(path))
-
-
-def test_more_classifiers_than_stages_are_refused(tmp_path):
-    path = tmp_path / "many.yaml"
-    entry = "{variant: decoupled_rcnn, options: {stages: 2, classifiers: 3}}"
-    text = STUDY.replace("name: mine", "name: many").replace("variant_folders: [variants]\n", "")
-    path.write_text(text.replace("{variant: mine}", entry))
-    with pytest.raises(InputError, match=r"options\.classifiers: 3: at most one for each of 2 stages"):
-        load_study(str(path))
+        load_study(path)
