@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.study.detector import Detector
 from cascadebench.study.study import PlannedRun, Study
 from cascadebench.study.study_file import AcceptedViolation
 
@@ -210,12 +211,12 @@ def _divided(study: Study, planned: PlannedRun, readings: Readings) -> Iterator[
 def _pairs(study: Study) -> Iterator[tuple[Check, PlannedRun, PlannedRun]]:
     """Every run with the baseline's, with its own of the first seed, and with the first framework's."""
     file = study.file
-    runs = {(p.label, p.run.framework, p.run.backbone.name, p.run.seed): p for p in study.runs}
-    for (label, framework, backbone, seed), planned in runs.items():
-        references: dict[Check, tuple[str, str, str, int]] = {
-            "treatment": (file.baseline, framework, backbone, seed),
-            "seeds": (label, framework, backbone, file.seeds[0]),
-            "frameworks": (label, file.frameworks[0], backbone, seed),
+    runs = {(planned.detector, planned.run.seed): planned for planned in study.runs}
+    for (detector, seed), planned in runs.items():
+        references: dict[Check, tuple[Detector, int]] = {
+            "treatment": (replace(detector, label=file.baseline), seed),
+            "seeds": (detector, file.seeds[0]),
+            "frameworks": (replace(detector, framework=file.frameworks[0]), seed),
         }
         for check, key in references.items():
             if runs[key] is not planned:

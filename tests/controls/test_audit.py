@@ -111,7 +111,7 @@ def test_what_the_protocol_expects_of_a_variant_must_be_declared_too(changed_stu
         left = tuple(one for one in loaded.card.treatment if one != "heads.iou_threshold")
         return replace(loaded, card=loaded.card.model_copy(update={"treatment": left}))
 
-    monkeypatch.setattr("cascadebench.study.study.find_variant", without_thresholds)
+    monkeypatch.setattr("cascadebench.study_loading.find_variant", without_thresholds)
     study = changed_study()
     checks = {(check, control) for check, control, _, _ in found(audit(study, right_controls(study)))}
     assert checks == {("treatment", "heads.iou_threshold")}
@@ -252,8 +252,8 @@ def test_a_card_that_declares_an_unknown_control_is_refused(changed_study, monke
         loaded = find_variant(*arguments)
         return replace(loaded, card=loaded.card.model_copy(update={"treatment": ("heads.stage",)}))
 
-    monkeypatch.setattr("cascadebench.study.study.find_variant", misspelt)
-    with pytest.raises(InputError, match=r"faster_rcnn.yaml: treatment: unknown control 'heads.stage'; did you mean"):
+    monkeypatch.setattr("cascadebench.study_loading.find_variant", misspelt)
+    with pytest.raises(InputError, match=r"faster_rcnn/card.yaml: treatment: unknown control 'heads.stage'; did"):
         changed_study()
 
 
