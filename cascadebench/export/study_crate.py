@@ -21,6 +21,7 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",
+    ".jpg": "image/jpeg",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".parquet": "application/vnd.apache.parquet",

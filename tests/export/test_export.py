@@ -58,6 +58,9 @@ def made(tmp_path_factory) -> Path:
     failure = {"command": "train", "message": "<no> memory", "time": "2026-02-01T00:00:00+00:00", "log": []}
     (bad / "failed.json").write_text(json.dumps(failure))
     aggregate(study, results)
+    picture = results / "studies" / "tiny" / "examples" / "1.jpg"
+    picture.parent.mkdir()
+    picture.write_bytes(b"picture")
     write_report(study, results, folder / "tiny.html")
     return folder
 
