@@ -86,5 +86,5 @@ onerror:
         sys.exit(2)
     # Each says what it lacks; the page is written whatever the others could do. Without a dataset none has anything.
     if prepared.exists():
-        for command in ("aggregate", "intervals", "verdicts", "examples", "report"):
+        for command in ("aggregate", "intervals", "examples", "report"):
             shell("python -m cascadebench {command} {STUDY_NAME:q} || true")

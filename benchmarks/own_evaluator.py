@@ -24,7 +24,8 @@ from cascadebench.metrics.coco.ground_truth import GroundTruth, read_ground_trut
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, ground_truth_table
 from cascadebench.metrics.coco.matching import Matches, match
 from cascadebench.uncertainty.bootstrap import bootstrap
-from cascadebench.uncertainty.intervals import interval_table
+from cascadebench.uncertainty.curves import QUANTITIES, read_off, signed_sum
+from cascadebench.uncertainty.intervals import interval
 
 Arrays = tuple[np.ndarray, ...]
 COLUMNS = ("image_id", "category_id", "score", "x", "y", "w", "h")
@@ -92,7 +93,12 @@ def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
 
         def resampled() -> None:
             found = bootstrap(table, models, seed=0, resamples=RESAMPLES)
-            interval_table(found, {name: [name] for name in models}, [("1", "0")])
+            curves = {name: found.curve(name) for name in models}
+            difference = signed_sum([(1, curves["1"]), (-1, curves["0"])])
+            for ends in QUANTITIES.values():
+                interval({0: read_off(difference, *ends)}, seed=0)
+                for curve in curves.values():
+                    interval({0: read_off(curve, *ends)}, seed=0, absolute=True)
 
         return {"seconds": seconds_of(resampled, repeats), "resamples": RESAMPLES, "models": len(models)}
     begin = time.perf_counter()

@@ -22,7 +22,6 @@ COMMANDS = {
     "diagnose-run": detection_commands.diagnose_run,
     "aggregate": study_commands.aggregate,
     "intervals": study_commands.intervals,
-    "verdicts": study_commands.verdicts,
     "examples": study_commands.examples,
     "report": study_commands.report,
     "export": study_commands.export,

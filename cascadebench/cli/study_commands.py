@@ -59,25 +59,18 @@ def aggregate(study: StudyName, results: Results = RESULTS) -> None:
 def intervals(
     study: StudyName,
     results: Results = RESULTS,
-    resamples: Annotated[int, typer.Option(help="Resamples of the images, up to 100000")] = 1000,
+    resamples: Annotated[int | None, typer.Option(help="Resamples of the images; default: enough for claims")] = None,
     seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
 ) -> None:
-    """Write the intervals of a study's detectors and gaps, from paired resamples of the images."""
+    """Write the intervals of a study's detectors and gaps and the verdicts on its claims, from paired resamples."""
+    from cascadebench.evidence.verdict_files import enough_resamples, write_verdicts
     from cascadebench.tables.study_intervals import write_intervals
+    from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-    write_intervals(load_study(study), results, resamples, seed)
-
-
-def verdicts(
-    study: StudyName,
-    results: Results = RESULTS,
-    resamples: Annotated[int | None, typer.Option(help="Resamples of the images; default: enough for Holm")] = None,
-    seed: Annotated[int, typer.Option(help="Of the resamples")] = 0,
-) -> None:
-    """Write the verdicts on a study's claims, whatever the state of its runs, with all that they are made of."""
-    from cascadebench.evidence.verdict_files import write_verdicts
-
-    write_verdicts(load_study(study), results, resamples, seed)
+    planned = load_study(study)
+    resampled = ResampledStudy(planned, results, resamples or enough_resamples(planned), seed)
+    write_intervals(resampled)
+    write_verdicts(resampled)
 
 
 def examples(

@@ -24,7 +24,7 @@ from cascadebench.evidence.variant_options import complete_options
 from cascadebench.metrics.coco.rules import IOUS
 
 FOLDER = Path(__file__).parent / "claims"
-Interval = tuple[float, float]
+Range = tuple[float, float]
 
 
 class Term(Configuration):
@@ -39,7 +39,7 @@ class Term(Configuration):
     """Where it is read: ``headline``, ``stage 2``, ``stage T`` (the last), ``stage T-1``, or the label of a test stage.
     For recall of proposals the stage that they enter."""
     metric: ClaimMetric = "AP"
-    iou: Interval | None = None
+    iou: Range | None = None
     """First and last IoU threshold of a mean, ends included; null: 0.5 to 0.95. For statistics of scores the range that
     the detections' IoU lies in."""
     area: Literal["all", "small", "medium", "large"] = "all"
@@ -65,10 +65,9 @@ class Term(Configuration):
         return self
 
     @property
-    def thresholds(self) -> list[int]:
-        """Positions in IOUS of the thresholds of the mean."""
-        low, high = self.iou or (IOUS[0], IOUS[-1])
-        return [position for position, iou in enumerate(IOUS) if low <= iou <= high]
+    def ends(self) -> Range:
+        """First and last IoU threshold."""
+        return self.iou or (IOUS[0], IOUS[-1])
 
 
 class ClaimedOn(Configuration):
@@ -95,7 +94,7 @@ class Claim(Configuration):
     divided_by: tuple[Term, ...] = ()
     """The sum of these terms divides the quantity; none: it is not divided."""
     direction: Literal["greater", "less", "within"]
-    threshold: float | Interval
+    threshold: float | Range
     """The claim holds where the quantity is greater or less than this, or ``within``: strictly between two values."""
     reason: str = ""
     """Why this threshold, if it is not zero."""
@@ -237,9 +236,7 @@ def _printed_metric(term: Term) -> str:
     """Name of the published metric that a term is: AP50 for AP at 0.5, GFLOPs for flops."""
     if term.metric != "AP":
         return {"flops": "GFLOPs", "trainable_parameters": "parameters_M"}.get(term.metric, term.metric)
-    if term.area != "all":
-        return f"AP{term.area[0]}" if len(term.thresholds) == len(IOUS) else ""
-    positions = term.thresholds
-    if len(positions) == len(IOUS):
-        return "AP"
-    return f"AP{round(100 * IOUS[positions[0]])}" if len(positions) == 1 else ""
+    low, high = term.ends
+    if (low, high) == (IOUS[0], IOUS[-1]):
+        return "AP" if term.area == "all" else f"AP{term.area[0]}"
+    return f"AP{round(100 * low)}" if low == high and term.area == "all" else ""

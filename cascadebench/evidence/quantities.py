@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from cascadebench.evidence.claims import SourcedClaim, Term
-from cascadebench.evidence.measured import Key, Measured, MeasuredRun
+from cascadebench.evidence.measured import Key, MeasuredRun
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
 from cascadebench.evidence.variant_options import complete_options
 from cascadebench.study.run import Run
+from cascadebench.uncertainty.bootstrap import RESAMPLES
+from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import stage_label
-
-SEED_DRAWS = 9999
-"""Samples of a quantity that varies between seeds and has no samples over images."""
+from cascadebench.uncertainty.intervals import over_seeds
 
 Sampling = Literal["none", "exact", "images", "seeds", "images and seeds"]
 
@@ -29,7 +28,8 @@ class Estimate:
     point : float
         Mean over the seeds.
     samples : float64[B] or None
-        Bootstrap samples of it; None: it is exact, or nothing is known of its error.
+        Bootstrap samples of it, not finite where a resample gives no value; None: it is exact, or nothing is known of
+        its error.
     sampling : str
         What the samples vary: ``images``, ``seeds``, both; ``exact``: it is counted; ``none``: its error is unknown.
     by_seed : dict
@@ -38,9 +38,6 @@ class Estimate:
         The runs that it is of.
     notes : tuple of str
         What a reader must know, such as a seed that is left out.
-    numbers : int64[B] or None
-        Numbers of the resamples of the images that `samples` come from: all, but for those that hold no ground truth.
-        None: the samples vary no images.
     over_images : float64[B] or None
         With several seeds, the part of `samples` that varies the images alone.
     """
@@ -51,8 +48,12 @@ class Estimate:
     by_seed: dict[int, float]
     runs: tuple[Run, ...]
     notes: tuple[str, ...] = ()
-    numbers: np.ndarray | None = None
     over_images: np.ndarray | None = None
+
+    @property
+    def sample_count(self) -> int:
+        """Samples that have a value."""
+        return 0 if self.samples is None else int(np.isfinite(self.samples).sum())
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,19 @@ class NotMeasured:
     partial: Estimate | None = None
 
 
-def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) -> Estimate | NotMeasured:
+def estimate(
+    claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate | NotMeasured:
     """Measure a claim's quantity.
 
-    Every term of one value comes from the runs of one seed. Over several seeds the value is their mean. Its samples
-    then have a part for the images, the mean over the seeds of sample b, and a part for the seeds: the standard error
-    of their mean times a draw of Student's t with one degree of freedom less than seeds. With two seeds that part is
-    wide: two trainings say little about a third. What each training finds on these very images is in both parts, so the
-    intervals of several seeds err on the wide side; taking it off would let the coverage of two or three seeds fall
-    below what is promised. Samples without a value, where a resample of the images holds no
-    ground truth, are left out and counted.
+    Every term of one value comes from the runs of one seed; over several seeds they are pooled as every number is
+    (:func:`cascadebench.uncertainty.intervals.over_seeds`).
 
     Parameters
     ----------
     runs : sequence of MeasuredRun
         All runs of the study in one framework on one backbone, unfinished ones too.
-    seed : int
+    seed, resamples : int
         Of the draws of the seeds' part.
 
     Returns
@@ -95,7 +93,7 @@ def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) ->
             values[number] = _value(claim, of_seed)
             used += [find_run(term, of_seed).run for term in claim.terms]
     runs_used = tuple({id(run): run for run in used}.values())
-    found = _over_seeds(claim, values, runs_used, tuple(missing), seed) if values else None
+    found = _pooled(claim, values, runs_used, tuple(missing), (seed, resamples)) if values else None
     if len(values) >= claim.seeds and found is not None:
         return found
     if len(values) < claim.seeds and not missing:
@@ -103,35 +101,28 @@ def estimate(claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0) ->
     return NotMeasured(tuple(missing), found)
 
 
-def _over_seeds(
-    claim: SourcedClaim, values: Mapping[int, Measured], runs: tuple[Run, ...], missing: tuple[str, ...], seed: int
+def _pooled(
+    claim: SourcedClaim,
+    values: Mapping[int, Measured],
+    runs: tuple[Run, ...],
+    missing: tuple[str, ...],
+    draws: tuple[int, int],
 ) -> Estimate:
-    """Combine the values of the seeds."""
-    points = np.array([value.point for value in values.values()])
-    point = float(points.mean())
-    per_image = [value.samples for value in values.values() if value.samples is not None]
-    samples = np.mean(per_image, axis=0) if per_image else None
-    error = float(points.std(ddof=1) / np.sqrt(len(points))) if len(points) > 1 else 0.0
+    """Combine the values of the seeds; `draws` are the seed and the number of draws of the seeds' part."""
+    pooled = over_seeds(values, *draws)
+    samples, of_images = pooled.samples, pooled.over_images
     notes = [f"left out: {text}" for text in missing]
-    numbers = over_images = None
-    if samples is not None:
-        numbers = np.flatnonzero(np.isfinite(samples))
-        if len(numbers) < len(samples):
-            notes.append(f"{len(samples) - len(numbers)} of {len(samples)} bootstrap samples have no value")
-        numbers, samples = (numbers, samples[numbers]) if len(numbers) else (None, None)
-    sampling: Sampling = "images" if samples is not None else "none"
-    if all(term.metric in EXACT for term in claim.terms) and error == 0.0:
-        sampling = "exact"
-    elif len(points) > 1:
-        over_images = samples
-        base = samples if samples is not None else np.full(SEED_DRAWS, point)
-        draws = stats.t.rvs(len(points) - 1, size=len(base), random_state=np.random.default_rng(seed))
-        samples = base + error * draws
-        sampling = "images and seeds" if sampling == "images" else "seeds"
-    if len(points) == 1 and sampling == "images":
+    if of_images is not None and (empty := int(np.sum(~np.isfinite(of_images)))):
+        notes.append(f"{empty} of {len(of_images)} bootstrap samples have no value")
+    varied = [name for name, varies in (("images", of_images is not None), ("seeds", len(values) > 1)) if varies]
+    sampling: Sampling = " and ".join(varied) or "none"
+    if all(term.metric in EXACT for term in claim.terms) and len({value.point for value in values.values()}) == 1:
+        samples, sampling = None, "exact"
+    if sampling == "images":
         notes.append("one seed: the interval does not hold what another training would change")
     by_seed = {number: value.point for number, value in values.items()}
-    return Estimate(point, samples, sampling, by_seed, runs, tuple(notes), numbers, over_images)
+    over_images = of_images if sampling == "images and seeds" else None
+    return Estimate(float(pooled.point), samples, sampling, by_seed, runs, tuple(notes), over_images)
 
 
 def is_of(term: Term, run: Run) -> bool:
@@ -182,33 +173,22 @@ def measured_term(term: Term, measured: MeasuredRun) -> Measured | None:
     """A term's number of one run, without its coefficient; None if it was not measured or is no number."""
     place = place_of(term, measured.run)
     if term.metric != "AP":
-        found = measured.others.get(Key(term.metric, place, term.iou))
-    elif (place, term.area) in measured.curves:
-        curve = measured.curves[place, term.area]
-        point = float(curve.point[term.thresholds].mean())
-        found = Measured(point, curve.samples[:, term.thresholds].mean(axis=1))
+        number = measured.others.get(Key(term.metric, place, term.iou))
     else:
-        found = None
-    return found if found is not None and np.isfinite(found.point) else None
+        curve = measured.curves.get((place, term.area))
+        number = read_off(curve, *term.ends) if curve else None
+    return number if number is not None and np.isfinite(number.point) else None
 
 
 def _value(claim: SourcedClaim, runs: Sequence[MeasuredRun]) -> Measured:
     """The quantity of one seed, every term of which is there."""
-    above = _sum(claim.quantity, runs)
-    if not claim.divided_by:
+    above, below = (
+        signed_sum((term.coefficient, measured_term(term, find_run(term, runs))) for term in terms) if terms else None
+        for terms in (claim.quantity, claim.divided_by)
+    )
+    if below is None:
         return above
-    below = _sum(claim.divided_by, runs)
     if above.samples is None and below.samples is None:
         return Measured(above.point / below.point)
-    numerator = above.point if above.samples is None else above.samples
-    return Measured(above.point / below.point, numerator / (below.point if below.samples is None else below.samples))
-
-
-def _sum(terms: Sequence[Term], runs: Sequence[MeasuredRun]) -> Measured:
-    parts = [(term.coefficient, measured_term(term, find_run(term, runs))) for term in terms]
-    point = sum(coefficient * part.point for coefficient, part in parts)
-    if all(part.samples is None for _, part in parts):
-        return Measured(point)
-    return Measured(
-        point, sum(coefficient * (part.point if part.samples is None else part.samples) for coefficient, part in parts)
-    )
+    numerator, divisor = (part.point if part.samples is None else part.samples for part in (above, below))
+    return Measured(above.point / below.point, numerator / divisor)

@@ -4,7 +4,6 @@ Every number of the first follows from the other two; ``docs/evidence.md`` says 
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import find_run, measured_term, place_of, term_problem
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
-from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.results.files import write_csv
 from cascadebench.study.study import Study
+from cascadebench.uncertainty.bootstrap import RESAMPLES
+from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-RESAMPLES = 1999
-"""Resamples of the images, unless more are needed."""
 MARGIN = 4
 """Times the fewest samples with which the first step of Holm's correction can decide: its interval then ends at the
 fourth sample from outside, where the outermost would be mostly chance."""
@@ -48,40 +47,29 @@ OVER_IMAGES = " over images"
 """Ends the name of a column with the part of a question's samples that varies the images alone."""
 
 
-def write_verdicts(study: Study, results: Path, resamples: int | None = None, seed: int = 0) -> None:
+def write_verdicts(resampled: ResampledStudy) -> None:
     """Write the verdicts of a study, whatever the state of its runs.
 
     Writes ``verdicts.csv``, ``claim_terms.csv`` and ``claim_samples.csv`` under ``results/studies/<study>/``; for a
     study without claims they have a header alone.
-
-    Parameters
-    ----------
-    results : Path
-        The folder that holds ``runs/``, ``datasets/`` and ``studies/``.
-    resamples : int, optional
-        Of the images; None: enough for Holm's correction.
-    seed : int
-        Of the resamples and of the draws of the seeds' part.
 
     Raises
     ------
     InputError
         If a file of an evaluated run is malformed or the prepared dataset is missing.
     """
-    folder = results / "studies" / study.name
+    study, seed = resampled.study, resampled.seed
+    folder = resampled.results.study(study.name)
     claims = find_claims(study.file.claims, f"study {study.name}: claims")
-    count = resamples or enough_resamples(study)
-    runs = measure_study(study, claims, results, count, seed)
-    path = folder / "audit.json"
-    questions = study_questions(claims, runs, read_audit(path) if path.is_file() else None, seed)
-    verdicts = judge(questions)
-    pairs = zip(questions, verdicts, strict=True)
-    _write(folder / "verdicts.csv", [_verdict_row(*pair, seed) for pair in pairs], VERDICTS)
-    _write(folder / "claim_terms.csv", [row for one in questions for row in _term_rows(one, runs)], TERMS)
-    samples = _sample_columns(questions)
-    rows = max((len(column) for column in samples.values()), default=0)
-    table = pd.DataFrame({SAMPLE: np.arange(rows)} | {name: pd.Series(column) for name, column in samples.items()})
-    write_text(folder / "claim_samples.csv", table.to_csv(index=False, lineterminator="\n"))
+    runs = measure_study(resampled, claims)
+    audit = read_audit(folder.audit) if folder.audit.is_file() else None
+    questions = study_questions(claims, runs, audit, seed, resampled.resamples)
+    pairs = zip(questions, judge(questions), strict=True)
+    write_csv(folder.verdicts, [_verdict_row(*pair, seed) for pair in pairs], VERDICTS)
+    write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
+    samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
+    table = pd.DataFrame(samples if len(samples) > 1 else {SAMPLE: []})
+    write_text(folder.claim_samples, table.to_csv(index=False, lineterminator="\n"))
 
 
 def enough_resamples(study: Study) -> int:
@@ -103,7 +91,7 @@ def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, A
     claim, found = question.claim, question.estimate
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
-    samples = None if found is None or found.samples is None else found.samples
+    count = found.sample_count if found and found.samples is not None else None
     return {
         "question": _name(question),
         "claim": claim.id,
@@ -133,8 +121,8 @@ def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, A
         "seeds": len(found.by_seed) if found else 0,
         "seeds_needed": claim.seeds,
         "sampling": found.sampling if found else None,
-        "samples": None if samples is None else len(samples),
-        "bootstrap_seed": None if samples is None else seed,
+        "samples": count,
+        "bootstrap_seed": None if count is None else seed,
         "reasons": SEPARATOR.join(verdict.reasons),
         "notes": SEPARATOR.join(verdict.notes),
     }
@@ -150,7 +138,7 @@ def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict
         for number, term in enumerate(claim.terms, start=1):
             measured = find_run(term, of_seed)
             value = measured_term(term, measured) if measured else None
-            ends = (term.iou or (IOUS[0], IOUS[-1])) if term.metric in OF_IOU_RANGE else (None, None)
+            ends = term.ends if term.metric in OF_IOU_RANGE else (None, None)
             yield {
                 "question": _name(question),
                 "claim": claim.id,
@@ -175,29 +163,12 @@ def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict
 
 
 def _sample_columns(questions: Sequence[Question]) -> dict[str, np.ndarray]:
-    """Samples of every question that has some, by name; NaN where a resample holds no value."""
+    """Samples of every question that has some, by name."""
     columns = {}
     for question in questions:
         found = question.estimate
-        if found is None or found.samples is None:
-            continue
-        columns[_name(question)] = _at_their_numbers(found.samples, found.numbers)
-        if found.over_images is not None:
-            columns[_name(question) + OVER_IMAGES] = _at_their_numbers(found.over_images, found.numbers)
+        if found is not None and found.samples is not None:
+            columns[_name(question)] = found.samples
+            if found.over_images is not None:
+                columns[_name(question) + OVER_IMAGES] = found.over_images
     return columns
-
-
-def _at_their_numbers(samples: np.ndarray, numbers: np.ndarray | None) -> np.ndarray:
-    """Samples in the places of the resamples that they come from."""
-    if numbers is None:
-        return samples
-    column = np.full(numbers[-1] + 1, np.nan)
-    column[numbers] = samples
-    return column
-
-
-def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV with a header; None is an empty cell."""
-    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
-    table = pd.DataFrame(rows, columns=list(columns), dtype=object)
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))

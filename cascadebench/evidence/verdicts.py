@@ -8,17 +8,12 @@ from typing import Literal
 from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
-from cascadebench.evidence.holm import (
-    Interval,
-    decision_p_value,
-    holm,
-    percentile_interval,
-    samples_needed,
-)
+from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
 from cascadebench.evidence.measured import MeasuredRun
 from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
+from cascadebench.uncertainty.bootstrap import RESAMPLES
+from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
 
-ALPHA = 0.05
 Reading = Literal["supported", "not supported", "inconclusive"]
 Word = Literal["supported", "not supported", "inconclusive", "not run", "not comparable"]
 
@@ -65,8 +60,8 @@ class Verdict:
     reading: Reading | None = None
     unadjusted_reading: Reading | None = None
     point: float | None = None
-    interval: Interval | None = None
-    adjusted_interval: Interval | None = None
+    interval: Ends | None = None
+    adjusted_interval: Ends | None = None
     p_value: float | None = None
     adjusted_p_value: float | None = None
     level: float | None = None
@@ -118,18 +113,22 @@ def study_verdicts(
 
 
 def study_questions(
-    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None, seed: int = 0
+    claims: Sequence[SourcedClaim],
+    runs: Sequence[MeasuredRun],
+    audit: Audit | None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> list[Question]:
     """Ask every claim in every framework and on every backbone.
 
-    Parameters are those of :func:`study_verdicts`; `seed` is of the draws of the training seeds' part.
+    Parameters are those of :func:`study_verdicts`; `seed` and `resamples` are of the draws of the training seeds' part.
     """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
         for framework, backbone in conditions:
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
-            answer = estimate(claim, here, seed)
+            answer = estimate(claim, here, seed, resamples)
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
             reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
@@ -157,10 +156,9 @@ def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
             verdicts.append(_without_samples(question))
             continue
         level = steps[number].level
-        interval = percentile_interval(found.samples, alpha)
-        adjusted = percentile_interval(found.samples, level)
-        needed = samples_needed(len(sampled), alpha)
-        few = f"{len(found.samples)} bootstrap samples; a decision among {len(sampled)} questions needs {needed}"
+        interval, adjusted = order_statistics(found.samples, alpha), order_statistics(found.samples, level)
+        count, needed = found.sample_count, samples_needed(len(sampled), alpha)
+        few = f"{count} bootstrap samples; a decision among {len(sampled)} questions needs {needed}"
         verdicts.append(
             _verdict(
                 question,
@@ -171,13 +169,13 @@ def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
                 p_value=p_values[number],
                 adjusted_p_value=steps[number].adjusted,
                 level=level,
-                more_notes=(few,) if len(found.samples) < needed else (),
+                more_notes=(few,) if count < needed else (),
             )
         )
     return verdicts
 
 
-def reading(claim: SourcedClaim, interval: Interval) -> Reading:
+def reading(claim: SourcedClaim, interval: Ends) -> Reading:
     """What an interval says about a claim; one that touches the threshold spans it."""
     low, high = interval
     if isinstance(claim.threshold, tuple):
@@ -209,7 +207,7 @@ def _verdict(
     says: Reading | None,
     unadjusted: Reading | None,
     more_notes: tuple[str, ...] = (),
-    **numbers: Interval | float,
+    **numbers: Ends | float,
 ) -> Verdict:
     found = question.estimate
     missing = question.answer.missing if isinstance(question.answer, NotMeasured) else ()
@@ -234,6 +232,6 @@ def _verdict(
     )
 
 
-def finite(interval: Interval | None) -> list[float | None] | None:
+def finite(interval: Ends | None) -> list[float | None] | None:
     """An interval for JSON: an infinite end is null."""
     return None if interval is None else [end if math.isfinite(end) else None for end in interval]

@@ -75,7 +75,7 @@ def aggregate(study: Study, results: Path) -> None:
     if study.masks:
         masked, _ = _ap_rows([planned for planned in evaluated if planned.run.id in mask_tables], mask_tables)
         write_csv(folder.ap_masks, masked, [*_RUN, "test_stage", *METRICS])
-    gaps = gap_curves(_curves(ap_tables), _runs(evaluated), study.file.baseline)
+    gaps = gap_curves(_curves(ap_tables), evaluated, study.file.baseline)
     write_csv(folder.gaps, gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
 
 
@@ -102,13 +102,6 @@ def _about(planned: PlannedRun) -> dict[str, Any]:
         "seed": run.seed,
         **asdict(planned.detector),
     }
-
-
-def _runs(evaluated: Sequence[PlannedRun]) -> pd.DataFrame:
-    """Runs as :func:`cascadebench.uncertainty.gaps.gap_curves` reads them."""
-    more = ("stages", "classifiers", "headline")
-    rows = [_about(planned) | {name: getattr(planned.run.variant, name) for name in more} for planned in evaluated]
-    return pd.DataFrame(rows, columns=[*_RUN, *more])
 
 
 def _curves(ap_tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

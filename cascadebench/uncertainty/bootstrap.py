@@ -10,10 +10,11 @@ from cascadebench.metrics.coco.accumulation import accumulate
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable
 from cascadebench.metrics.coco.matching import Matches
 from cascadebench.metrics.coco.rules import AREAS
+from cascadebench.uncertainty.curves import Measured
 from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
 
-RESAMPLES = 1000
-"""Resamples unless asked otherwise."""
+RESAMPLES = 1999
+"""Resamples unless asked otherwise: the ends of a 95% interval are then the 50th sample from either side."""
 MOST_RESAMPLES = 100_000
 """More would not fit the memory: for 5000 images and 80 classes these take 1.1 GB, and 0.6 GB for each further set."""
 
@@ -28,20 +29,31 @@ class Bootstrap:
         On the validation set itself.
     draws : dict of str to ndarray, float64 [resamples, classes, 10 IoU thresholds]
         On the resamples, which are the same for all sets.
-    resamples : int
-        Number of resamples.
-    seed : int
-        Of the resamples.
-    area, max_dets : str, int
-        What was accumulated.
     """
 
     ap: dict[str, np.ndarray]
     draws: dict[str, np.ndarray]
-    resamples: int
-    seed: int
-    area: str
-    max_dets: int
+
+    def curve(self, name: str) -> Measured:
+        """AP of a set by IoU threshold, as the mean over the classes."""
+        return Measured(mean_over_classes(self.ap[name]), mean_over_classes(self.draws[name]))
+
+    @property
+    def absent_classes(self) -> np.ndarray:
+        """Classes that have ground truth but not in the resample, int64 [resamples]; the same for every set."""
+        ap, draws = (next(iter(values.values())) for values in (self.ap, self.draws))
+        return ((draws[..., 0] < 0) & (ap[:, 0] >= 0)).sum(axis=1)
+
+
+def mean_over_classes(ap: np.ndarray) -> np.ndarray:
+    """Mean over the classes that have ground truth: float64 [..., IoU] of [..., classes, IoU].
+
+    NaN without any; a class that a resample lacks is left out of that resample's mean.
+    """
+    known = ap > -1
+    count = known.sum(axis=-2)
+    total = np.where(known, ap, 0.0).sum(axis=-2)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def image_weights(images: int, resamples: int, seed: int) -> np.ndarray:
@@ -109,4 +121,4 @@ def bootstrap(
         ap[name] = accumulate(table, matches, (max_dets,)).ap[:, :, AREAS.index(area), 0].T.copy()
         plan = weighting_plan(table, matches, area=area, max_dets=max_dets)
         draws[name] = weighted_ap(plan, weights, threads=threads)
-    return Bootstrap(ap, draws, resamples, seed, area, max_dets)
+    return Bootstrap(ap, draws)

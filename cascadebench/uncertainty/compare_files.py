@@ -18,9 +18,9 @@ from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
 from cascadebench.metrics.coco.stage_matches import match_stages
 from cascadebench.uncertainty.bootstrap import bootstrap
-from cascadebench.uncertainty.crossing_intervals import LEAST_SHARE, crossing_interval
-from cascadebench.uncertainty.gaps import IOU_RANGES, crossings, curve_quantities
-from cascadebench.uncertainty.intervals import absent_classes, ap_by_iou, gap_interval
+from cascadebench.uncertainty.crossings import LEAST_SHARE, crossing_interval, crossings
+from cascadebench.uncertainty.curves import IOU_RANGES, QUANTITIES, Measured, read_off, signed_sum
+from cascadebench.uncertainty.intervals import interval
 
 
 def compare_files(
@@ -45,11 +45,11 @@ def compare_files(
     dict
         ``test_stages`` of A and B, ``resamples``, ``seed``, ``images``, ``absent_classes`` (that a resample lacks, in
         the mean), ``empty_resamples`` (without any ground truth, left out); ``AP`` over all thresholds, ``per_iou``
-        (with ``iou``) at each and ``ranges`` (with ``range``) over :data:`cascadebench.uncertainty.gaps.IOU_RANGES`:
-        ``a``, ``b``, ``delta`` = b - a, ``low`` and ``high`` (95%, percentiles of the paired differences),
+        (with ``iou``) at each and ``ranges`` (with ``range``) over :data:`cascadebench.uncertainty.curves.IOU_RANGES`:
+        ``a``, ``b``, ``delta`` = b - a, ``low`` and ``high`` (95%; None where the resamples are too few),
         ``p_greater`` (share of the resamples in which B is better, ties counted half); ``crossing`` of the two curves:
         ``crossings`` (their number), ``iou`` if it is one, ``low``, ``high``, ``share`` (of the resamples that cross
-        exactly once; without interval below :data:`cascadebench.uncertainty.crossing_intervals.LEAST_SHARE`).
+        exactly once; without interval below :data:`cascadebench.uncertainty.crossings.LEAST_SHARE`).
 
     Raises
     ------
@@ -65,19 +65,19 @@ def compare_files(
         sets[name] = match_stages(table, rows, [label], source=str(path))[label]
         labels.append(label)
     drawn = bootstrap(table, sets, seed=seed, resamples=resamples)
-    values, draws = ({name: ap_by_iou(ap[name]) for name in sets} for ap in (drawn.ap, drawn.draws))
-    rows = _differences(values, draws, seed)
+    curves = {name: drawn.curve(name) for name in sets}
+    rows = {name: _difference(curves["a"], curves["b"], ends, seed) for name, ends in QUANTITIES.items()}
     return {
         "test_stages": labels,
         "resamples": resamples,
         "seed": seed,
         "images": len(table.image_ids),
-        "absent_classes": float(absent_classes(drawn).mean()),
-        "empty_resamples": int(np.isnan(draws["a"]).any(axis=-1).sum()),
-        "AP": rows["AP"],
+        "absent_classes": float(drawn.absent_classes.mean()),
+        "empty_resamples": int(np.isnan(curves["a"].samples).any(axis=-1).sum()),
+        "AP": rows["0.50-0.95"],
         "per_iou": [{"iou": iou} | rows[name] for iou, name in zip(IOUS, AP_AT_IOU, strict=True)],
         "ranges": [{"range": name} | rows[name] for name in IOU_RANGES],
-        "crossing": _crossing(values["b"] - values["a"], draws["b"] - draws["a"], seed),
+        "crossing": _crossing(signed_sum([(1, curves["b"]), (-1, curves["a"])]), seed),
     }
 
 
@@ -128,41 +128,31 @@ def _one_stage(path: Path, stage: str) -> tuple[pd.DataFrame, str]:
     return rows[rows["test_stage"] == label].reset_index(drop=True), label
 
 
-def _differences(
-    values: dict[str, np.ndarray], draws: dict[str, np.ndarray], seed: int
-) -> dict[str, dict[str, float | None]]:
-    """``a``, ``b`` and their difference for AP, at every IoU threshold and over every range, by name."""
-    measured, resampled = ({name: _quantities(side[name]) for name in side} for side in (values, draws))
-    rows = {}
-    for quantity in measured["a"]:
-        a, b = (float(measured[name][quantity]) for name in "ab")
-        difference = resampled["b"][quantity] - resampled["a"][quantity]
-        interval = gap_interval(np.array([b - a]), difference[None], seed)
-        known = difference[~np.isnan(difference)]
-        better = float((known > 0).mean() + (known == 0).mean() / 2) if len(known) else float("nan")
-        row = {"a": a, "b": b, "delta": b - a, "low": interval.low, "high": interval.high, "p_greater": better}
-        rows[quantity] = {key: _or_none(value) for key, value in row.items()}
-    return rows
+def _difference(a: Measured, b: Measured, ends: tuple[float, float], seed: int) -> dict[str, float | None]:
+    """Means of two curves over a range of IoU, and their difference."""
+    a, b = (read_off(curve, *ends) for curve in (a, b))
+    difference = signed_sum([(1, b), (-1, a)])
+    held = interval({0: difference}, seed)
+    known = difference.samples[~np.isnan(difference.samples)]
+    better = float((known > 0).mean() + (known == 0).mean() / 2) if len(known) else float("nan")
+    row = {"a": a.point, "b": b.point, "delta": held.value, "low": held.low, "high": held.high, "p_greater": better}
+    return {key: _or_none(value) for key, value in row.items()}
 
 
-def _quantities(by_iou: np.ndarray) -> dict[str, np.ndarray]:
-    return {"AP": by_iou.mean(axis=-1)} | curve_quantities(by_iou)
-
-
-def _crossing(difference: np.ndarray, draws: np.ndarray, seed: int) -> dict[str, float | None]:
+def _crossing(difference: Measured, seed: int) -> dict[str, float | None]:
     """Where the difference changes its sign."""
-    found = crossing_interval(difference[None], draws[None], seed)
+    crossed = crossing_interval({0: difference}, seed)
     return {
-        "crossings": int(np.isfinite(crossings(difference, np.zeros_like(difference))).sum()),
-        "iou": _or_none(found.value),
-        "low": _or_none(found.low),
-        "high": _or_none(found.high),
-        "share": found.crossing_share,
+        "crossings": int(np.isfinite(crossings(difference.point)).sum()),
+        "iou": _or_none(crossed.value),
+        "low": _or_none(crossed.low),
+        "high": _or_none(crossed.high),
+        "share": crossed.crossing_share,
     }
 
 
 def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return value if np.isfinite(value) else None
 
 
 def print_comparison(comparison: dict[str, Any], files: Sequence[Path], console: Console) -> None:

@@ -25,7 +25,7 @@ from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report import write_report
 from cascadebench.study.study import Study
-from cascadebench.uncertainty.gaps import IOU_RANGES
+from cascadebench.uncertainty.curves import IOU_RANGES
 
 RUNS = 200
 OPTIONS = {

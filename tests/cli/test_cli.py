@@ -33,7 +33,7 @@ def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
         (["plan", "/no/such/study.yaml"], "/no/such/study.yaml: cannot be read"),
         (["aggregate", "nonsense"], "study: unknown name"),
         (["report", "nonsense"], "study: unknown name"),
-        (["verdicts", "nonsense"], "study: unknown name"),
+        (["intervals", "nonsense"], "study: unknown name"),
         (["prepare", "nonsense", "--out", "/tmp/nothing"], "dataset: unknown name"),
         (["freeze", "tiny", "--run", "x", "--out", "/tmp/nothing"], "no run 'x'"),
         (["evaluate", "--annotations", "/no/gt.json", "--detections", "/no/dt.json"], "/no/dt.json: cannot be read"),

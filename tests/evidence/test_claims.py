@@ -46,7 +46,7 @@ def test_the_gap_of_gaps():
         ("cascade_rcnn", "stage T", -1),
         ("cascade_rcnn", "stage T-1", 1),
     ]
-    assert all(term.thresholds == [0, 1, 2, 3] for term in terms)
+    assert all(term.ends == (0.5, 0.65) for term in terms)
 
 
 def test_every_difference_cancels_a_common_shift():

@@ -13,10 +13,12 @@ from cascadebench.diagnostics.recall import RECALL
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.study_measurements import measure_study
-from cascadebench.evidence.verdict_files import RESAMPLES, TERMS, VERDICTS, enough_resamples, write_verdicts
+from cascadebench.evidence.verdict_files import TERMS, VERDICTS, enough_resamples, write_verdicts
 from cascadebench.evidence.verdicts import study_verdicts
 from cascadebench.metrics.coco.parquet import write_parquet
 from cascadebench.metrics.coco.rules import AREAS, IOUS
+from cascadebench.uncertainty.bootstrap import RESAMPLES
+from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 CLAIMS = [
     "fscascade-narrows-gap", "last-stage-loses-ap50", "regression-raises-proposal-recall", "large-objects-gain-more",
@@ -48,7 +50,7 @@ def partial(tmp_path_factory):
         if (planned.label, planned.run.framework) == ("Faster R-CNN FPN", "detectron2"):
             (run / "detections.parquet").unlink()
     write_clean_audit(folder, study)
-    write_verdicts(study, folder, resamples=COUNT)
+    write_verdicts(ResampledStudy(study, folder, COUNT))
     return study, folder
 
 
@@ -116,7 +118,7 @@ def test_the_same_study_gives_the_same_bytes(partial):
     names = ("verdicts", "claim_terms", "claim_samples")
     paths = [folder / "studies" / "made_up" / f"{name}.csv" for name in names]
     before = [path.read_bytes() for path in paths]
-    write_verdicts(study, folder, resamples=COUNT)
+    write_verdicts(ResampledStudy(study, folder, COUNT))
     assert [path.read_bytes() for path in paths] == before
 
 
@@ -125,7 +127,7 @@ def test_a_test_stage_that_a_run_does_not_have_is_a_hole(partial):
     claim = load_claims()["cascade-gains-ap"]
     terms = claim.quantity[0], claim.quantity[1].model_copy(update={"at": "(2,2)"})
     claim = claim.model_copy(update={"quantity": terms})
-    runs = measure_study(study, [claim], folder, 20, 0)
+    runs = measure_study(ResampledStudy(study, folder, 20), [claim])
     (verdict, *_) = study_verdicts([claim], runs, None)
     assert verdict.reasons == ("faster_rcnn: AP at (2,2) was not measured, seed 0",)
 
@@ -138,7 +140,7 @@ def test_recall_of_proposals_is_read_from_its_file(partial):
     path = folder / "runs" / cascade.id / "recall.parquet"
     write_parquet(path, pd.DataFrame(rows, columns=RECALL.names), RECALL)
     try:
-        runs = measure_study(study, [load_claims()["regression-raises-proposal-recall"]], folder, 20, 0)
+        runs = measure_study(ResampledStudy(study, folder, 20), [load_claims()["regression-raises-proposal-recall"]])
         found = next(one for one in runs if one.run == cascade).others
         assert {(key.metric, key.at): value.point for key, value in found.items()} == {
             ("proposal_AR1000", "stage 1"): pytest.approx(0.4), ("proposal_AR1000", "stage 2"): pytest.approx(0.5)
@@ -151,13 +153,13 @@ def test_recall_of_proposals_is_read_from_its_file(partial):
 def test_without_an_audit_nothing_is_comparable(partial, tmp_path):
     study, folder = partial
     claims = [load_claims()["last-stage-loses-ap50"]]
-    (verdict, *_) = study_verdicts(claims, measure_study(study, claims, folder, 20, 0), None)
+    (verdict, *_) = study_verdicts(claims, measure_study(ResampledStudy(study, folder, 20), claims), None)
     assert (verdict.word, verdict.reasons) == ("not comparable", ("the controls were not audited",))
 
 
 def test_a_study_without_claims_has_headers_alone(tmp_path):
     study = study_of(tmp_path, variants=[{"variant": "faster_rcnn"}], baseline="Faster R-CNN FPN")
-    write_verdicts(study, tmp_path)
+    write_verdicts(ResampledStudy(study, tmp_path))
     folder = tmp_path / "studies" / "made_up"
     assert (folder / "verdicts.csv").read_text() == ",".join(VERDICTS) + "\n"
     assert (folder / "claim_terms.csv").read_text() == ",".join(TERMS) + "\n"
@@ -167,7 +169,7 @@ def test_a_study_without_claims_has_headers_alone(tmp_path):
 def test_a_study_that_has_not_begun_needs_no_data(tmp_path):
     study = study_of(tmp_path, variants=[{"variant": "cascade_rcnn"}], baseline="Cascade R-CNN",
                      claims=["cascade-loses-low-iou"], frameworks=["mmdet"])  # fmt: skip
-    write_verdicts(study, tmp_path)
+    write_verdicts(ResampledStudy(study, tmp_path))
     (row,) = read(tmp_path, "verdicts").to_dict("records")
     assert (row["verdict"], row["reasons"]) == ("not run", "cascade_rcnn: not run, seed 0")
 
@@ -186,7 +188,7 @@ def test_a_damaged_file_is_refused(partial):
     path.write_text('{"trainable_parameters": "many"}')
     try:
         with pytest.raises(InputError, match=r"cost\.json: trainable_parameters: 'many' is no number"):
-            write_verdicts(study, folder, resamples=20)
+            write_verdicts(ResampledStudy(study, folder, 20))
     finally:
         path.unlink()
         path.parent.rmdir()

@@ -7,9 +7,10 @@ from made_up import SAMPLES, make_run
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.measured import APCurve, Key, Measured, MeasuredRun
+from cascadebench.evidence.measured import Key, MeasuredRun
 from cascadebench.evidence.quantities import Estimate, NotMeasured
 from cascadebench.evidence.verdicts import Question, finite, judge, reading, study_verdicts
+from cascadebench.uncertainty.curves import Measured
 
 CLEAN = Audit("made up", 2, 97, ())
 SPREAD = np.linspace(-1, 1, SAMPLES)
@@ -18,7 +19,7 @@ SPREAD = np.linspace(-1, 1, SAMPLES)
 def flat(run, aps, scatter=0.0, **more):
     """A run whose AP is flat over IoU; samples scatter evenly around it."""
     curves = {
-        (label, "all"): APCurve(np.full(10, ap), np.tile((ap + scatter * SPREAD)[:, None], (1, 10)))
+        (label, "all"): Measured(np.full(10, ap), np.tile((ap + scatter * SPREAD)[:, None], (1, 10)))
         for label, ap in aps.items()
     }
     return MeasuredRun(run, curves=curves, **more)

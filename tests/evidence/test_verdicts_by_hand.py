@@ -11,6 +11,7 @@ from scipy import stats
 
 from cascadebench.evidence.verdict_files import write_verdicts
 from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 SEED = 3
 ONE_SEED = ("fscascade-narrows-gap", "fscascade-closes-gap", "fscascade-adds-few-parameters",
@@ -30,7 +31,7 @@ def results(tmp_path_factory):
     for planned in study.runs:
         write_run(folder, study, planned.run.id, truth, found[planned.label])
     write_clean_audit(folder, study)
-    write_verdicts(study, folder, seed=SEED)
+    write_verdicts(ResampledStudy(study, folder, seed=SEED))
     return folder, truth
 
 
@@ -47,7 +48,7 @@ def results_of_seeds(tmp_path_factory):
         shares = dict.fromkeys(("(3,1-3) last RoIs", "(2,1-2) last RoIs"), 0.8 + 0.03 * planned.run.seed)
         write_run(folder, study, planned.run.id, truth, shares)
     write_clean_audit(folder, study)
-    write_verdicts(study, folder, seed=SEED)
+    write_verdicts(ResampledStudy(study, folder, seed=SEED))
     return folder
 
 
@@ -158,9 +159,13 @@ def test_verdicts_of_several_seeds_and_the_part_of_the_seeds(results_of_seeds):
     _, terms, samples = tables(results_of_seeds)
     for question in verdicts["question"]:
         values = values_by_seed(terms[terms["question"] == question])
-        draws = stats.t.rvs(2, size=len(samples), random_state=np.random.default_rng(SEED))
+        random = np.random.default_rng([SEED, len(samples), 3])
+        normal, spread = random.standard_normal((3, len(samples))), random.chisquare(2, len(samples))
         part = samples[question] - samples[f"{question} over images"]
-        np.testing.assert_allclose(part, stats.sem(values) * draws, rtol=0, atol=1e-12)
+        expected = (np.array(values) - np.mean(values)) @ normal / np.sqrt(3 * spread)
+        np.testing.assert_allclose(part, expected, rtol=0, atol=1e-12)
+        # Which is Student's t with two degrees of freedom times the standard error of the mean.
+        assert stats.kstest(part / stats.sem(values), stats.t(2).cdf).pvalue > 0.01
 
 
 def test_terms_are_those_of_the_evaluation(results):

@@ -54,7 +54,7 @@ NOT_DECLARED = ("tensorboard", "attempts.jsonl", "previous.pt", ".lease", "faile
 """Parts of paths that are no declared output."""
 WEIGHTS = {
     "train": 20, "predict": 9, "evaluate-run": 4, "diagnose-run": 4,
-    "aggregate": 3, "intervals": 3, "verdicts": 3, "examples": 3, "report": 3,
+    "aggregate": 3, "intervals": 3, "examples": 3, "report": 3,
 }  # fmt: skip
 """Stages that are killed, and their weights when the moments are drawn."""
 ANSWERED = ("train", "predict")
@@ -141,7 +141,6 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
     first.append(Step("audit", ("cascadebench", "audit", name)))
     last = [Step("aggregate", ("cascadebench", "aggregate", name))]
     last.append(Step("intervals", ("cascadebench", "intervals", name, "--resamples", "100")))
-    last.append(Step("verdicts", ("cascadebench", "verdicts", name, "--resamples", "100")))
     # So short a training detects nothing with much of a score.
     last.append(Step("examples", ("cascadebench", "examples", name, "--score", "0.05")))
     last.append(Step("report", ("cascadebench", "report", name)))

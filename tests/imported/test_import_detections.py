@@ -23,6 +23,7 @@ from cascadebench.results.layout import ImportedFolder
 from cascadebench.study_loading import load_study
 from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.study_intervals import write_intervals
+from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 TRUTH = {
     "images": [{"id": n, "file_name": f"{n}.png", "width": 100, "height": 100} for n in (1, 2, 3)],
@@ -93,7 +94,7 @@ def test_a_study_of_imports_alone_has_a_report(folder):
     bring([found(1), found(2)], about=About(title="Mine <b>", notes="from a friend"))
     study = load_study("outside.yaml")
     aggregate(study, Path("results"))
-    write_intervals(study, Path("results"), 50, 0)
+    write_intervals(ResampledStudy(study, Path("results"), 50))
     intervals = pd.read_csv("results/studies/outside/intervals.csv")
     assert set(intervals["label"]) == {"Mine <b>"}
     assert set(intervals["framework"]) == {"imported"}

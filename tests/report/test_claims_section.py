@@ -11,6 +11,7 @@ from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
 from cascadebench.report.data.collect import collect
 from cascadebench.report.parts.verdicts import strip as strip_of
 from cascadebench.study.study import Study
+from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
 
@@ -150,7 +151,7 @@ def test_verdicts_of_a_failed_study_are_shown(tmp_path: Path) -> None:
     """From the command's own tables: every claim not run, with the reason."""
     study = variant_of_tiny(tmp_path, claims=["cascade-loses-low-iou"])
     results = write_results(tmp_path / "results", study, failed=(study.run_ids[2],))
-    write_verdicts(study, results)
+    write_verdicts(ResampledStudy(study, results))
     page = report_on(study, results, tmp_path)
     assert "Verdicts on 1 published claim" in page.text
     remarks = page.row("claims-1", "MMDetection")[-1]

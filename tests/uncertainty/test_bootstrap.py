@@ -15,7 +15,7 @@ from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.matching import match
 from cascadebench.metrics.coco.rules import AREAS, RECALLS, SPACING
-from cascadebench.uncertainty.bootstrap import bootstrap, image_weights
+from cascadebench.uncertainty.bootstrap import Bootstrap, bootstrap, image_weights
 from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
 
 PROBLEMS = 200
@@ -200,7 +200,28 @@ def test_other_areas_and_limits():
     table, matches = matched(*larger_problem())
     found = bootstrap(table, {"a": matches}, seed=1, resamples=3, area="small", max_dets=10)
     np.testing.assert_array_equal(found.ap["a"], accumulate(table, matches).ap[:, :, 1, 1].T)
-    assert (found.area, found.max_dets, found.seed, found.resamples) == ("small", 10, 1, 3)
+    assert found.draws["a"].shape == (3, table.classes, 10)
+
+
+def test_a_curve_is_the_mean_over_the_classes_that_are_there():
+    ap = np.full((2, 3, 10), -1.0)
+    ap[0, 0], ap[0, 2] = np.linspace(0.9, 0, 10), 0.1
+    curve = Bootstrap({"a": ap[0]}, {"a": ap}).curve("a")
+    assert curve.point == pytest.approx((np.linspace(0.9, 0, 10) + 0.1) / 2)
+    assert curve.samples[0].tolist() == curve.point.tolist()
+    assert np.isnan(curve.samples[1]).all(), "without any class"
+
+
+def test_absent_classes_are_the_same_for_all_sets_and_gaps_are_paired():
+    truth, results = larger_problem()
+    table, matches = matched(truth, results)
+    worse = [result | {"bbox": [0.9 * value for value in result["bbox"]]} for result in results]
+    drawn = bootstrap(table, {"a": matches, "b": matched(truth, worse)[1]}, seed=7, resamples=300)
+    for draws in drawn.draws.values():
+        np.testing.assert_array_equal((draws[..., 0] < 0).sum(axis=1), drawn.absent_classes)
+    samples = [drawn.curve(name).samples.mean(axis=1) for name in ("a", "b")]
+    # The images that are hard for one are hard for the other.
+    assert np.std(samples[0] - samples[1]) < np.hypot(*np.std(samples, axis=1))
 
 
 @pytest.mark.parametrize("wrong", [{"resamples": 1}, {"resamples": 100_001}, {"seed": -1}])

@@ -42,18 +42,29 @@ rule aggregate:
         "python -m cascadebench aggregate {params.study:q} > {log:q} 2>&1"
 
 
-# Intervals of test stages and gaps, over images and seeds, from one set of resamples for all runs.
+# Intervals of test stages and gaps and verdicts on claims, over images and seeds, from one set of resamples.
 rule intervals:
     input:
+        rules.audit.output,
         expand(
             "results/runs/{run}/{file}",
             run=STUDY.run_ids,
-            file=["ap.parquet", "detections.parquet"],
+            file=[
+                "ap.parquet",
+                "detections.parquet",
+                "cost.json",
+                "predicted.json",
+                *["recall.parquet"] * EXECUTION.diagnostics,
+            ],
         ),
         imported=IMPORTED,
         ground_truth=f"results/datasets/{STUDY.dataset.name}/val.json",
     output:
-        f"results/studies/{STUDY.name}/intervals.csv",
+        expand(
+            "results/studies/{study}/{table}.csv",
+            study=STUDY.name,
+            table=["intervals", "verdicts", "claim_terms", "claim_samples"],
+        ),
     log:
         f"results/logs/intervals/{STUDY.name}.log",
     benchmark:
@@ -69,49 +80,10 @@ rule intervals:
         runs=STUDY.run_ids,
         labels=[planned.label for planned in STUDY.runs],
         names=STUDY.file.imported,
-        revision=EVALUATION_REVISION,
-    shell:
-        "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"
-
-
-# What the claims of the study come to; only what they need is resampled.
-rule verdicts:
-    input:
-        rules.audit.output,
-        expand(
-            "results/runs/{run}/{file}",
-            run=STUDY.run_ids,
-            file=[
-                "ap.parquet",
-                "detections.parquet",
-                "cost.json",
-                "predicted.json",
-                *["recall.parquet"] * EXECUTION.diagnostics,
-            ],
-        ),
-    output:
-        expand(
-            "results/studies/{study}/{table}.csv",
-            study=STUDY.name,
-            table=["verdicts", "claim_terms", "claim_samples"],
-        ),
-    log:
-        f"results/logs/verdicts/{STUDY.name}.log",
-    benchmark:
-        f"results/benchmarks/verdicts/{STUDY.name}.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        gpu=0,
-        mem_mb=4000,
-        runtime=60,
-    params:
-        study=STUDY_NAME,
-        runs=STUDY.run_ids,
         claims=lambda wildcards: as_written(STUDY.file.claims, STUDY.name),
         revision=EVALUATION_REVISION,
     shell:
-        "python -m cascadebench verdicts {params.study:q} > {log:q} 2>&1"
+        "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"
 
 
 # Detections on a few images, with thumbnails of these: the report reads no pictures of the dataset itself.
@@ -149,7 +121,6 @@ rule report:
     input:
         rules.aggregate.output,
         rules.intervals.output,
-        rules.verdicts.output,
         rules.examples.output if STUDY.runs else [],
         rules.audit.output,
         expand("results/runs/{run}/error_kinds.parquet", run=STUDY.run_ids),

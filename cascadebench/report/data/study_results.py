@@ -18,10 +18,9 @@ from cascadebench.results.layout import StudyFolder
 from cascadebench.study.detector import Detector
 from cascadebench.study.run import Run
 from cascadebench.study.study import Study, by_detector
+from cascadebench.uncertainty.intervals import Ends
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
-Ends = tuple[float, float]
-"""Both ends of a 95% interval."""
 
 IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
 

@@ -1,13 +1,12 @@
 """Gaps over ranges of IoU, where curves cross, and how the gaps of two detectors differ."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
-from cascadebench.report.data.study_results import DetectorRecord, Ends, RunRecord, StudyResults
+from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import (
     ABSENT,
     Cell,
@@ -20,17 +19,18 @@ from cascadebench.report.parts.cells import (
     points,
     signed_points,
 )
+from cascadebench.uncertainty.crossings import CROSSING, crossings
+from cascadebench.uncertainty.curves import IOU_RANGES, over_ranges
 from cascadebench.uncertainty.gaps import (
-    CROSSING,
-    IOU_RANGES,
     Curve,
     Gap,
-    GapValues,
-    crossings,
+    baselines_of,
+    coefficients,
     gap_differences,
-    gap_values,
-    gaps_of_run,
+    gaps_by_seed,
+    values_of,
 )
+from cascadebench.uncertainty.intervals import Ends
 
 Curves = dict[Curve, np.ndarray]
 
@@ -45,63 +45,24 @@ def _curves(results: StudyResults) -> Curves:
     return found
 
 
-def _gaps(record: RunRecord, baseline: RunRecord | None) -> list[Gap]:
-    first, other = (
-        one and SimpleNamespace(
-            run=one.id,
-            stages=one.run.variant.stages,
-            classifiers=one.run.variant.classifiers,
-            headline=one.run.variant.headline,
-        )
-        for one in (record, baseline)
-    )  # fmt: skip
-    return gaps_of_run(first, other)
+def _measured(by_seed: Mapping[int, Gap], curves: Curves) -> list[Gap]:
+    """The gaps whose curves exist."""
+    return [gap for gap in by_seed.values() if coefficients(gap).keys() <= curves.keys()]
 
 
-def _of_seed(detector: DetectorRecord | None, seed: int) -> RunRecord | None:
-    return next((one for one in detector.runs if one.run.seed == seed), None) if detector else None
-
-
-def _over_seeds(
-    detector: DetectorRecord, baseline: DetectorRecord | None, curves: Curves
-) -> dict[str, list[tuple[int, Gap]]]:
-    """Gaps of a detector's runs, each with its seed, by name; those whose curves exist."""
-    found: dict[str, list[tuple[int, Gap]]] = {}
-    for record in detector.runs:
-        for gap in _gaps(record, _of_seed(baseline, record.run.seed)):
-            if all(curve in curves for curve in gap.curves()):
-                found.setdefault(gap.name, []).append((record.run.seed, gap))
-    return found
-
-
-def _differences(
-    ours: dict[str, list[tuple[int, Gap]]], theirs: dict[str, list[tuple[int, Gap]]]
-) -> Iterator[tuple[str, list[tuple[int, Gap]]]]:
-    """Gaps of one detector minus those of another, seed by seed."""
-    for name, gaps in ours.items():
-        others = dict(theirs.get(name, ()))
-        pairs = [(seed, gap) for seed, one in gaps if seed in others for gap in gap_differences([one], [others[seed]])]
-        if pairs:
-            yield name, pairs
-
-
-def _row(
-    name: str, about: str, gaps: list[tuple[int, Gap]], curves: Curves, interval: Callable[[str], Ends | None]
-) -> Row:
+def _row(name: str, about: str, gaps: list[Gap], curves: Curves, interval: Callable[[str], Ends | None]) -> Row:
     """Row of a gap; `interval` gives the interval of a quantity of it."""
-    values = [gap_values(gap, curves) for _, gap in gaps]
-    means = np.mean([value.by_range for value in values], axis=0)
+    by_iou = np.mean([values_of(gap, curves) for gap in gaps], axis=0)
     cells = [
         Cell(signed_points(float(mean)).text or points(None), from_to(interval(quantity)))
-        for mean, quantity in zip(means, IOU_RANGES, strict=True)
+        for mean, quantity in zip(over_ranges(by_iou), IOU_RANGES, strict=True)
     ]
-    return Row(Cell(name.replace(" - ", " − "), note(about)), (*cells, _crossing(values, interval(CROSSING))))
+    return Row(Cell(name.replace(" - ", " − "), note(about)), (*cells, _crossing(by_iou, interval(CROSSING))))
 
 
-def _crossing(values: list[GapValues], interval: Ends | None) -> Cell:
+def _crossing(mean: np.ndarray, interval: Ends | None) -> Cell:
     """Where the mean over the seeds changes sign, with an interval if it does so once, and to which side."""
-    mean = np.mean([value.by_iou for value in values], axis=0)
-    found = crossings(mean, np.zeros_like(mean))
+    found = crossings(mean)
     places = found[np.isfinite(found)]
     if not len(places):
         return Cell(ABSENT)
@@ -115,14 +76,14 @@ def _crossing(values: list[GapValues], interval: Ends | None) -> Cell:
 
 def gap_range_table(results: StudyResults) -> Table:
     """Every gap over every range, and the differences of the gaps of each later cascade and the first one."""
-    curves, groups = _curves(results), []
+    curves, baselines, groups = _curves(results), baselines_of(results.study.runs, results.baseline), []
     for title, detectors in results.panels():
-        baseline = next((one for one in detectors if one.label == results.baseline), None)
-        gaps = [(one, _over_seeds(one, baseline if one is not baseline else None, curves)) for one in detectors]
+        gaps = [(one, gaps_by_seed((record.run for record in one.runs), baselines)) for one in detectors]
         rows = [
-            _row(name, detector.label, pairs, curves, partial(results.interval, detector, gap=name))
+            _row(name, detector.label, measured, curves, partial(results.interval, detector, gap=name))
             for detector, by_name in gaps
-            for name, pairs in by_name.items()
+            for name, by_seed in by_name.items()
+            if (measured := _measured(by_seed, curves))
         ]
         groups.append(Group(title, tuple(rows)))
         cascades = [(one, by_name) for one, by_name in gaps if one.runs[0].run.variant.stages > 1]
@@ -131,12 +92,13 @@ def gap_range_table(results: StudyResults) -> Table:
             _row(
                 name,
                 f"{later.label} − {first.label}",
-                pairs,
+                measured,
                 curves,
                 partial(results.interval, later, gap=f"({name}) - ({name} of {first.label})"),
             )
             for later, by_name in cascades[1:]
-            for name, pairs in _differences(by_name, gaps_of_first)
+            for name, by_seed in by_name.items()
+            if (measured := _measured(gap_differences(by_seed, gaps_of_first.get(name, {})), curves))
         ]
         between = f"{title}: gaps of one cascade minus the same gaps of {first.label}" if rows else ""
         groups.append(Group(between, tuple(rows)))

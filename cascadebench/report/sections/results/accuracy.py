@@ -12,6 +12,7 @@ from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, ap_c
 from cascadebench.report.parts.detector_rows import detector_groups, scores_of, stage_head
 from cascadebench.report.parts.printed_rows import not_published, published_table
 from cascadebench.report.parts.section import Section
+from cascadebench.uncertainty.gaps import headline_gap
 
 _SCORES = ("AP", *AP_AT_IOU, "APs", "APm", "APl", "AR100")
 _COLUMNS = (
@@ -67,7 +68,7 @@ def _headline_cell(results: StudyResults, detector: DetectorRecord, baseline: De
     cell = scores_of(detector, baseline, results.headline_rows, name)
     notes = half_width(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
     if baseline and name in _WITH_INTERVAL_OF_DIFFERENCE:
-        notes += from_to(results.interval(detector, name, gap=f"{detector.headline} - baseline"))
+        notes += from_to(results.interval(detector, name, gap=headline_gap(detector.runs[0].run.variant)))
     return replace(cell, notes=notes)
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import (
     DetectorRecord,
-    Ends,
     StudyResults,
     framework_title,
 )
@@ -33,6 +32,7 @@ from cascadebench.report.parts.charts import Drawing, Figure, figure, zero_line
 from cascadebench.report.parts.iou_curves import iou_axis
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.uncertainty.gaps import framework_gap
+from cascadebench.uncertainty.intervals import Ends
 
 
 @dataclass(frozen=True)

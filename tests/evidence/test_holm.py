@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.holm import decision_p_value, holm, percentile_interval, samples_needed
+from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
 from cascadebench.evidence.verdicts import reading
+from cascadebench.uncertainty.intervals import order_statistics
 
 CLAIM = load_claims()["cascade-keeps-ap50"]
 GREATER = CLAIM.model_copy(update={"direction": "greater", "threshold": 0.0})
 LESS = CLAIM.model_copy(update={"direction": "less", "threshold": 0.0})
 WITHIN = CLAIM.model_copy(update={"direction": "within", "threshold": (-1.0, 1.0)})
-
-
-def test_ends_are_order_statistics():
-    samples = np.random.default_rng(0).permutation(np.arange(1.0, 2000.0))
-    assert percentile_interval(samples, 0.05) == (50.0, 1950.0)
-    assert percentile_interval(samples, 0.001) == (1.0, 1999.0)
-    assert percentile_interval(samples, 0.0009) == (-np.inf, np.inf), "1999 samples cannot resolve this level"
 
 
 def test_p_values_by_hand():
@@ -43,7 +37,7 @@ def test_the_p_value_is_the_smallest_level_that_decides(claim):
     for _ in range(300):
         samples = rng.normal(rng.normal(0, 1.5), 0.5, size=199).round(1)  # rounded, so that there are ties
         for alpha in (0.2, 0.05, 0.01, 0.009):
-            by_interval = reading(claim, percentile_interval(samples, alpha)) != "inconclusive"
+            by_interval = reading(claim, order_statistics(samples, alpha)) != "inconclusive"
             assert by_interval == (decision_p_value(claim, samples) <= alpha + 1e-12)
             decided += by_interval
     assert 100 < decided < 1100, "both outcomes must have occurred"

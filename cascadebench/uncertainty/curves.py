@@ -1,0 +1,61 @@
+"""What is measured in one training, with its bootstrap samples: curves of AP by IoU and the numbers read off them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
+
+IOU_RANGES = {"0.50-0.65": (0.5, 0.65), "0.70-0.80": (0.7, 0.8), "0.85-0.95": (0.85, 0.95), "0.50-0.95": (0.5, 0.95)}
+"""Ranges of IoU thresholds over which AP is averaged, ends included."""
+QUANTITIES = {name: (iou, iou) for name, iou in AP_AT_IOU.items()} | IOU_RANGES
+"""First and last threshold of every number of ``intervals.csv``: AP50, AP55, ..., and the means over ranges."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number of one training, or several numbers in the shape [...].
+
+    Attributes
+    ----------
+    point : float or ndarray, float64 [...]
+        On the validation set itself.
+    samples : ndarray, float64 [resamples, ...], or None
+        The same on the resamples of the images, which are the same for everything in a study; NaN where a resample
+        holds no ground truth. None: it was not resampled.
+    """
+
+    point: float | np.ndarray
+    samples: np.ndarray | None = None
+
+
+def mean_over_iou(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Mean over the IoU thresholds from `low` to `high`: float64 [...] of [..., IoU]."""
+    return values[..., IOUS.index(low) : IOUS.index(high) + 1].mean(axis=-1)
+
+
+def over_ranges(values: np.ndarray) -> np.ndarray:
+    """Means over :data:`IOU_RANGES`, in their order: float64 [..., ranges] of values [..., IoU]."""
+    return np.stack([mean_over_iou(values, *ends) for ends in IOU_RANGES.values()], axis=-1)
+
+
+def read_off(curve: Measured, low: float, high: float) -> Measured:
+    """Mean of a curve over the IoU thresholds from `low` to `high`."""
+    return Measured(float(mean_over_iou(curve.point, low, high)), mean_over_iou(curve.samples, low, high))
+
+
+def signed_sum(terms: Iterable[tuple[float, Measured]]) -> Measured:
+    """Sum of measured numbers, each times its coefficient; equal to the last digit in whichever order they stand."""
+    terms = list(terms)
+    point = _sum([coefficient * term.point for coefficient, term in terms])
+    if all(term.samples is None for _, term in terms):
+        return Measured(point)
+    return Measured(
+        point, _sum([factor * (term.point if term.samples is None else term.samples) for factor, term in terms])
+    )
+
+
+def _sum(addends: list[float | np.ndarray]) -> float | np.ndarray:
+    """Sum from the smallest addend to the largest, so that their order does not matter."""
+    return sum(np.sort(np.stack(np.broadcast_arrays(*addends)), axis=0))
