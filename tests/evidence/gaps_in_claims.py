@@ -8,7 +8,7 @@ from parsed_page import Page
 
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.quantities import is_of, place_of
-from cascadebench.report.data.collect import framework_title
+from cascadebench.report.data.study_results import framework_title
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.curves import IOU_RANGES, QUANTITIES
 from cascadebench.uncertainty.gaps import stage_label
