@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_object
 from cascadebench.diagnostics.recall import RECALL, average_recall
 from cascadebench.diagnostics.score_quality import best_ious
 from cascadebench.evidence.claims import Claim, Term
@@ -18,7 +19,6 @@ from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.ground_truth_table import check_known
 from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.metrics.coco.summary import metrics
-from cascadebench.results.files import read_object
 from cascadebench.results.layout import RunFolder
 from cascadebench.results.run_state import run_state
 from cascadebench.study.run import Run

@@ -19,7 +19,7 @@ from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import find_run, measured_term, place_of, term_problem
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
-from cascadebench.results.files import write_csv
+from cascadebench.results.csv_table import write_csv
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy

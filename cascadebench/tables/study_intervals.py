@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from itertools import combinations, permutations
 from typing import Any
 
-from cascadebench.results.files import write_csv
+from cascadebench.results.csv_table import write_csv
 from cascadebench.study.detector import Detector
 from cascadebench.study.study import PlannedRun, by_detector
 from cascadebench.uncertainty.crossings import CROSSING, crossing_interval
