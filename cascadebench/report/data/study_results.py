@@ -153,13 +153,13 @@ class StudyResults:
     @cached_property
     def detectors(self) -> tuple[DetectorRecord, ...]:
         """All detectors: by framework, by backbone, the baseline first, then in the order of the study."""
-        records = {record.id: record for record in self.runs}
+        records = {(record.label, record.id): record for record in self.runs}
         runs_of = by_detector(self.study.runs)
         frameworks, backbones = list(self.study.file.frameworks), list(self.study.file.backbones)
         return tuple(
             DetectorRecord(
                 *(one.label, one.framework, one.backbone, framework_title(one.framework)),
-                tuple(records[planned.run.id] for planned in runs_of[one]),
+                tuple(records[one.label, planned.run.id] for planned in runs_of[one]),
                 one.label == self.baseline,
             )
             for one in sorted(
