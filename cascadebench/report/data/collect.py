@@ -7,12 +7,7 @@ from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.diagnostic_files import read_diagnostics
-from cascadebench.report.data.result_files import (
-    read_log,
-    read_noted,
-    read_object,
-    read_table,
-)
+from cascadebench.report.data.result_files import read_log, read_noted, read_object, read_table
 from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study

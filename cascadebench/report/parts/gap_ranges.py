@@ -37,12 +37,12 @@ Curves = dict[Curve, np.ndarray]
 
 def _curves(results: StudyResults) -> Curves:
     """AP by IoU of every test stage of every run that has them."""
-    found = {}
+    curves = {}
     for (run, stage), row in results.rows("ap", "test_stage").items():
         values = np.array([row[name] for name in AP_AT_IOU])
         if np.isfinite(values).all():
-            found[Curve(run, stage)] = values
-    return found
+            curves[Curve(run, stage)] = values
+    return curves
 
 
 def _measured(by_seed: Mapping[int, Gap], curves: Curves) -> list[Gap]:
@@ -62,16 +62,16 @@ def _row(name: str, about: str, gaps: list[Gap], curves: Curves, interval: Calla
 
 def _crossing(mean: np.ndarray, interval: Ends | None) -> Cell:
     """Where the mean over the seeds changes sign, with an interval if it does so once, and to which side."""
-    found = crossings(mean)
-    places = found[np.isfinite(found)]
-    if not len(places):
+    ious = crossings(mean)
+    ious = ious[np.isfinite(ious)]
+    if not len(ious):
         return Cell(ABSENT)
     first_is_better = mean[mean != 0][-1] > 0
     side = "first is better above" if first_is_better else "first is worse above"
-    once = len(places) == 1
+    once = len(ious) == 1
     ends = note("{:.3f} to {:.3f}".format(*interval)) if interval and once else ()
-    sides = note(side if once else f"crosses {len(places)} times; {side} the last")
-    return Cell(", ".join(f"{place:.3f}" for place in places), ends + sides)
+    sides = note(side if once else f"crosses {len(ious)} times; {side} the last")
+    return Cell(", ".join(f"{iou:.3f}" for iou in ious), ends + sides)
 
 
 def gap_range_table(results: StudyResults) -> Table:

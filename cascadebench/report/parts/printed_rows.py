@@ -7,17 +7,7 @@ from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import load_published
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
-from cascadebench.report.parts.cells import (
-    Cell,
-    Column,
-    Line,
-    Row,
-    Table,
-    listing,
-    number,
-    points,
-    signed_points,
-)
+from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, listing, number, points, signed_points
 from cascadebench.report.parts.detector_rows import detector_groups, mean_over_seeds, stage_head
 
 _SIZES = ("APs", "APm", "APl")

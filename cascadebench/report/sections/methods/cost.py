@@ -6,18 +6,7 @@ from typing import Any
 from cascadebench.evidence.matching import Beside
 from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import (
-    Cell,
-    Column,
-    Line,
-    Row,
-    Spread,
-    Table,
-    number,
-    number_cell,
-    points,
-    scaled,
-)
+from cascadebench.report.parts.cells import Cell, Column, Line, Row, Spread, Table, number, number_cell, points, scaled
 from cascadebench.report.parts.cost_chart import cost_figure
 from cascadebench.report.parts.detector_rows import detector_groups, mean_over_seeds
 from cascadebench.report.parts.printed_rows import printed_cost, printed_costs, printed_in

@@ -9,11 +9,7 @@ import altair as alt
 import pandas as pd
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
-from cascadebench.report.data.study_results import (
-    DetectorRecord,
-    StudyResults,
-    framework_title,
-)
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
 from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import (
     Cell,

@@ -3,11 +3,7 @@
 from typing import Any
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
-from cascadebench.report.data.study_results import (
-    DetectorRecord,
-    StudyResults,
-    framework_title,
-)
+from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
 from cascadebench.report.parts import verdicts
 from cascadebench.report.parts.caveats import interval_warning
 from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
