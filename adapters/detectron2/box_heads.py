@@ -1,12 +1,12 @@
 """Heads whose classifier and regressor have layers of their own, and outputs that lack one of the two."""
 
-from typing import Any, Literal
+from typing import Any
 
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-Task = Literal["classification", "regression"]
+from adapters.detector.decoupled_stages import Task
 
 
 class TaskBranches(nn.Module):

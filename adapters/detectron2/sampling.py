@@ -13,9 +13,12 @@ from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.detectron2.box_heads import Task, layers_of
+from adapters.detector.decoupled_stages import DecoupledStages, Task
+from adapters.detectron2.box_heads import layers_of
 from adapters.detectron2.stages import ControlledRoIHeads
-from adapters.prediction.score_rules import one_box_each
+
+LOSSES = {"classification": "loss_cls", "regression": "loss_box_reg"}
+"""Detectron2's names of the tasks' losses."""
 
 
 class TwoListRPN(RPN):
@@ -50,12 +53,11 @@ class TwoListRPN(RPN):
         return list(zip(*lists, strict=True))
 
 
-class DecoupledRoIHeads(ControlledRoIHeads):
-    """Stages whose classifiers and regressors train on RoIs of their own, each branch on its own alone.
+class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
+    """Heads whose classifiers and regressors train on RoIs of their own; at test there is one list.
 
     Classification RoIs are sampled by Detectron2's rules, regression RoIs by ``regression_sampler``. Negatives have no
-    part in Detectron2's regression loss but in its divisor. A later stage regresses the positives of the stage before
-    as they were moved, and its negatives where they are; a later classifier trains on all classification RoIs, moved.
+    part in Detectron2's regression loss but in its divisor.
 
     Parameters
     ----------
@@ -86,57 +88,32 @@ class DecoupledRoIHeads(ControlledRoIHeads):
         self, features: dict[str, Tensor], proposals: list[tuple[Instances, Instances]], targets: list[Instances]
     ) -> dict[str, Tensor]:
         """Losses of all stages; testing goes through :meth:`run_stages`."""
-        levels = [features[name] for name in self.box_in_features]
-        classification, regression = ([pair[task] for pair in proposals] for task in (0, 1))
-        losses: dict[str, Tensor] = {}
-        for stage, predictor in enumerate(self.box_predictor):
-            terms: dict[str, Tensor] = {}
-            if predictor.classifies:
-                seen = self.pooled(stage, levels, [image.proposal_boxes for image in classification])
-                logits = self._output("classification", stage, seen)
-                terms |= predictor.losses((logits, None), classification)
-            pooled = self.pooled(stage, levels, [image.proposal_boxes for image in regression])
-            deltas = self._output("regression", stage, pooled)
-            terms |= predictor.losses((None, deltas), regression)
-            losses |= {f"{name}_stage{stage}": term for name, term in terms.items()}
-            if stage + 1 == len(self.box_predictor):
-                break
-            moved = self._positives_moved(stage, regression, pooled, deltas)
-            regression = self._entering(moved, regression)
-            super().tell(stage + 1, regression, targets)
-            regression = self._match_and_label_boxes(regression, stage + 1, targets)
-            if self.box_predictor[stage + 1].classifies:
-                with torch.no_grad():
-                    deltas = self._output("regression", stage, seen)
-                moved = self._moved(stage, classification, logits, deltas)
-                classification = self._entering(moved, classification)
-                classification = self._match_and_label_boxes(classification, stage + 1, targets)
-        return losses
+        levels, sizes = [features[name] for name in self.box_in_features], [one.image_size for one in targets]
+        losses = self.train_apart(levels, *map(list, zip(*proposals, strict=True)), targets, sizes)
+        return {f"{LOSSES[task]}_stage{stage}": loss for (task, stage), loss in losses.items()}
 
-    def _output(self, task: Task, stage: int, pooled: Tensor) -> Tensor:
-        """Logits or deltas: what the layers of one task of a stage make of pooled RoIs."""
+    def pooled_rois(self, stage: int, features: list[Tensor], rois: list[Instances]) -> Tensor:
+        """Pool the RoIs of all images for a stage."""
+        return self.pooled(stage, features, [own.proposal_boxes for own in rois])
+
+    def task_output(self, task: Task, stage: int, pooled: Tensor) -> Tensor:
+        """Logits or deltas of pooled RoIs."""
         predictor = self.box_predictor[stage]
         output = predictor.cls_score if task == "classification" else predictor.bbox_pred
         return output(layers_of(self.box_head[stage], task)(pooled))
 
-    @torch.no_grad()
-    def _moved(self, stage: int, proposals: list[Instances], logits: Tensor | None, deltas: Tensor) -> list[Tensor]:
-        """Boxes of all RoIs, image by image, as the stage regresses them; float32 [R, 4] each."""
-        numbers = [len(one) for one in proposals]
-        chosen = [None] * len(numbers) if logits is None else logits.split(numbers)
-        decoded = self.box_predictor[stage].predict_boxes((None, deltas), proposals)
-        return [one_box_each(*pair) for pair in zip(decoded, chosen, strict=True)]
+    def task_loss(self, task: Task, stage: int, output: Tensor, rois: list[Instances]) -> Tensor:
+        """Loss of one task of a stage, with its weight."""
+        outputs = (output, None) if task == "classification" else (None, output)
+        return self.box_predictor[stage].losses(outputs, rois)[LOSSES[task]]
 
-    @torch.no_grad()
-    def _positives_moved(self, stage: int, proposals: list[Instances], pooled: Tensor, deltas: Tensor) -> list[Tensor]:
-        """Boxes of all RoIs, image by image, of which the positives are as the stage regresses them."""
-        specific = deltas.shape[1] > 4
-        logits = self._output("classification", stage, pooled) if specific else None
-        return [
-            torch.where((one.gt_classes < self.num_classes)[:, None], boxes, one.proposal_boxes.tensor)
-            for one, boxes in zip(proposals, self._moved(stage, proposals, logits, deltas), strict=True)
-        ]
+    def boxes_and_positives(self, rois: Instances) -> tuple[Tensor, Tensor]:
+        """Boxes of an image's RoIs, and whether each is positive."""
+        return rois.proposal_boxes.tensor, rois.gt_classes < self.num_classes
 
-    def _entering(self, boxes: list[Tensor], before: list[Instances]) -> list[Instances]:
-        """Clip boxes and drop empty ones: what enters a later stage."""
-        return self._create_proposals_from_boxes(boxes, [one.image_size for one in before])
+    def matched_again(self, task: Task, stage: int, boxes: list[Tensor], truth: list[Instances]) -> list[Instances]:
+        """Let boxes enter a later stage, without the empty ones."""
+        entering = self._create_proposals_from_boxes(boxes, [one.image_size for one in truth])
+        if task == "regression":
+            super().tell(stage, entering, truth)
+        return self._match_and_label_boxes(entering, stage, truth)

@@ -1,7 +1,4 @@
-"""Decoupled sampling: classification and regression train on RoIs of their own.
-
-Source: Wang et al., Decoupled R-CNN, TCSVT 2022, Section IV; details where it is silent: card ``decoupled_rcnn``.
-"""
+"""RoIs of their own for classification and regression: two lists of proposals, two samples."""
 
 import copy
 from typing import Any
@@ -16,9 +13,13 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from adapters.detector.decoupled_stages import DecoupledStages, Task
 from adapters.mmdet.box_heads import without_empty
 from adapters.mmdet.common_rules import CommonRulesRPNHead
 from adapters.mmdet.stages import ControlledRoIHeads
+
+LOSSES = {"classification": "loss_cls", "regression": "loss_bbox"}
+"""MMDetection's names of the tasks' losses."""
 
 
 @MODELS.register_module()
@@ -56,10 +57,10 @@ class CommonRulesTwoListRPN(TwoListRPN, CommonRulesRPNHead):
 
 
 @MODELS.register_module()
-class DecoupledRoIHeads(ControlledRoIHeads):
+class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
     """Heads whose classifiers and regressors train on RoIs of their own; at test there is one list.
 
-    ``train_cfg[0]`` has a ``regression_sampler`` beside its ``sampler``. Only boxes pass between stages, no gradient.
+    ``train_cfg[0]`` has a ``regression_sampler`` beside its ``sampler``.
     """
 
     def init_assigner_sampler(self) -> None:
@@ -81,22 +82,8 @@ class DecoupledRoIHeads(ControlledRoIHeads):
             classification.append(self._sampled(0, self.bbox_sampler[0], first.bboxes, given))
             self._tell(0, second.bboxes, given)
             regression.append(self._sampled(0, self.regression_sampler, second.bboxes, given))
-        losses = {}
-        for stage, (head, weight) in enumerate(zip(self.bbox_head, self.stage_loss_weights, strict=True)):
-            if head.with_cls:
-                loss, seen = self._classification(stage, x, classification)
-                losses[f"s{stage}.loss_cls"] = weight * loss
-            loss, moved = self._regression(stage, x, regression, metas)
-            losses[f"s{stage}.loss_bbox"] = weight * loss
-            if stage + 1 == len(self.bbox_head):
-                break
-            for boxes, given in zip(moved, truth, strict=True):
-                self._tell(stage + 1, without_empty(boxes), given)
-            regression = self._matched_again(stage + 1, moved, truth)
-            if self.bbox_head[stage + 1].with_cls:
-                moved = self._all_moved(stage, *seen, classification, metas)
-                classification = self._matched_again(stage + 1, moved, truth)
-        return losses
+        losses = self.train_apart(x, classification, regression, truth, [meta["img_shape"] for meta in metas])
+        return {f"s{stage}.{LOSSES[task]}": loss for (task, stage), loss in losses.items()}
 
     def _tell(self, stage: int, boxes: Tensor, truth: InstanceData) -> None:
         """Tell the recording, if there is one, which boxes of an image enter a regressor."""
@@ -108,54 +95,33 @@ class DecoupledRoIHeads(ControlledRoIHeads):
         given = InstanceData(priors=boxes)
         return sampler.sample(self.bbox_assigner[stage].assign(given, truth), given, truth)
 
-    def _matched_again(self, stage: int, boxes: list[Tensor], truth: list[InstanceData]) -> list[SamplingResult]:
+    def pooled_rois(self, stage: int, features: tuple[Tensor, ...], rois: list[SamplingResult]) -> Tensor:
+        """Pool the RoIs of all images for a stage."""
+        return self.pooled(stage, features, bbox2roi([own.priors for own in rois]))
+
+    def task_output(self, task: Task, stage: int, pooled: Tensor) -> Tensor:
+        """Logits or deltas of pooled RoIs."""
+        head = self.bbox_head[stage]
+        return head.classify(pooled) if task == "classification" else head.regress(pooled)
+
+    def task_loss(self, task: Task, stage: int, output: Tensor, rois: list[SamplingResult]) -> Tensor:
+        """Loss of one task of a stage, with its weight."""
+        outputs = (output, None) if task == "classification" else (None, output)
+        boxes = bbox2roi([own.priors for own in rois])
+        losses = self.bbox_head[stage].loss_and_target(*outputs, boxes, rois, self.train_cfg[stage])["loss_bbox"]
+        # MMDetection leaves the classification's term out where there is no RoI.
+        return self.stage_loss_weights[stage] * losses.get(LOSSES[task], output.sum())
+
+    def boxes_and_positives(self, rois: SamplingResult) -> tuple[Tensor, Tensor]:
+        """Boxes of an image's RoIs, positives first."""
+        return rois.priors, torch.arange(len(rois.priors), device=rois.priors.device) < len(rois.pos_priors)
+
+    def matched_again(
+        self, task: Task, stage: int, boxes: list[Tensor], truth: list[InstanceData]
+    ) -> list[SamplingResult]:
         """Let boxes enter a later stage, without the empty ones."""
-        pairs = zip(boxes, truth, strict=True)
-        return [self._sampled(stage, self.bbox_sampler[stage], without_empty(own), given) for own, given in pairs]
-
-    def _classification(
-        self, stage: int, x: tuple[Tensor, ...], samples: list[SamplingResult]
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Loss of a classifier on its RoIs; their pooled features and logits."""
-        head, rois = self.bbox_head[stage], bbox2roi([sample.priors for sample in samples])
-        pooled = self.pooled(stage, x, rois)
-        logits = head.classify(pooled)
-        found = head.loss_and_target(logits, None, rois, samples, self.train_cfg[stage])["loss_bbox"]
-        # MMDetection leaves the term out where there is no RoI.
-        return found.get("loss_cls", logits.sum()), (pooled.detach(), logits.detach())
-
-    def _regression(
-        self, stage: int, x: tuple[Tensor, ...], samples: list[SamplingResult], metas: list[dict]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Loss of a regressor on its RoIs, which all count in the divisor; and its positives moved, negatives not."""
-        head, rois = self.bbox_head[stage], bbox2roi([sample.priors for sample in samples])
-        pooled = self.pooled(stage, x, rois)
-        deltas = head.regress(pooled)
-        loss = head.loss_and_target(None, deltas, rois, samples, self.train_cfg[stage])["loss_bbox"]["loss_bbox"]
-        if stage + 1 == self.num_stages:
-            return loss, []
-        with torch.no_grad():
-            logits = None if head.reg_class_agnostic else head.classify(pooled)
-            moved = self._moved_by(stage, [sample.priors for sample in samples], deltas.detach(), logits, metas)
-        positives = [len(sample.pos_priors) for sample in samples]
-        return loss, [
-            torch.cat([own[:number], sample.neg_priors])
-            for own, number, sample in zip(moved, positives, samples, strict=True)
-        ]
-
-    @torch.no_grad()
-    def _all_moved(
-        self, stage: int, pooled: Tensor, logits: Tensor, samples: list[SamplingResult], metas: list[dict]
-    ) -> list[Tensor]:
-        """Classification RoIs as the stage's regressor moves them, image by image."""
-        deltas = self.bbox_head[stage].regress(pooled)
-        return self._moved_by(stage, [sample.priors for sample in samples], deltas, logits, metas)
-
-    def _moved_by(
-        self, stage: int, boxes: list[Tensor], deltas: Tensor, logits: Tensor | None, metas: list[dict]
-    ) -> list[Tensor]:
-        """Move every image's boxes; `deltas` and `logits` are those of the whole batch."""
-        sizes = [len(own) for own in boxes]
-        chosen = [None] * len(boxes) if logits is None else logits.split(sizes)
-        rows = zip(boxes, deltas.split(sizes), chosen, metas, strict=True)
-        return [self.bbox_head[stage].moved(own, d, c, meta["img_shape"]) for own, d, c, meta in rows]
+        pairs = [(without_empty(own), given) for own, given in zip(boxes, truth, strict=True)]
+        if task == "regression":
+            for own, given in pairs:
+                self._tell(stage, own, given)
+        return [self._sampled(stage, self.bbox_sampler[stage], own, given) for own, given in pairs]

@@ -106,7 +106,7 @@ def mmdet_step(model, run, records):
     def noting(method):
         def noted(*arguments):
             found = method(*arguments)
-            boxes = found[1] if decoupled else [one.bboxes for one in found]
+            boxes = found if decoupled else [one.bboxes for one in found]
             if len(boxes):
                 stages.append([one[(one[:, 2:] > one[:, :2]).all(1)].clone() for one in boxes])
             return found
@@ -116,7 +116,9 @@ def mmdet_step(model, run, records):
     with ExitStack() as spies:
         spies.enter_context(patch.object(model.rpn_head, "loss_and_predict", proposals))
         if decoupled:
-            spies.enter_context(patch.object(model.roi_head, "_regression", noting(model.roi_head._regression)))
+            spies.enter_context(
+                patch.object(model.roi_head, "_positives_moved", noting(model.roi_head._positives_moved))
+            )
         for head in () if decoupled else model.roi_head.bbox_head:
             spies.enter_context(patch.object(head, "refine_bboxes", noting(head.refine_bboxes)))
         model.loss(batch["inputs"], batch["data_samples"])
