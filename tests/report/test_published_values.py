@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_report import variant_of_tiny, write_results
+from made_results import variant_of_tiny, write_results
 
 from cascadebench.diagnostics.recall import RECALL
 from cascadebench.metrics.coco.parquet import write_parquet

@@ -16,8 +16,8 @@ def detector_groups(
 
     Parameters
     ----------
-    rows : function of Detector and of Detector or None
-        Rows of a detector; the second is the baseline of its panel, None for the baseline itself.
+    rows : function
+        Rows of a detector; its second argument is the baseline of the panel, None for the baseline itself.
     """
     return tuple(
         Group(title, tuple(row for one in detectors for row in rows(one, baseline_among(one, detectors))))
