@@ -79,7 +79,7 @@ def with_intervals(data: pd.DataFrame, results: StudyResults, gap_of_facet: Mapp
 def band_caption(data: pd.DataFrame) -> str:
     """What the band around a line is."""
     if data["interval"].any():
-        return " Bands are 95% intervals from resamples of the images, and of the seeds where there are several."
+        return " Bands are 95% intervals over the images, and over the seeds where there are several."
     return " Bands go from the lowest seed to the highest." if (data["seeds"] > 1).any() else ""
 
 
