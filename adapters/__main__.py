@@ -35,7 +35,7 @@ from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line; a wrong one exits with code 2."""
     parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
     parser.add_argument("framework")
@@ -69,7 +69,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         "--proposals-of", type=Path, help="predict-with: run.yaml of another run; default: the ground truth is added"
     )
     parser.add_argument("--stage", type=int, default=0, help="predict-with: its boxes after this stage")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(argv)
     if len(arguments.run) > 1 and not (arguments.command == "inspect" and arguments.each):
         parser.error("several runs: only inspect takes them, with --each")
     if arguments.gpus and arguments.processes > 1:
@@ -78,7 +78,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def job_of(
-    arguments: argparse.Namespace, run: Run, device: torch.device, words: Sequence[str], begun: Mapping[str, Any],
+    arguments: argparse.Namespace, run: Run, device: torch.device, argv: Sequence[str], begun: Mapping[str, Any],
     interruption: Interruption,
 ) -> Job:  # fmt: skip
     """Put together what the command line asks for one of its runs."""
@@ -96,17 +96,17 @@ def job_of(
         shared_results=arguments.shared_results,
         proposals_of=arguments.proposals_of,
         stage=arguments.stage,
-        words=tuple(words),
+        argv=tuple(argv),
         begun=begun,
         interruption=interruption,
     )
 
 
-def beginning(words: Sequence[str]) -> dict[str, Any]:
+def beginning(argv: Sequence[str]) -> dict[str, Any]:
     """What of a result's making is known at its beginning: the project's state, the command line and the time."""
     return {
         "project": project_state(),
-        "command": shlex.join(["python", "-m", "adapters", *words]),
+        "command": shlex.join(["python", "-m", "adapters", *argv]),
         "started": now(),
     }
 
@@ -142,9 +142,9 @@ def run_each(adapter: Adapter, jobs: Sequence[Job]) -> int:
     return worst
 
 
-def predict_checkpoint(words: list[str]) -> int:
+def predict_checkpoint(argv: list[str]) -> int:
     """Run a checkpoint that was trained elsewhere; returns the exit code: 0, or 2 for wrong input."""
-    arguments, begun = checkpoint_prediction.parse(words), beginning(words)
+    arguments, begun = checkpoint_prediction.parse(argv), beginning(argv)
     try:
         device = prepare_torch(arguments.gpus, arguments.threads)
         adapter = load_adapter(arguments.framework)
@@ -162,19 +162,19 @@ def predict_checkpoint(words: list[str]) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 for a failure (noted in ``failed.json``), 2 for wrong input."""
-    words = sys.argv[1:] if argv is None else argv
-    if words[1:2] == ["predict-checkpoint"]:
-        return predict_checkpoint(words)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[1:2] == ["predict-checkpoint"]:
+        return predict_checkpoint(argv)
     if is_one_of_several():
         die_with_parent()
-    arguments, begun, interruption = parse(words), beginning(words), Interruption()
+    arguments, begun, interruption = parse(argv), beginning(argv), Interruption()
     runs: list[Run] = []
     try:
         with interruption.watched("; the next attempt goes on from the last finished step"):
             runs = [read_own_run(path, arguments.framework) for path in arguments.run]
             device = prepare_torch(arguments.gpus, arguments.cpu_threads)
             adapter = load_adapter(arguments.framework)
-            jobs = [job_of(arguments, run, device, words, begun, interruption) for run in runs]
+            jobs = [job_of(arguments, run, device, argv, begun, interruption) for run in runs]
             if arguments.each:
                 return run_each(adapter, jobs)
             run_job(adapter, jobs[0])

@@ -94,7 +94,7 @@ def train(adapter: Adapter, job: Job) -> None:
         return
     if job.processes > 1 and not is_one_of_several():
         check_batch_division(run, job.processes, accumulation, "execution")
-        train_in_processes(job.processes, job.words, job.interruption)
+        train_in_processes(job.processes, job.argv, job.interruption)
         return
     session = TrainingSession(run, job.out.path, job.device, job.execution, job.interruption)
     if session.start < session.iterations:

@@ -39,7 +39,7 @@ class Job:
         ``run.yaml`` of the run whose boxes ``predict-with`` takes; None: the ground truth is added to the proposals.
     stage : int
         Its boxes after this stage; 0: its proposals.
-    words : tuple of str
+    argv : tuple of str
         The command line, for the processes that share the work.
     begun : mapping
         What a result records of its beginning: the project's state, the command and the time.
@@ -58,6 +58,6 @@ class Job:
     shared_results: Path | None
     proposals_of: Path | None
     stage: int
-    words: tuple[str, ...]
+    argv: tuple[str, ...]
     begun: Mapping[str, Any]
     interruption: Interruption

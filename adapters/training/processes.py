@@ -28,12 +28,12 @@ _LOOK_AGAIN_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
-def train_in_processes(number: int, words: Sequence[str], interruption: Interruption) -> None:
+def train_in_processes(number: int, argv: Sequence[str], interruption: Interruption) -> None:
     """Give a command to several processes and wait for them.
 
     Parameters
     ----------
-    words : sequence of str
+    argv : sequence of str
         The command line of this process, which is also theirs.
 
     Raises
@@ -45,7 +45,7 @@ def train_in_processes(number: int, words: Sequence[str], interruption: Interrup
     with tempfile.TemporaryDirectory(prefix="cascadebench-") as folder, interruption.watched(None):
         try:
             for rank in range(number):
-                processes.append(_start(rank, number, words, folder))
+                processes.append(_start(rank, number, argv, folder))
             given_up = _wait(processes, interruption)
         finally:
             _kill(processes)
@@ -60,12 +60,12 @@ def train_in_processes(number: int, words: Sequence[str], interruption: Interrup
         raise Stopped(interruption.number, error.how) if place == _STOPPED and interruption.number else error
 
 
-def _start(rank: int, number: int, words: Sequence[str], folder: str) -> subprocess.Popen:
+def _start(rank: int, number: int, argv: Sequence[str], folder: str) -> subprocess.Popen:
     """Start one of the processes."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
     place |= {STARTED_BY: os.getpid(), RENDEZVOUS_FOLDER: folder}
     environment = os.environ | {name: str(value) for name, value in place.items()}
-    return subprocess.Popen([sys.executable, "-m", "adapters", *words], env=environment)
+    return subprocess.Popen([sys.executable, "-m", "adapters", *argv], env=environment)
 
 
 def _wait(processes: Sequence[subprocess.Popen], interruption: Interruption) -> set[int]:

@@ -134,12 +134,12 @@ def _done(folder: RunFolder, iterations: int) -> tuple[Literal["done", "resumabl
 def _hours(left: int, images: int | None, device: Device, measured: Sequence[Measurement]) -> Figure:
     """Hours of one device for training on so many images and predicting so many."""
     source, training, prediction = "", None, None
-    for one in measured:
-        if one.device == device and (one.training is not None or not left):
-            source, training, prediction = f"measured: {one.run}", one.training, one.prediction
+    for known in measured:
+        if known.device == device and (known.training is not None or not left):
+            source, training, prediction = f"measured: {known.run}", known.training, known.prediction
             break
     else:
-        flops = next((one.cost["flops"] for one in measured if one.cost), None)
+        flops = next((known.cost["flops"] for known in measured if known.cost), None)
         if flops is None:
             return Figure(None, UNKNOWN)
         source = f"estimated: {_giga(flops)} an image, three times that in training, {_giga(RATES[device])}/s"
@@ -156,11 +156,11 @@ def _giga(multiply_adds: float) -> str:
 
 def _size(run: Run, iterations: int, images: int | None, measured: Sequence[Measurement]) -> Figure:
     """Size of a run's folder when it is done."""
-    of_itself = [one for one in measured if one.run == run.id]
-    for one in (*of_itself, *measured):
-        if one.megabytes is not None:
-            return Figure(one.megabytes, f"measured: {one.run}")
-    parameters = next((one.cost["parameters"] for one in measured if one.cost), None)
+    of_itself = [known for known in measured if known.run == run.id]
+    for known in (*of_itself, *measured):
+        if known.megabytes is not None:
+            return Figure(known.megabytes, f"measured: {known.run}")
+    parameters = next((known.cost["parameters"] for known in measured if known.cost), None)
     if parameters is None:
         return Figure(None, UNKNOWN)
     detections = (images or 0) * run.protocol.inference.max_detections * len(run.variant.test_stages)

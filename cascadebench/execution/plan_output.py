@@ -37,12 +37,12 @@ def totals(plans: Sequence[RunPlan], device: Device) -> Totals:
     """Add up what is known."""
     states = ("done", "resumable", "to do")
     return Totals(
-        runs={state: sum(one.state == state for one in plans) for state in states},
+        runs={state: sum(plan.state == state for plan in plans) for state in states},
         device=device,
-        hours=_sum(one.hours for one in plans),
-        hours_unknown=sum(one.hours.value is None for one in plans),
-        megabytes=_sum(one.megabytes for one in plans),
-        megabytes_unknown=sum(one.megabytes.value is None for one in plans),
+        hours=_sum(plan.hours for plan in plans),
+        hours_unknown=sum(plan.hours.value is None for plan in plans),
+        megabytes=_sum(plan.megabytes for plan in plans),
+        megabytes_unknown=sum(plan.megabytes.value is None for plan in plans),
     )
 
 
@@ -54,7 +54,7 @@ def json_of(study: Study, plans: Sequence[RunPlan]) -> dict[str, Any]:
     """The plan as one object, for programs."""
     return {
         "study": study.name,
-        "runs": [asdict(one) for one in plans],
+        "runs": [asdict(plan) for plan in plans],
         "totals": asdict(totals(plans, device_of(study))),
         "assumptions": {
             "multiply_adds_per_second": dict(RATES),
@@ -76,22 +76,22 @@ def print_plan(study: Study, plans: Sequence[RunPlan], console: Console) -> None
     for heading in ("iterations", f"{device} hours", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     sources: list[str] = []
-    for one in plans:
-        for figure in (one.hours, one.megabytes):
+    for plan in plans:
+        for figure in (plan.hours, plan.megabytes):
             if figure.source not in sources:
                 sources.append(figure.source)
-        figures = [f"{_shown(figure)} [{sources.index(figure.source) + 1}]" for figure in (one.hours, one.megabytes)]
-        done = f"{one.iterations_done:,} of {one.iterations:,}"
-        row = [one.label, one.framework, one.backbone, str(one.seed), one.run, one.state, done, *figures]
+        figures = [f"{_shown(figure)} [{sources.index(figure.source) + 1}]" for figure in (plan.hours, plan.megabytes)]
+        done = f"{plan.iterations_done:,} of {plan.iterations:,}"
+        row = [plan.label, plan.framework, plan.backbone, str(plan.seed), plan.run, plan.state, done, *figures]
         table.add_row(*(cell.replace("[", r"\[") for cell in row))
     console.print(table)
     console.print()
     for number, source in enumerate(sources, start=1):
         console.print(f"[{number}] {source}", markup=False, highlight=False)
-    found = totals(plans, device)
-    states = ", ".join(f"{number} {state}" for state, number in found.runs.items())
-    hours = f"{found.hours:,.2f} {device} hours to go" + _and_unknown(found.hours_unknown)
-    disk = f"{found.megabytes:,.0f} MB in the end" + _and_unknown(found.megabytes_unknown)
+    sums = totals(plans, device)
+    states = ", ".join(f"{number} {state}" for state, number in sums.runs.items())
+    hours = f"{sums.hours:,.2f} {device} hours to go" + _and_unknown(sums.hours_unknown)
+    disk = f"{sums.megabytes:,.0f} MB in the end" + _and_unknown(sums.megabytes_unknown)
     console.print(f"\n{len(plans)} runs: {states}; {hours}; {disk}", highlight=False)
 
 

@@ -29,7 +29,7 @@ def test_without_options_a_run_is_executed_as_a_study_says_by_default(job):
     assert (made.processes, made.attempt, made.stage, made.proposals_of) == (1, 1, 0, None)
     assert made.out.path == Path("out")
     assert made.data.path == Path("results/datasets") / made.run.dataset.name
-    assert made.words == ("mmdet", "train", "--run", "run.yaml", "--out", "out")
+    assert made.argv == ("mmdet", "train", "--run", "run.yaml", "--out", "out")
 
 
 def test_every_option_of_execution_reaches_the_job(job):
