@@ -113,8 +113,8 @@ def gap_range_table(results: StudyResults) -> Table:
     )
     if len(results.tables["intervals"]):
         caption += (
-            " Under a value its 95% interval, paired over images (and over seeds, if several); a claim about the same gap "
-            "has the same. "
+            " Under a value its 95% interval, paired over images (and over seeds, if several); a claim about the same "
+            "gap has the same. "
             "Under a crossing there is none if fewer than 95% of the resamples cross exactly once."
         )
     return Table("gap-ranges", caption, tuple(columns), tuple(groups))
