@@ -1,4 +1,4 @@
-"""From one resized image to its proposals, and from scores and boxes to detections."""
+"""From one resized image to its proposals, and from what the stages make of them to detections."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 from detectron2.modeling import GeneralizedRCNN
-from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes
 from torch import Tensor
 
 from adapters.contract import Prediction
 from adapters.detectron2.candidates import noted_candidates
 from adapters.prediction.given_proposals import GivenProposals
-from adapters.prediction.original_image import Rows
 from adapters.prediction.predict_image import ProposedImage, predict_image
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
@@ -41,30 +39,10 @@ def predict_one(
         proposed.proposal_boxes.tensor,
         proposed.objectness_logits.sigmoid(),
         candidates[0],
-        detect=partial(detect, model, size=size),
+        detect=partial(model.roi_heads.detect, size=size),
         original_boxes=partial(original_boxes, size=size, record=record),
     )
     return predict_image(model.roi_heads, seen, record, test_stages, given)
-
-
-def detect(model: GeneralizedRCNN, stage: int, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Rows:
-    """Filter by score, suppress and keep the best, by the numbers of a stage's predictor.
-
-    Parameters
-    ----------
-    stage : int
-        Place in the row of test, from 0.
-    boxes : Tensor, float32 [R, 4 or 4 * classes]
-        In pixels of the resized image.
-    scores : Tensor, float32 [R, classes + 1]
-        Probabilities, background last.
-    size : tuple of int
-        Height and width of the resized image.
-    """
-    predictor = model.roi_heads.box_predictor[model.roi_heads.test_row[stage]]
-    limits = predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image
-    (detected,), _ = fast_rcnn_inference([boxes], [scores], [size], *limits)
-    return detected.pred_boxes.tensor, detected.scores, detected.pred_classes
 
 
 def original_boxes(boxes: Tensor, size: tuple[int, int], record: ImageRecord) -> Tensor:

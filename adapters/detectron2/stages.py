@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.detector.cascade_stages import CascadeStages
+from adapters.prediction.original_image import Rows
 from adapters.training.stage_recording import StageRecording
 
 
@@ -95,3 +97,22 @@ class ControlledRoIHeads(CascadeStages, CascadeROIHeads):
         clipped = Boxes(decoded.reshape(-1, 4))
         clipped.clip(size)
         return clipped.tensor.reshape(decoded.shape)
+
+    def detect(self, stage: int, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Rows:
+        """Filter by score, suppress and keep the best, by the numbers of a stage's predictor.
+
+        Parameters
+        ----------
+        stage : int
+            Place in the row of test, from 0.
+        boxes : Tensor, float32 [R, 4 or 4 * classes]
+            In pixels of the resized image.
+        scores : Tensor, float32 [R, classes + 1]
+            Probabilities, background last.
+        size : tuple of int
+            Height and width of the resized image.
+        """
+        predictor = self.box_predictor[self.test_row[stage]]
+        limits = predictor.test_score_thresh, predictor.test_nms_thresh, predictor.test_topk_per_image
+        (detected,), _ = fast_rcnn_inference([boxes], [scores], [size], *limits)
+        return detected.pred_boxes.tensor, detected.scores, detected.pred_classes

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from adapters.layers.convolution_branch import ConvolutionBranch
+from adapters.prediction.score_rules import one_box_each
 
 
 @MODELS.register_module()
@@ -66,28 +66,6 @@ class StageBoxHead(ConvFCBBoxHead):
             return shared.new_zeros(0, self.fc_out_channels) + nothing
         return self.regression_convolutions(shared)
 
-    def moved(
-        self, boxes: Tensor, deltas: Tensor, logits: Tensor | None, image_shape: tuple[int, int] | None
-    ) -> Tensor:
-        """Boxes as the regressor moves them.
-
-        Parameters
-        ----------
-        boxes : Tensor, float [R, 4]
-            In pixels.
-        deltas : Tensor, float [R, 4 or 4 * classes]
-            The regressor's output.
-        logits : Tensor, float [R, classes + 1], or None
-            Where there is a box for every class: the foreground class with the highest score says which one counts.
-        image_shape : tuple of int or None
-            Height and width to clip to.
-        """
-        if not self.reg_class_agnostic:
-            chosen = logits[:, :-1].argmax(dim=1)
-            rows = torch.arange(len(deltas), device=deltas.device)
-            deltas = deltas.view(len(deltas), self.num_classes, 4)[rows, chosen]
-        return self.bbox_coder.decode(boxes, deltas, max_shape=image_shape)
-
 
 def _through(layers: Iterable[nn.Linear], features: Tensor) -> Tensor:
     """Send flattened features through fully connected layers with ReLU."""
@@ -112,8 +90,9 @@ class ControlledBoxHead(StageBoxHead):
         refined = []
         for number, meta in enumerate(batch_img_metas):
             own = rois[:, 0] == number
-            boxes = self.moved(rois[own, 1:], deltas[own], None if logits is None else logits[own], meta["img_shape"])
-            refined.append(InstanceData(bboxes=without_empty(boxes)))
+            boxes = self.bbox_coder.decode(rois[own, 1:], deltas[own], max_shape=meta["img_shape"])
+            chosen = one_box_each(boxes, None if logits is None else logits[own])
+            refined.append(InstanceData(bboxes=without_empty(chosen)))
         return refined
 
 

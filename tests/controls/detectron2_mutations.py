@@ -372,9 +372,10 @@ def nms_over_classes(built: Built) -> None:
     heads = built.model.roi_heads
     plain = heads.detect
 
-    def detect(stage: int, boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int]) -> Instances:
-        found = plain(stage, boxes, scores, size)
-        return found[nms(found.pred_boxes.tensor, found.scores, heads.box_predictor[stage].test_nms_thresh)]
+    def detect(stage: int, boxes: torch.Tensor, scores: torch.Tensor, size: tuple[int, int]) -> tuple:
+        rows = plain(stage, boxes, scores, size)
+        kept = nms(*rows[:2], heads.box_predictor[stage].test_nms_thresh)
+        return tuple(part[kept] for part in rows)
 
     heads.detect = detect
 

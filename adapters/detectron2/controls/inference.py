@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from detectron2.modeling import GeneralizedRCNN
 
 from adapters.detectron2.controls.control_rows import Row, one_or_all
-from adapters.detectron2.inference import detect
 from adapters.detectron2.operators import operators_in_use
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.prediction.score_rules import effective_score_rule
 from adapters.training.assembly import Built
 
@@ -22,7 +21,7 @@ def rows(built: Built) -> Iterator[Row]:
     ):  # fmt: skip
         value = one_or_all(getattr(one, attribute) for one in predictors)
         yield f"inference.{name}", value, f"roi_heads.box_predictor[t].{attribute}"
-    classwise = one_or_all(suppresses_classwise(built.model, stage) for stage in range(heads.regressors))
+    classwise = one_or_all(suppresses_classwise(heads, stage) for stage in range(heads.regressors))
     yield "inference.nms_classwise", classwise, "probe: one box under two classes"
     rule = effective_score_rule(variant.stages, variant.classifiers, variant.headline)
     yield "inference.score_rule", rule, "probe: boxes_and_scores() on fixed outputs"
@@ -31,12 +30,11 @@ def rows(built: Built) -> Iterator[Row]:
     yield "model.operators", operators_in_use(), "detectron2.layers.nms.box_ops, detectron2.layers.roi_align.roi_align"
 
 
-def suppresses_classwise(model: GeneralizedRCNN, stage: int) -> bool:
+def suppresses_classwise(heads: ControlledRoIHeads, stage: int) -> bool:
     """Say whether a box that two proposals give under two classes is detected twice."""
-    classes = model.roi_heads.num_classes
-    if classes == 1:
+    if heads.num_classes == 1:
         return True
     boxes = torch.tensor([[8.0, 8.0, 40.0, 40.0]]).repeat(2, 1)
-    scores = torch.zeros(2, classes + 1)
+    scores = torch.zeros(2, heads.num_classes + 1)
     scores[0, 0], scores[1, 1] = 0.99, 0.98
-    return sorted(detect(model, stage, boxes, scores, (128, 128))[2].tolist()) == [0, 1]
+    return sorted(heads.detect(stage, boxes, scores, (128, 128))[2].tolist()) == [0, 1]
