@@ -21,15 +21,15 @@ _GAP = 3  # between two columns of a table
 
 
 def evaluate_files(
-    annotations: Path, detections: Path, iou_type: str = "bbox", test_stages: Sequence[str] = ()
+    annotations: str | Path, detections: str | Path, iou_type: str = "bbox", test_stages: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a file of detections from anywhere.
 
     Parameters
     ----------
-    annotations : Path
+    annotations : str or Path
         COCO annotations, JSON.
-    detections : Path
+    detections : str or Path
         COCO results, ``.json``, or CascadeBench's ``.parquet``.
     iou_type : str
         ``bbox``, or ``segm`` for masks, of the test stages that have them.
@@ -46,6 +46,7 @@ def evaluate_files(
     InputError
         If a file is missing or malformed or lacks a test stage, or the detections do not belong to the annotations.
     """
+    annotations, detections = Path(annotations), Path(detections)
     if detections.suffix not in (".json", ".parquet"):
         raise InputError(f"{detections}: detections are COCO results, .json, or .parquet")
     rows = read_coco_results(detections, iou_type) if detections.suffix == ".json" else read_detections(detections)
