@@ -8,7 +8,18 @@ import cascadebench
 from cascadebench.metrics.coco.evaluate_files import evaluate_files
 from cascadebench.uncertainty.compare_files import compare_files
 
-HEAVY = {"torch", "torchvision", "mmdet", "mmcv", "mmengine", "detectron2", "adapters", "pydantic", "snakemake", "altair"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "mmdet",
+    "mmcv",
+    "mmengine",
+    "detectron2",
+    "adapters",
+    "pydantic",
+    "snakemake",
+    "altair",
+}
 
 
 def modules_after(statement: str) -> set[str]:
