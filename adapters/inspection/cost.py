@@ -1,17 +1,24 @@
-"""Parameters and FLOPs of a detector, by the field's counter."""
+"""Parameters and FLOPs of a detector, by the field's counter, and one inference as the parts that it traces."""
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
+from torch import Tensor, nn
 
 from adapters.contract import Adapter
+from adapters.prediction.score_rules import StageOutputs
 from cascadebench.core.files import canonical_json
 from cascadebench.determinism.image_size import resized_shape
 from cascadebench.study.run import Run
+
+STRIDES = (4, 8, 16, 32)
+"""Of the maps that RoIs are pooled from."""
+TracedPart = tuple[nn.Module, tuple[Tensor, ...]]
+"""A module and its inputs."""
 
 
 @functools.cache
@@ -56,3 +63,54 @@ def count_cost(adapter: Adapter, model: nn.Module, run: Run) -> dict[str, Any]:
         "flops": int(flops),
         "flops_input": {"width": padded_width, "height": padded_height, "rois": rois},
     }
+
+
+class _Part(nn.Module):
+    """A part of a model's inference."""
+
+    def __init__(self, model: nn.Module, operations: Callable[..., list[Tensor]]) -> None:
+        super().__init__()
+        self.model, self.operations = model, operations
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return self.operations(*inputs)
+
+
+def traced_parts(
+    model: nn.Module,
+    run: Run,
+    size: tuple[int, int],
+    rois: int,
+    dense: Callable[[Tensor], list[Tensor]],
+    stages: Callable[..., StageOutputs],
+    masks: Callable[..., list[Tensor]],
+) -> list[TracedPart]:
+    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels.
+
+    Mask branches get as many of these boxes, evenly spread, as there are detections at most.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Width and height of the image.
+    dense : callable
+        Backbone, neck and RPN head, on an image.
+    stages, masks : callable
+        RoIAlign and heads of the stages that the headline's detections need, and the mask branches, on boxes [R, 4]
+        and the pyramid's maps.
+    """
+    width, height = size
+    channels = run.protocol.neck.channels
+    features = [torch.zeros(1, channels, height // stride, width // stride) for stride in STRIDES]
+    sides = torch.linspace(16, min(width, height), rois)
+    boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
+
+    def outputs(*inputs: Tensor) -> list[Tensor]:
+        given = stages(*inputs)
+        return [*given.boxes, *given.logits, *given.last_logits]
+
+    parts = [(_Part(model, dense), (torch.zeros(1, 3, height, width),)), (_Part(model, outputs), (boxes, *features))]
+    if run.variant.masks:
+        detections = torch.linspace(0, rois - 1, min(rois, run.protocol.inference.max_detections)).long()
+        parts.append((_Part(model, masks), (boxes[detections], *features)))
+    return parts

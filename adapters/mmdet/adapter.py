@@ -41,7 +41,7 @@ class MMDetectionAdapter(Adapter):
         self, model: nn.Module, run: Run, width: int, height: int, rois: int
     ) -> list[tuple[nn.Module, tuple]]:
         """Split one inference into parts that can be traced."""
-        return trace_parts(model, run.variant.headline, width, height, rois)
+        return trace_parts(model, run, width, height, rois)
 
 
 ADAPTER = MMDetectionAdapter()

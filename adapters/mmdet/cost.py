@@ -1,59 +1,25 @@
 """One inference of an MMDetection detector as parts that fvcore can trace."""
 
-import torch
 from torch import Tensor, nn
 
-from adapters.mmdet.config import STRIDES
+from adapters.inspection.cost import TracedPart, traced_parts
+from adapters.prediction.score_rules import StageOutputs
 from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.study.run import Run
 
 
-class _Dense(nn.Module):
-    """Backbone, neck and RPN head."""
+def trace_parts(model: nn.Module, run: Run, width: int, height: int, rois: int) -> list[TracedPart]:
+    """Return the parts and their inputs."""
+    headline = TestStage.parse(run.variant.headline)
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        scores, deltas = self.model.rpn_head(self.model.extract_feat(image))
+    def dense(image: Tensor) -> list[Tensor]:
+        scores, deltas = model.rpn_head(model.extract_feat(image))
         return [*scores, *deltas]
 
+    def stages(boxes: Tensor, *features: Tensor) -> StageOutputs:
+        return model.roi_head.run_stages(features, boxes, (height, width), [headline])
 
-class _Stages(nn.Module):
-    """Everything after the proposals that the headline's detections need."""
+    def masks(boxes: Tensor, *features: Tensor) -> list[Tensor]:
+        return model.roi_head.mask_logits(features, boxes)
 
-    def __init__(self, model: nn.Module, headline: TestStage, image_shape: tuple[int, int]) -> None:
-        super().__init__()
-        self.roi_head, self.headline, self.image_shape = model.roi_head, headline, image_shape
-
-    def forward(self, boxes: Tensor, *features: Tensor) -> list[Tensor]:
-        outputs = self.roi_head.run_stages(features, boxes, self.image_shape, [self.headline])
-        return [*outputs.boxes, *outputs.logits, *outputs.last_logits]
-
-
-class _Masks(nn.Module):
-    """Mask branches on the boxes of detections."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.roi_head = model.roi_head
-
-    def forward(self, boxes: Tensor, *features: Tensor) -> list[Tensor]:
-        return self.roi_head.mask_logits(features, boxes)
-
-
-def trace_parts(model: nn.Module, headline: str, width: int, height: int, rois: int) -> list[tuple[nn.Module, tuple]]:
-    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels.
-
-    Mask branches get as many of these boxes, evenly spread, as there are detections at most.
-    """
-    channels = model.neck.out_channels
-    features = tuple(torch.zeros(1, channels, height // stride, width // stride) for stride in STRIDES[:4])
-    sides = torch.linspace(16, min(width, height), rois)
-    boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
-    stages = _Stages(model, TestStage.parse(headline), (height, width))
-    parts = [(_Dense(model), (torch.zeros(1, 3, height, width),)), (stages, (boxes, *features))]
-    if model.roi_head.with_mask:
-        detections = torch.linspace(0, rois - 1, min(rois, model.test_cfg.rcnn.max_per_img)).long()
-        parts.append((_Masks(model), (boxes[detections], *features)))
-    return parts
+    return traced_parts(model, run, (width, height), rois, dense, stages, masks)

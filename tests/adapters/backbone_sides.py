@@ -43,10 +43,9 @@ class MMDetectionPart(nn.Module):
 
     def controls(self) -> dict:
         """Read back the values of the backbone's and the neck's controls."""
-        from adapters.mmdet.controls.backbone import backbone_rows, neck_rows
+        from adapters.mmdet.controls.backbone import rows
 
-        built = SimpleNamespace(model=self, run=self.run)
-        return {name: value for name, value, _ in [*backbone_rows(built), *neck_rows(built)]}
+        return {name: value for name, value, _ in rows(SimpleNamespace(model=self, run=self.run))}
 
 
 class Detectron2Part(nn.Module):

@@ -1,5 +1,6 @@
 """Instance masks: from segmentations to what a branch learns, and from its probabilities to the detections file."""
 
+import importlib
 import json
 import math
 import sys
@@ -290,10 +291,7 @@ def mutations(framework: str, built):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_controls_are_read_back_and_see_changes(framework, small_run):
-    if framework == "mmdet":
-        from adapters.mmdet.controls.masks import mask_rows as rows
-    else:
-        from adapters.detectron2.controls.masks import rows
+    rows = importlib.import_module(f"adapters.{framework}.controls.masks").rows
     adapter = load_adapter(framework)
 
     def read(built, only=None):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
+from adapters.inspection.box_probes import delta_clamp
 from adapters.mmdet.adapter import ADAPTER
-from adapters.mmdet.controls.control_rows import delta_clamp
 from adapters.mmdet.weights import common_name
 from cascadebench.controls.audit import same_value
 from cascadebench.controls.definitions import CONTROLS
@@ -152,7 +152,7 @@ def test_positive_anchors_regress_to_their_best_ground_truth():
 def test_deltas_are_clamped_on_both_sides():
     model = ADAPTER.build_model(embedded_run("cascade_rcnn"))
     coders = [model.rpn_head.bbox_coder, *(head.bbox_coder for head in model.roi_head.bbox_head)]
-    assert [delta_clamp(coder) for coder in coders] == [[0.016, 62.5]] * 4
+    assert [delta_clamp(coder.decode) for coder in coders] == [[0.016, 62.5]] * 4
 
 
 @pytest.mark.parametrize(

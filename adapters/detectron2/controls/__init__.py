@@ -2,7 +2,7 @@
 
 from adapters.contract import Control
 from adapters.detectron2.controls import backbone, heads, images, inference, masks, proposals, training
-from adapters.detectron2.controls.control_rows import undisturbed
+from adapters.inspection.control_rows import read_rows
 from adapters.training.assembly import Built
 
 PARTS = (training, images, backbone, proposals, heads, masks, inference)
@@ -10,5 +10,4 @@ PARTS = (training, images, backbone, proposals, heads, masks, inference)
 
 def read_controls(built: Built) -> list[Control]:
     """Read every control; the objects, and the random state, are left as they were."""
-    with undisturbed(built.model):
-        return [Control(*row) for part in PARTS for row in part.rows(built)]
+    return read_rows(built, [part.rows for part in PARTS])

@@ -1,20 +1,20 @@
 """Backbone, neck, and the initial weights."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import torch
-import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone import FPN, ResNet
-from torch import Tensor, nn
+from torch import nn
 
 from adapters.detectron2.config import FixedStatisticsBatchNorm2d
-from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.weights import common_names
+from adapters.inspection.backbone_probes import WEIGHTS, norm_kinds, probe_pyramid
+from adapters.inspection.control_rows import Row, one_or_all
 from adapters.training.assembly import Built
 from adapters.weights.initial_weights import weights_digest
-from cascadebench.detectors.backbone import NORM_GROUPS
+
+BATCH_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def rows(built: Built) -> Iterator[Row]:
@@ -33,7 +33,7 @@ def rows(built: Built) -> Iterator[Row]:
     )
     groups = one_or_all(block.conv2.groups for stage in backbone.stages for block in stage)
     yield "backbone.groups", groups, "conv2.groups of every block"
-    yield "backbone.norm", norm_kinds(backbone), "type of every norm of backbone"
+    yield "backbone.norm", norm_kinds([backbone], BATCH_NORMS), "type of every norm of backbone"
     strides = one_or_all(_strides_in_1x1(stage[0].conv1) for stage in backbone.stages[1:])
     yield "backbone.stride_in_1x1", strides, "kernel and stride of res3, res4, res5 [0].conv1"
     yield (
@@ -43,13 +43,9 @@ def rows(built: Built) -> Iterator[Row]:
     yield "backbone.batch_norm", batch_norm_mode(backbone), "type of the norms of what learns"
     weights = built.run.backbone.weights
     yield "backbone.weights_sha256", weights.sha256 if weights else None, "run.backbone.weights.sha256"
-    for name, prefixes in (("trunk", ("backbone.", "neck.", "rpn.")), ("first_head", ("heads.1.",))):
+    for name, prefixes in WEIGHTS.items():
         digest = weights_digest(built.model, common_names(built.run), prefixes)
         yield f"weights.{name}_sha256", digest, f"model.state_dict(), common names {', '.join(prefixes)}"
-    channels = one_or_all(shape.channels for shape in neck.output_shape().values())
-    yield "neck.channels", channels, "model.backbone.output_shape()"
-    kinds = sorted({norm_kinds(part) for part in (*neck.lateral_convs, *neck.output_convs)})
-    yield "neck.norm", ", ".join(kinds), "type of the norm of every convolution of model.backbone"
     yield from _neck(neck)
 
 
@@ -74,17 +70,6 @@ def _mode(module: nn.Module) -> str:
     return "trained" if isinstance(module, nn.BatchNorm2d) else ""
 
 
-def norm_kinds(module: nn.Module) -> str:
-    """Say what the norms of a module are: batch, group (in as many groups as the library says) or none."""
-    kinds = set()
-    for one in module.modules():
-        if isinstance(one, nn.BatchNorm2d | FrozenBatchNorm2d):
-            kinds.add("batch")
-        elif isinstance(one, nn.GroupNorm):
-            kinds.add("group" if one.num_groups == NORM_GROUPS else f"group of {one.num_groups}")
-    return ", ".join(sorted(kinds)) or "none"
-
-
 def frozen_parameters(backbone: ResNet) -> int:
     """Count the numbers of the backbone that a full training would learn and this one leaves.
 
@@ -95,26 +80,15 @@ def frozen_parameters(backbone: ResNet) -> int:
     return frozen + sum(norm.weight.numel() + norm.bias.numel() for norm in norms)
 
 
-@torch.no_grad()
 def _neck(neck: FPN) -> Iterator[Row]:
-    """Run the pyramid once and look at its maps, and at what goes in and out of its convolutions."""
     neck.eval()
-    laterals: list[Tensor] = []
-    merged: list[Tensor] = []
-    with ExitStack() as hooks:
-        # From the coarsest level to the finest, as Detectron2 keeps and runs them.
-        for lateral, output in zip(neck.lateral_convs, neck.output_convs, strict=True):
-            hook = lateral.register_forward_hook(lambda _module, _inputs, given: laterals.append(given.clone()))
-            hooks.callback(hook.remove)
-            hook = output.register_forward_pre_hook(lambda _module, inputs: merged.append(inputs[0].clone()))
-            hooks.callback(hook.remove)
-        levels = list(neck(torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))).values())
-    yield "neck.levels", len(levels), "probe: maps that model.backbone gives"
-    last = "max_pool" if torch.equal(levels[-1], levels[-2][..., ::2, ::2]) else "other"
-    yield "neck.last_level", last, "probe: p6 against every second number of p5"
-    pairs = zip(merged, laterals[1:], merged[1:], strict=False)
-    nearest = all(
-        torch.allclose(fine, lateral + F.interpolate(coarse, scale_factor=2, mode="nearest"), atol=1e-5)
-        for coarse, lateral, fine in pairs
-    )
-    yield "neck.top_down", "nearest" if nearest else "other", "probe: what enters the output convolutions"
+    image = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    # Detectron2 keeps the convolutions from the coarsest level to the finest.
+    pyramid = probe_pyramid(lambda: list(neck(image).values()), neck.lateral_convs[::-1], neck.output_convs[::-1])
+    channels = one_or_all(shape.channels for shape in neck.output_shape().values())
+    yield "neck.channels", channels, "model.backbone.output_shape()"
+    kinds = norm_kinds([*neck.lateral_convs, *neck.output_convs], BATCH_NORMS)
+    yield "neck.norm", kinds, "type of the norm of every convolution of model.backbone"
+    yield "neck.levels", len(pyramid.levels), "probe: maps that model.backbone gives"
+    yield "neck.last_level", pyramid.last_level, "probe: p6 against every second number of p5"
+    yield "neck.top_down", pyramid.top_down, "probe: what enters the output convolutions"

@@ -1,48 +1,44 @@
 """The stages of the cascade: what each is, and how it trains."""
 
-import hashlib
+import math
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import nn
+from torch.nn import functional
 
-from adapters.detectron2.box_heads import layers_of
-from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
-from adapters.detectron2.controls.head_probes import (
-    classification_loss,
-    heads_trained,
-    layers_run,
-    level_map,
-    loss_normalizer,
-    rois_entering,
-    task_branches,
-    test_counts,
-    trained_batch,
-    trunk_gradients,
-)
-from adapters.detectron2.controls.proposals import regression_loss, side_factors
+from adapters.detectron2.box_heads import StageOutputLayers, layers_of
+from adapters.detectron2.controls.head_probes import probed_heads
+from adapters.detectron2.controls.proposals import decoded, regression_loss
 from adapters.detectron2.sampling import DecoupledRoIHeads
 from adapters.detectron2.stages import ControlledRoIHeads
+from adapters.inspection.box_probes import delta_clamp
+from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all, rounded
+from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, reached
+from adapters.inspection.probe_inputs import probe_boxes
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``heads.*``."""
-    heads, channels = built.model.roi_heads, built.model.backbone.output_shape()["p2"].channels
-    stages, classifiers = test_counts(heads, channels)
+    heads, probes = built.model.roi_heads, probed_heads(built)
+    stages, classifiers = probes.counts_at_test()
     yield "heads.stages", stages, "probe: boxes that roi_heads.run_stages() gives"
     yield "heads.classifiers", classifiers, "probe: scores that roi_heads.run_stages() gives"
     yield from _targets(heads)
     yield from _losses(heads)
-    gradients = trunk_gradients(heads, channels)
+    gradients = probes.trunk_gradients(digits=7)
     yield "heads.trunk_gradient", gradients, "probe: gradient at the feature map over that without scaling"
     yield from _layers(heads)
-    yield "heads.trunks_run", layers_run(heads, channels), "probe: hooks on the layers of roi_heads.box_head"
+    yield "heads.trunks_run", probes.heads_run(), "probe: hooks on the layers of roi_heads.box_head"
     yield from _pooling(heads)
     yield from _sampling(heads)
-    yield from _training(heads, channels)
+    yield from _training(heads, probes)
 
 
 def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -57,7 +53,7 @@ def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
     yield "heads.target_means", means, "probe: target of a box that is its ground truth"
     stds = [[round(1 / weight, 10) for weight in transform.weights] for transform in transforms]
     yield "heads.target_stds", stds, "1 / roi_heads.box_predictor[t].box2box_transform.weights"
-    factors = [side_factors(transform) for transform in transforms]
+    factors = [delta_clamp(partial(decoded, transform)) for transform in transforms]
     yield "heads.delta_clamp", factors, "probe: extreme deltas through roi_heads.box_predictor[t].box2box_transform"
 
 
@@ -111,17 +107,28 @@ def _sampling(heads: ControlledRoIHeads) -> Iterator[Row]:
     yield "heads.add_ground_truth", heads.proposal_append_gt, "roi_heads.proposal_append_gt"
 
 
-def _training(heads: ControlledRoIHeads, channels: int) -> Iterator[Row]:
+def _training(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
     """What a training on a fixed batch shows."""
-    batch = trained_batch(heads, channels)
-    for prefix, term in (("", "loss_cls"), ("regression_", "loss_box_reg")):
-        entering, positives = rois_entering(batch, term, heads.num_classes)
+    for prefix, task in (("", "classification"), ("regression_", "regression")):
+        entering, positives = probes.entering(task)
         yield f"heads.{prefix}rois_entering", entering, "probe: what roi_heads.box_predictor[t].losses gets"
         yield f"heads.{prefix}positives_entering", positives, "probe: what roi_heads.box_predictor[t].losses gets"
     source = "probe: gradients of the losses at roi_heads.box_head"
-    yield "heads.task_branches", task_branches(heads, batch), source
-    yield "heads.classifier_trains", heads_trained(heads, batch, "loss_cls"), source
-    yield "heads.regressor_trains", heads_trained(heads, batch, "loss_box_reg"), source
+    yield "heads.task_branches", task_branches(heads, probes.step), source
+    yield "heads.classifier_trains", probes.heads_trained("classification"), source
+    yield "heads.regressor_trains", probes.heads_trained("regression"), source
+
+
+def task_branches(heads: ControlledRoIHeads, step: HeadStep) -> str:
+    """Say whether the losses of the first stage train the same layers of the first head."""
+    weights = list(heads.box_head[0].parameters())
+    classification, regression = (
+        reached(outputs[0].loss, weights) for outputs in (step.classification, step.regression)
+    )
+    if classification == regression:
+        return "shared"
+    both = any(one and other for one, other in zip(classification, regression, strict=True))
+    return "partly shared" if both else "unshared"
 
 
 def _pooling(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -131,6 +138,59 @@ def _pooling(heads: ControlledRoIHeads) -> Iterator[Row]:
     for name, attribute in (("sampling_ratio", "sampling_ratio"), ("pooling_aligned", "aligned")):
         value = one_or_all(getattr(one, attribute, None) for one in poolers)
         yield f"heads.{name}", value, f"roi_heads.box_pooler.level_poolers[...].{attribute}"
-    levels = ",".join(str(level) for level in level_map(heads))
-    hashed = hashlib.sha256(levels.encode()).hexdigest()
-    yield "heads.level_map_sha256", hashed, "probe: roi_heads.box_pooler on maps that hold their level"
+    where = "probe: roi_heads.box_pooler on maps that hold their level"
+    yield "heads.level_map_sha256", joined_digest(level_map(heads)), where
+
+
+@torch.no_grad()
+def level_map(heads: ControlledRoIHeads) -> list[int]:
+    """Return the pyramid level, 0 for the finest, from which each of the fixed boxes is pooled."""
+    # Maps of a 1024 x 1024 image that hold their own level, and boxes large enough for all levels.
+    maps = [
+        torch.full((1, 1, 256 // 2**level, 256 // 2**level), float(level))
+        for level in range(len(heads.box_in_features))
+    ]
+    pooled = heads.box_pooler(maps, [Boxes(8 * probe_boxes())])
+    return pooled.flatten(1).amax(1).round().int().tolist()
+
+
+def classification_loss(predictor: StageOutputLayers) -> str:
+    """Say whether losses of two sets of scores relate to each other as their cross-entropies do."""
+    first, second = (_losses_of(predictor, scale) for scale in (1.0, 3.0))
+    ratio = first["loss_cls"] / second["loss_cls"]
+    return "cross_entropy" if math.isclose(ratio, first["entropy"] / second["entropy"], rel_tol=1e-4) else "other"
+
+
+def loss_normalizer(predictor: StageOutputLayers) -> str:
+    """Say what divides the losses: all RoIs, the positive ones, or something else."""
+    losses = _losses_of(predictor, 1.0)
+    divisors = [
+        losses[whole] / max(losses[term], 1e-12)
+        for term, whole in (("loss_cls", "entropy"), ("loss_box_reg", "distance"))
+        if term in losses
+    ]
+    return divisor_name(divisors, {"RoIs": 7, "positives": 3})
+
+
+@torch.no_grad()
+def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
+    """Losses of seven RoIs in two images, three of them positive, without their weights, and what they are sums of.
+
+    Every RoI is its own ground truth, and the deltas so great that how small errors are smoothed has no part.
+    """
+    classes = predictor.num_classes
+    labels = torch.tensor([0, classes, 0, classes, classes, 0, classes])
+    boxes = probe_boxes(len(labels))
+    parts = [
+        Instances(IMAGE, proposal_boxes=Boxes(boxes[part]), gt_boxes=Boxes(boxes[part]), gt_classes=labels[part])
+        for part in (slice(0, 5), slice(5, 7))
+    ]
+    scores = scale * torch.randn(len(labels), classes + 1, generator=torch.Generator().manual_seed(0))
+    deltas = torch.full((len(labels), predictor.bbox_pred.out_features), 1e4) if predictor.regresses else None
+    with EventStorage():
+        losses = predictor.losses((scores if predictor.classifies else None, deltas), parts)
+    unweighted = {term: float(loss) / (predictor.loss_weight[term] or 1.0) for term, loss in losses.items()}
+    return unweighted | {
+        "entropy": float(functional.cross_entropy(scores, labels, reduction="sum")),
+        "distance": 3 * 4 * 1e4,
+    }

@@ -1,18 +1,15 @@
 """From a picture to the tensor that the model sees."""
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
 import numpy as np
-import torch
 from detectron2.data import transforms as T
 from PIL import Image
 
-from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.data import ImageReader
-from adapters.inspection.probe_inputs import probe_picture, probe_record
+from adapters.inspection.control_rows import Row, one_or_all, rounded
+from adapters.inspection.image_probes import normalized_pixel, padding_value, resized_image_digest, saved_probe
 from adapters.training.assembly import Built
 from cascadebench.controls.definitions import ODD_SIZES
 from cascadebench.datasets.prepared import ImageRecord
@@ -25,22 +22,15 @@ def rows(built: Built) -> Iterator[Row]:
     yield "input.pixel_std", rounded(model.pixel_std), "model.pixel_std"
     yield "input.channel_order", one_or_all(channel_order(reader) for reader in readers), "probe: a red pixel"
     yield "input.size_divisor", model.backbone.size_divisibility, "model.backbone.size_divisibility"
-    yield "input.padding_value", padding_value(built), "probe: two sizes through model.preprocess_image"
+    filled = padding_value(lambda images: built.model.preprocess_image([{"image": one} for one in images]).tensor)
+    yield "input.padding_value", filled, "probe: two sizes through model.preprocess_image"
     yield from _sizes(built)
-    with TemporaryDirectory() as folder:
-        yield from _pictures(built, Path(folder))
+    yield from _pictures(built)
 
 
 def channel_order(reader: ImageReader) -> str:
     """Say whether a reader puts red first or last."""
     return "rgb" if reader.pixels(Image.new("RGB", (1, 1), (255, 0, 0)))[0, 0, 0] == 255 else "bgr"
-
-
-def padding_value(built: Built) -> float | list[float]:
-    """Normalise two grey images of different sizes as a batch; return what fills the smaller one up."""
-    images = [{"image": torch.full((3, side, side), 77, dtype=torch.uint8)} for side in (64, 32)]
-    small = built.model.preprocess_image(images).tensor[1]
-    return one_or_all(rounded(torch.cat([small[:, 32:].flatten(), small[:, :, 32:].flatten()]).unique()))
 
 
 def _sizes(built: Built) -> Iterator[Row]:
@@ -72,19 +62,22 @@ def resizing(resize: T.Transform) -> str:
     return "pillow_bilinear" if is_bilinear else f"{type(resize).__name__} {getattr(resize, 'interp', '')}"
 
 
-def _pictures(built: Built, folder: Path) -> Iterator[Row]:
+def _pictures(built: Built) -> Iterator[Row]:
     """What becomes of pictures that are read from files."""
-    constant = ImageRecord(0, folder / "constant.png", 8, 8, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    Image.new("RGB", (8, 8), (200, 100, 50)).save(constant.path)
-    seen = built.model.preprocess_image([built.reader.test_image(constant)]).tensor
-    yield "input.normalized_pixel", rounded(seen[0, :, 0, 0]), "probe: a picture through reader and preprocess_image"
-    record = probe_record(folder / "probe.png")
-    probe_picture().save(record.path)
-    pixels = built.reader.test_image(record)["image"].permute(1, 2, 0).numpy()
-    if channel_order(built.reader) == "bgr":
-        pixels = pixels[:, :, ::-1]
-    hashed = hashlib.sha256(np.ascontiguousarray(pixels).tobytes()).hexdigest()
-    yield "input.resized_image_sha256", hashed, "probe: a picture through the test reader"
+    pixel = normalized_pixel(lambda record: built.model.preprocess_image([built.reader.test_image(record)]).tensor)
+    yield "input.normalized_pixel", pixel, "probe: a picture through reader and preprocess_image"
+    yield (
+        "input.resized_image_sha256",
+        resized_image_digest(partial(_tested, built)),
+        "probe: a picture through the test reader",
+    )
     side = built.run.protocol.input.train_short_sides[0]
-    left = built.dataset.reader.training_image(record, side, flip=False)["instances"]
+    with saved_probe() as record:
+        left = built.dataset.reader.training_image(record, side, flip=False)["instances"]
     yield "input.ground_truth_boxes", len(left), "probe: a picture through the training reader"
+
+
+def _tested(built: Built, record: ImageRecord) -> np.ndarray:
+    """Pixels of a picture as the test reader gives them, RGB."""
+    pixels = built.reader.test_image(record)["image"].permute(1, 2, 0).numpy()
+    return pixels[:, :, ::-1] if channel_order(built.reader) == "bgr" else pixels

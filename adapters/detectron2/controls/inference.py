@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 
-from adapters.detectron2.controls.control_rows import Row, one_or_all
 from adapters.detectron2.operators import operators_in_use
 from adapters.detectron2.stages import ControlledRoIHeads
+from adapters.inspection.control_rows import Row, one_or_all
 from adapters.prediction.score_rules import effective_score_rule
 from adapters.training.assembly import Built
 

@@ -1,20 +1,20 @@
 """Anchors, matching, sampling, losses and proposals of the RPN."""
 
-import hashlib
 import math
 from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
-from torch import nn
+from torch import Tensor, nn
 
-from adapters.detectron2.controls.control_rows import Row, one_or_all, rounded
 from adapters.detectron2.sampling import TwoListRPN
+from adapters.inspection.box_probes import anchor_values, delta_clamp, grid_digest, low_quality_rows
+from adapters.inspection.control_rows import Row, divisor_name
 from adapters.training.assembly import Built
 
 
@@ -41,42 +41,32 @@ def rows(built: Built) -> Iterator[Row]:
     yield "rpn.loss_normalizer", loss_normalizer(rpn), "probe: classification loss of three anchors in two images"
     stds = [round(1 / weight, 10) for weight in rpn.box2box_transform.weights]
     yield "rpn.target_stds", stds, "1 / proposal_generator.box2box_transform.weights"
-    factors = side_factors(rpn.box2box_transform)
+    factors = delta_clamp(partial(decoded, rpn.box2box_transform))
     yield "rpn.delta_clamp", factors, "probe: extreme deltas through proposal_generator.box2box_transform"
 
 
 def _anchors(rpn: RPN) -> Iterator[Row]:
-    cells = list(rpn.anchor_generator.cell_anchors)
-    sides = [cell[:, 2:] - cell[:, :2] for cell in cells]
-    areas = [one_or_all(rounded(side.prod(1).sqrt(), 3)) for side in sides]
-    yield "rpn.anchor_sides", areas, "proposal_generator.anchor_generator.cell_anchors"
-    ratios = one_or_all(rounded(side[:, 1] / side[:, 0]) for side in sides)
-    yield "rpn.anchor_aspect_ratios", ratios, "proposal_generator.anchor_generator.cell_anchors"
+    generator, where = rpn.anchor_generator, "proposal_generator.anchor_generator"
+    sides, ratios = anchor_values(list(generator.cell_anchors))
+    yield "rpn.anchor_sides", sides, f"{where}.cell_anchors"
+    yield "rpn.anchor_aspect_ratios", ratios, f"{where}.cell_anchors"
     maps = [torch.zeros(1, 1, math.ceil(64 / stride), math.ceil(96 / stride)) for stride in (4, 8, 16, 32, 64)]
-    grid = Boxes.cat(rpn.anchor_generator(maps)).tensor.double().numpy()
-    # Adding zero makes one zero of the two.
-    hashed = hashlib.sha256((np.round(grid, 3) + 0.0).tobytes()).hexdigest()
-    yield "rpn.anchor_grid_sha256", hashed, "probe: proposal_generator.anchor_generator on five maps"
+    digest = grid_digest(Boxes.cat(generator(maps)).tensor)
+    yield "rpn.anchor_grid_sha256", digest, f"probe: {where} on five maps"
 
 
 def _matching(matcher: Matcher) -> Iterator[Row]:
-    """Read the thresholds, and probe the rule for ground truth that no anchor overlaps well.
-
-    Anchor 0 is the best of ground truth 1 and overlaps ground truth 0 more; anchor 2 is the best of ground truth 2,
-    at an IoU of 0.05, and anchor 3 that of ground truth 3, just short of being positive by its IoU.
-    """
     _, negative, positive, _ = matcher.thresholds
     yield "rpn.positive_iou", positive, "proposal_generator.anchor_matcher.thresholds[2]"
     yield "rpn.negative_iou", negative, "proposal_generator.anchor_matcher.thresholds[1]"
-    ious = [[0.25, 0.8, 0, 0], [0.2, 0, 0, 0], [0, 0, 0.05, 0], [0, 0, 0, 0.99 * positive]]
-    matches, labels = matcher(torch.tensor(ious))
-    read_from = "probe: proposal_generator.anchor_matcher on fixed IoUs"
-    low_quality = bool(labels[3] == 1)
-    yield "rpn.low_quality_matches", low_quality, read_from
-    floor = 0.0 if labels[2] == 1 else 0.3
-    yield "rpn.low_quality_floor", floor if low_quality else None, read_from
-    regressed = "its best" if matches[0] == 0 else "the one it is best for"
-    yield "rpn.low_quality_ground_truth", regressed if low_quality else None, read_from
+    where = "probe: proposal_generator.anchor_matcher on fixed IoUs"
+    yield from low_quality_rows(partial(matches, matcher), where)
+
+
+def matches(matcher: Matcher, anchors: Tensor, truth: Tensor) -> list[int]:
+    """Match anchors: the number of the ground truth, from 1; 0 for background; -1 for neither."""
+    numbers, labels = matcher(pairwise_iou(Boxes(truth), Boxes(anchors)))
+    return torch.where(labels == 1, numbers + 1, labels).tolist()
 
 
 def padding_anchors(rpn: RPN) -> bool:
@@ -96,10 +86,9 @@ def loss_normalizer(rpn: RPN) -> str:
     labels = [torch.tensor([1, 0]), torch.tensor([0, -1])]
     with EventStorage(), torch.no_grad():
         losses = rpn.losses([Boxes(boxes)], [torch.zeros(2, 2)], labels, [torch.zeros(2, 2, 4)], [boxes, boxes])
-    weight = rpn.loss_weight.get("loss_rpn_cls", 1.0)
-    divisor = 3 * math.log(2) * weight / max(float(losses["loss_rpn_cls"]), 1e-12)
+    total = 3 * math.log(2) * rpn.loss_weight.get("loss_rpn_cls", 1.0)
     known = {"anchors_per_image x images": 2 * rpn.batch_size_per_image, "sampled anchors": 3}
-    return next((name for name, value in known.items() if math.isclose(divisor, value, rel_tol=1e-4)), "other")
+    return divisor_name([total / max(float(losses["loss_rpn_cls"]), 1e-12)], known)
 
 
 def regression_loss(module: nn.Module) -> str:
@@ -108,10 +97,6 @@ def regression_loss(module: nn.Module) -> str:
     return "l1" if is_l1 else module.box_reg_loss_type
 
 
-def side_factors(transform: Box2BoxTransform) -> list[float]:
-    """Least and greatest factor that deltas can put on a side."""
-    # Great enough to meet the limits whatever the deviations; a box about 0 keeps small sides exact.
-    deltas = torch.tensor([[0.0, 0.0, -1000.0, -1000.0], [0.0, 0.0, 1000.0, 1000.0]])
-    boxes = transform.apply_deltas(deltas, torch.tensor([[-8.0, -8.0, 8.0, 8.0]] * 2))
-    sides = (boxes[:, 2:] - boxes[:, :2]) / 16
-    return rounded(torch.stack([sides.min(), sides.max()]))
+def decoded(transform: Box2BoxTransform, boxes: Tensor, deltas: Tensor) -> Tensor:
+    """Boxes [N, 4] that a transform makes of boxes and deltas."""
+    return transform.apply_deltas(deltas, boxes)

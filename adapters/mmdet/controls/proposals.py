@@ -1,18 +1,18 @@
-"""Controls of the region proposal network."""
+"""Anchors, matching, sampling, losses and proposals of the RPN."""
 
 import copy
-import hashlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.task_modules.prior_generators import anchor_inside_flags
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
-from adapters.mmdet.controls.control_rows import Row, delta_clamp, one_value, overlap_of_nms, regression_loss, rounded
+from adapters.inspection.box_probes import anchor_values, delta_clamp, grid_digest, low_quality_rows
+from adapters.inspection.control_rows import Row, divisor_name, one_or_all
 from adapters.mmdet.sampling import TwoListRPN
 from adapters.training.assembly import Built
 
@@ -20,63 +20,46 @@ GRID_IMAGE = (96, 64)
 """Width and height of the image whose anchors are hashed, in pixels."""
 
 
-def proposal_rows(built: Built) -> Iterator[Row]:
-    """Anchors, matching, sampling, losses and proposals."""
+def rows(built: Built) -> Iterator[Row]:
+    """Yield ``rpn.*``."""
     head = built.model.rpn_head
-    yield from _anchor_rows(head)
-    yield from _matching_rows(head)
-    yield from _selection_rows(built)
-    border = head.train_cfg.allowed_border
-    yield "rpn.border", border, "rpn_head.train_cfg.allowed_border"
+    yield from _anchors(head)
+    yield from _matching(head)
+    yield from _selection(built)
+    yield "rpn.border", head.train_cfg.allowed_border, "rpn_head.train_cfg.allowed_border"
     yield "rpn.padding_anchors", padding_anchors(head), "probe: rpn_head.get_anchors() for images of two sizes"
     yield "rpn.loss_normalizer", loss_normalizer(head), "probe: rpn_head.loss_by_feat() over the sums of its losses"
     yield "rpn.regression_loss", regression_loss(head.loss_bbox), "type(rpn_head.loss_bbox)"
     weights = [float(head.loss_cls.loss_weight), float(head.loss_bbox.loss_weight)]
     yield "rpn.loss_weights", weights, "rpn_head.loss_cls.loss_weight, .loss_bbox.loss_weight"
     yield "rpn.target_stds", [float(std) for std in head.bbox_coder.stds], "rpn_head.bbox_coder.stds"
-    yield "rpn.delta_clamp", delta_clamp(head.bbox_coder), "probe: rpn_head.bbox_coder.decode()"
+    yield "rpn.delta_clamp", delta_clamp(head.bbox_coder.decode), "probe: rpn_head.bbox_coder.decode()"
 
 
-def _anchor_rows(head: RPNHead) -> Iterator[Row]:
-    anchors, where = head.prior_generator.base_anchors, "rpn_head.prior_generator.base_anchors"
-    sizes = [base[:, 2:] - base[:, :2] for base in anchors]
-    sides = [one_value(rounded(size.prod(1).sqrt(), 3)) for size in sizes]
-    yield "rpn.anchor_sides", sides, where
-    yield "rpn.anchor_aspect_ratios", one_value(rounded(size[:, 1] / size[:, 0]) for size in sizes), where
-    yield "rpn.anchor_grid_sha256", anchor_grid_digest(head), "probe: rpn_head.prior_generator.grid_priors()"
-
-
-def anchor_grid_digest(head: RPNHead) -> str:
-    """Hash the anchors of a fixed image: level by level, row by row, by aspect ratio at each position."""
+def _anchors(head: RPNHead) -> Iterator[Row]:
+    generator, where = head.prior_generator, "rpn_head.prior_generator"
+    sides, ratios = anchor_values(generator.base_anchors)
+    yield "rpn.anchor_sides", sides, f"{where}.base_anchors"
+    yield "rpn.anchor_aspect_ratios", ratios, f"{where}.base_anchors"
     width, height = GRID_IMAGE
-    sizes = [(-(-height // stride), -(-width // stride)) for stride, _ in head.prior_generator.strides]
-    grid = torch.cat(head.prior_generator.grid_priors(sizes, device="cpu")).double().numpy()
-    # Minus zero has other bytes than zero.
-    return hashlib.sha256(np.ascontiguousarray(np.round(grid, 3) + 0.0).tobytes()).hexdigest()
+    sizes = [(-(-height // stride), -(-width // stride)) for stride, _ in generator.strides]
+    digest = grid_digest(torch.cat(generator.grid_priors(sizes, device="cpu")))
+    yield "rpn.anchor_grid_sha256", digest, f"probe: {where}.grid_priors()"
 
 
-def _matching_rows(head: RPNHead) -> Iterator[Row]:
-    assigner, where = head.assigner, "probe: rpn_head.assigner.assign()"
-    yield "rpn.positive_iou", assigner.pos_iou_thr, "rpn_head.assigner.pos_iou_thr"
-    yield "rpn.negative_iou", assigner.neg_iou_thr, "rpn_head.assigner.neg_iou_thr"
-    # The second ground truth's only anchor covers this share of it.
-    found = {share: matches(assigner, [[0, 0, 100, 100], [200, 0, 200 + share, 100]])[1] == 2 for share in (5, 35)}
-    yield "rpn.low_quality_matches", found[35], where
-    yield "rpn.low_quality_floor", 0.0 if found[5] else 0.3, where
-    # The first anchor is the first ground truth's; the second overlaps that by .4, and is the best of the second, .35.
-    overlapping = matches(assigner, [[0, 0, 40, 100], [0, 0, 100, 100]], [[0, 0, 40, 100], [65, 0, 100, 100]])[1]
-    names = {1: "its best", 2: "the one it is best for"}
-    yield "rpn.low_quality_ground_truth", names.get(overlapping, "none"), where
+def _matching(head: RPNHead) -> Iterator[Row]:
+    yield "rpn.positive_iou", head.assigner.pos_iou_thr, "rpn_head.assigner.pos_iou_thr"
+    yield "rpn.negative_iou", head.assigner.neg_iou_thr, "rpn_head.assigner.neg_iou_thr"
+    yield from low_quality_rows(partial(matches, head.assigner), "probe: rpn_head.assigner.assign()")
 
 
-def matches(assigner: Any, anchors: list, truth: list | None = None) -> list[int]:
+def matches(assigner: Any, anchors: Tensor, truth: Tensor) -> list[int]:
     """Match anchors: the number of the ground truth, from 1; 0 for background; -1 for neither."""
-    boxes = torch.tensor(truth or [[0, 0, 100, 100], [200, 0, 300, 100]], dtype=torch.float32)
-    given = InstanceData(bboxes=boxes, labels=torch.zeros(len(boxes), dtype=torch.long))
-    return assigner.assign(InstanceData(priors=torch.tensor(anchors, dtype=torch.float32)), given).gt_inds.tolist()
+    given = InstanceData(bboxes=truth, labels=torch.zeros(len(truth), dtype=torch.long))
+    return assigner.assign(InstanceData(priors=anchors), given).gt_inds.tolist()
 
 
-def _selection_rows(built: Built) -> Iterator[Row]:
+def _selection(built: Built) -> Iterator[Row]:
     head = built.model.rpn_head
     yield "rpn.anchors_per_image", head.sampler.num, "rpn_head.sampler.num"
     yield "rpn.positive_fraction", head.sampler.pos_fraction, "rpn_head.sampler.pos_fraction"
@@ -88,22 +71,27 @@ def _selection_rows(built: Built) -> Iterator[Row]:
     lists = head.train_nms_iou if isinstance(head, TwoListRPN) else [train.nms.iou_threshold]
     overlaps = [overlap_of_nms(train.nms | {"iou_threshold": overlap}) for overlap in lists]
     yield "rpn.train_nms_iou", overlaps, "train_cfg.rpn_proposal.nms, rpn_head.train_nms_iou"
-    sides = one_value(float(config.min_bbox_size) for config in (train, test))
+    sides = one_or_all(float(config.min_bbox_size) for config in (train, test))
     yield "rpn.min_box_side", sides, "train_cfg.rpn_proposal.min_bbox_size, rpn_head.test_cfg.min_bbox_size"
 
 
+def overlap_of_nms(config: dict[str, Any]) -> Any:
+    """IoU of hard NMS; another kind of NMS is named before its IoU."""
+    return config["iou_threshold"] if config["type"] == "nms" else f"{config['type']} {config['iou_threshold']}"
+
+
 def padding_anchors(head: RPNHead) -> bool:
-    """Probe whether anchors beyond an image's own padded size take part when the batch has a larger image."""
+    """Say whether anchors are sampled that lie beside an image of 64 x 64 in a batch of 128 x 128."""
     metas = [{"img_shape": (side, side), "pad_shape": (side, side)} for side in (64, 128)]
     sizes = [(128 // stride, 128 // stride) for stride, _ in head.prior_generator.strides]
     anchors, flags = (torch.cat(one[0]) for one in head.get_anchors(sizes, metas, device="cpu"))
     inside = anchor_inside_flags(anchors, flags, metas[0]["img_shape"], head.train_cfg.allowed_border)
-    beyond = ((anchors[:, :2] + anchors[:, 2:]) / 2 > 64).any(dim=1)
-    return bool((inside & beyond).any())
+    beside = ((anchors[:, :2] + anchors[:, 2:]) / 2 > 64).any(dim=1)
+    return bool((inside & beside).any())
 
 
 def loss_normalizer(head: RPNHead) -> str:
-    """Probe what divides both losses, on two images so small that all their anchors are sampled."""
+    """Say what divides both losses, on two images so small that all their anchors are sampled."""
     head = copy.copy(head)
     head.train_cfg = copy.copy(head.train_cfg)
     head.train_cfg.allowed_border = -1  # a border would leave no anchor of the small images
@@ -122,11 +110,14 @@ def loss_normalizer(head: RPNHead) -> str:
         head.loss_cls(torch.zeros(len(labels), 1), labels, weights, reduction_override="sum"),
         head.loss_bbox(torch.zeros(len(labels), 4), targets, target_weights, reduction_override="sum"),
     )
-    found = [total / sum(losses[name]) for total, name in zip(sums, ("loss_rpn_cls", "loss_rpn_bbox"), strict=True)]
-    if _all_near(found, 2 * head.sampler.num):
-        return "anchors_per_image x images"
-    return "sampled anchors" if _all_near(found, int((weights > 0).sum())) else "other"
+    divisors = [total / sum(losses[name]) for total, name in zip(sums, ("loss_rpn_cls", "loss_rpn_bbox"), strict=True)]
+    known = {"anchors_per_image x images": 2 * head.sampler.num, "sampled anchors": int((weights > 0).sum())}
+    return divisor_name(divisors, known)
 
 
-def _all_near(values: list[Tensor], expected: float) -> bool:
-    return all(abs(float(value) / expected - 1) < 1e-3 for value in values)
+def regression_loss(module: nn.Module) -> str:
+    """Name of a box regression loss."""
+    kind = type(module).__name__
+    if kind == "SmoothL1Loss":
+        return f"smooth_l1 up to {module.beta:.4g}"
+    return "l1" if kind == "L1Loss" else kind

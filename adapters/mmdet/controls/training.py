@@ -1,30 +1,32 @@
-"""Controls of the schedule, the optimizer and the order of the images."""
+"""Schedule, optimizer, and the order of the images."""
 
 import copy
-import random
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from types import SimpleNamespace
 
-import numpy as np
 import torch
 from mmengine.hooks import EMAHook
 
-from adapters.inspection.learning_rates import milestones_and_warmup
+from adapters.inspection.control_rows import Row, joined_digest, one_or_all
 from adapters.inspection.probe_inputs import PLANNED_IMAGES
-from adapters.mmdet.controls.control_rows import Row, joined_digest, one_value
+from adapters.inspection.training_probes import (
+    STEPS,
+    distinct_settings,
+    optimizer_name,
+    order_rows,
+    parameters_covered,
+    schedule_rows,
+)
 from adapters.mmdet.controls.images import mirrors
 from adapters.training.assembly import Built
 
-SEEDED_STEPS = 100
 
-
-def schedule_rows(built: Built) -> Iterator[Row]:
-    """Rates of the whole schedule."""
-    rates, where = learning_rates(built), "[scheduler.step() for every iteration of train_loop.max_iters]"
-    yield from milestones_and_warmup(rates, where)
-    yield "schedule.learning_rates_sha256", joined_digest((f"{rate:.9g}" for rate in rates), "\n"), where
+def rows(built: Built) -> Iterator[Row]:
+    """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
+    yield from schedule_rows(learning_rates(built), "[scheduler.step() for every iteration of train_loop.max_iters]")
+    yield from _optimizer(built)
+    yield from _training(built)
 
 
 def learning_rates(built: Built) -> list[float]:
@@ -42,18 +44,15 @@ def learning_rates(built: Built) -> list[float]:
     return rates
 
 
-def optimizer_rows(built: Built) -> Iterator[Row]:
-    """Settings of the optimizer."""
+def _optimizer(built: Built) -> Iterator[Row]:
     wrapper = built.optimizer
     groups = wrapper.param_groups
-    yield "optimizer.name", type(wrapper.optimizer).__name__.lower(), "type(optim_wrapper.optimizer)"
+    yield "optimizer.name", optimizer_name(wrapper.optimizer), "type(optim_wrapper.optimizer)"
     for key in ("momentum", "weight_decay", "nesterov"):
         where = f"optim_wrapper.param_groups[g]['{key}']"
-        yield f"optimizer.{key}", one_value(group.get(key) for group in groups), where
-    keys = ("lr", "momentum", "weight_decay", "nesterov", "dampening", "maximize")
-    settings = {tuple(group.get(key) for key in keys) for group in groups}
-    yield "optimizer.parameter_groups", len(settings), "distinct settings in optim_wrapper.param_groups"
-    covered = parameters_covered(built)
+        yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
+    yield "optimizer.parameter_groups", distinct_settings(groups), "distinct settings in optim_wrapper.param_groups"
+    covered = parameters_covered(groups, built.model)
     yield "optimizer.parameters_covered", covered, "optim_wrapper.param_groups[g]['params'], model.parameters()"
     clipping = wrapper.clip_grad_kwargs or {}
     norm = clipping.get("max_norm")
@@ -62,31 +61,18 @@ def optimizer_rows(built: Built) -> Iterator[Row]:
     yield "optimizer.gradient_clip_norm", norm, "optim_wrapper.clip_grad_kwargs"
 
 
-def parameters_covered(built: Built) -> bool:
-    """Say whether the optimizer has every learning parameter once; frozen ones may be there, they get no gradient."""
-    held = Counter(id(parameter) for group in built.optimizer.param_groups for parameter in group["params"])
-    learning = all(held[id(one)] == 1 for one in built.model.parameters() if one.requires_grad)
-    return learning and held.keys() <= {id(parameter) for parameter in built.model.parameters()}
-
-
-def training_rows(built: Built) -> Iterator[Row]:
-    """Precision, batches, order of the images and random state of the steps."""
-    yield (
-        "training.precision",
-        precision(built),
-        "probe: autocast in optim_wrapper.optim_context(); dtype of parameters",
-    )
+def _training(built: Built) -> Iterator[Row]:
+    where = "probe: autocast in optim_wrapper.optim_context(); dtype of parameters"
+    yield "training.precision", precision(built), where
     averaging = [type(hook).__name__ for hook in built.hooks if isinstance(hook, EMAHook)]
-    yield "training.weight_averaging", one_value(averaging or ["none"]), "hooks that are an EMAHook"
+    yield "training.weight_averaging", one_or_all(averaging or ["none"]), "hooks that are an EMAHook"
     passes = built.optimizer._accumulative_counts / built.session.execution.accumulation
     images = built.loader.batch_size * built.session.world_size * passes
     where = "loader.batch_size * session.world_size * batches that the optim_wrapper accumulates"
     yield "training.batch_size", int(images) if images.is_integer() else images, where
     planned = [built.dataset.planned(position) for position in islice(built.loader.sampler, PLANNED_IMAGES)]
-    yield "training.order_sha256", joined_digest(image for image, _, _ in planned), "loader.sampler, dataset.planned()"
-    done = mirrors(built)
-    digest = joined_digest((int(flip and done) for _, flip, _ in planned), "")
-    yield "training.flips_sha256", digest, "loader.sampler, dataset.planned(), probe: what the transforms mirror"
+    where = "loader.sampler, dataset.planned()"
+    yield from order_rows(planned, mirrors(built), (where, f"{where}, probe: what the transforms mirror"))
     where = "torch.randint after runner.call_hook('before_train_iter')"
     yield "training.step_seeds_sha256", joined_digest(step_numbers(built)), where
 
@@ -99,13 +85,8 @@ def precision(built: Built) -> str:
     return "mixed" if autocast or types != {torch.float32} else "float32"
 
 
-def step_numbers(built: Built) -> list[int]:
-    """Draw one number in each of the first steps; the random states of Python and NumPy are put back."""
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the session seeds the legacy generator)
-    numbers = []
-    for iteration in range(SEEDED_STEPS):
+def step_numbers(built: Built) -> Iterator[int]:
+    """Draw one number in each of the first steps."""
+    for iteration in range(STEPS):
         built.engine.call_hook("before_train_iter", batch_idx=iteration)
-        numbers.append(int(torch.randint(0, 2**31, (1,))))
-    random.setstate(python)
-    np.random.set_state(legacy)  # noqa: NPY002
-    return numbers
+        yield int(torch.randint(0, 2**31, (1,)))

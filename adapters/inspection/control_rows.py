@@ -1,7 +1,9 @@
-"""What the modules that read controls have in common."""
+"""What the readers of controls share: how a row looks, how values become comparable, how nothing is disturbed."""
 
+import hashlib
+import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,8 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapters.contract import Control
+
 Row = tuple[str, Any, str]
 """Name, value and what the value was read from."""
+
+
+def read_rows(built: Any, readers: Iterable[Callable[[Any], Iterable[Row]]]) -> list[Control]:
+    """Read every control; the objects, and the random state, are left as they were."""
+    with undisturbed(built.model):
+        built.model.train()
+        return [Control(*row) for reader in readers for row in reader(built)]
 
 
 @contextmanager
@@ -41,3 +52,17 @@ def one_or_all(values: Iterable[Any]) -> Any:
 def rounded(values: Tensor, digits: int = 4) -> list[float]:
     """Numbers of a tensor without the noise of float32, and without negative zeros."""
     return [round(value, digits) + 0.0 for value in values.detach().double().flatten().tolist()]
+
+
+def joined_digest(values: Iterable[Any], separator: str = ",") -> str:
+    """SHA-256 over the values as text."""
+    return hashlib.sha256(separator.join(str(value) for value in values).encode()).hexdigest()
+
+
+def divisor_name(divisors: Iterable[float], known: dict[str, float]) -> str:
+    """Name what divides losses: the first of the known divisors that all are close to; other if there is none."""
+    divisors = [float(divisor) for divisor in divisors]
+    for name, value in known.items():
+        if all(math.isclose(divisor, value, rel_tol=1e-4) for divisor in divisors):
+            return name
+    return "other"
