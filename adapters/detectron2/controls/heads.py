@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from unittest.mock import patch
 
 import torch
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
@@ -187,10 +188,8 @@ def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
     ]
     scores = scale * torch.randn(len(labels), classes + 1, generator=torch.Generator().manual_seed(0))
     deltas = torch.full((len(labels), predictor.bbox_pred.out_features), 1e4) if predictor.regresses else None
-    with EventStorage():
+    # A weight of zero would hide the divisor.
+    with EventStorage(), patch.dict(predictor.loss_weight, loss_cls=1.0, loss_box_reg=1.0):
         losses = predictor.losses((scores if predictor.classifies else None, deltas), parts)
-    unweighted = {term: float(loss) / (predictor.loss_weight[term] or 1.0) for term, loss in losses.items()}
-    return unweighted | {
-        "entropy": float(functional.cross_entropy(scores, labels, reduction="sum")),
-        "distance": 3 * 4 * 1e4,
-    }
+    sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * 1e4}
+    return {name: float(value) for name, value in (losses | sums).items()}

@@ -9,23 +9,16 @@ import torch
 from detectron2.engine import AMPTrainer
 
 from adapters.detectron2.training import SessionHook
+from adapters.inspection import training_probes as probes
 from adapters.inspection.control_rows import Row, joined_digest, one_or_all
 from adapters.inspection.probe_inputs import PLANNED_IMAGES
-from adapters.inspection.training_probes import (
-    STEPS,
-    distinct_settings,
-    optimizer_name,
-    order_rows,
-    parameters_covered,
-    schedule_rows,
-)
 from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
     where = "copies of schedulers and optimizer, stepped through every iteration"
-    yield from schedule_rows(learning_rates(built), where)
+    yield from probes.schedule_rows(learning_rates(built), where)
     yield from _optimizer(built)
     yield from _training(built)
 
@@ -49,12 +42,12 @@ def learning_rates(built: Built) -> list[float]:
 def _optimizer(built: Built) -> Iterator[Row]:
     optimizer = built.optimizer
     groups = optimizer.param_groups
-    yield "optimizer.name", optimizer_name(optimizer), "type(optimizer)"
+    yield "optimizer.name", probes.optimizer_name(optimizer), "type(optimizer)"
     for key in ("momentum", "weight_decay", "nesterov"):
         where = f"optimizer.param_groups[...]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
-    yield "optimizer.parameter_groups", distinct_settings(groups), "distinct settings in optimizer.param_groups"
-    covered = parameters_covered(groups, built.model)
+    yield "optimizer.parameter_groups", probes.distinct_settings(groups), "distinct settings in optimizer.param_groups"
+    covered = probes.parameters_covered(groups, built.model)
     yield "optimizer.parameters_covered", covered, "model.parameters() in optimizer.param_groups"
     clip = getattr(optimizer, "gradient_clip_norm", None)
     yield "optimizer.gradient_clip_norm", clip, "optimizer.gradient_clip_norm"
@@ -69,7 +62,7 @@ def _training(built: Built) -> Iterator[Row]:
     yield "training.batch_size", images, "next(iter(loader.batch_sampler)), times processes"
     planned = [built.dataset.planned(position) for position in islice(chain.from_iterable(batches), PLANNED_IMAGES)]
     where = "loader.dataset.planned of positions from loader.batch_sampler"
-    yield from order_rows(planned, True, (where, where))
+    yield from probes.order_rows(planned, True, (where, where))
     where = "torch.randint after trainer hooks' before_step"
     yield "training.step_seeds_sha256", joined_digest(step_numbers(built)), where
 
@@ -84,7 +77,7 @@ def step_numbers(built: Built) -> Iterator[int]:
     """Draw one number at the beginning of each of the first steps, as the trainer's hooks seed them."""
     trainer = built.engine
     before = trainer.iter
-    for trainer.iter in range(STEPS):
+    for trainer.iter in range(probes.STEPS):
         for hook in trainer.hooks:
             hook.before_step()
         yield int(torch.randint(0, 2**31, (1,)))

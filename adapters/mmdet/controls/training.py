@@ -8,23 +8,18 @@ from types import SimpleNamespace
 import torch
 from mmengine.hooks import EMAHook
 
+from adapters.inspection import training_probes as probes
 from adapters.inspection.control_rows import Row, joined_digest, one_or_all
 from adapters.inspection.probe_inputs import PLANNED_IMAGES
-from adapters.inspection.training_probes import (
-    STEPS,
-    distinct_settings,
-    optimizer_name,
-    order_rows,
-    parameters_covered,
-    schedule_rows,
-)
 from adapters.mmdet.controls.images import mirrors
 from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
-    yield from schedule_rows(learning_rates(built), "[scheduler.step() for every iteration of train_loop.max_iters]")
+    yield from probes.schedule_rows(
+        learning_rates(built), "[scheduler.step() for every iteration of train_loop.max_iters]"
+    )
     yield from _optimizer(built)
     yield from _training(built)
 
@@ -47,12 +42,16 @@ def learning_rates(built: Built) -> list[float]:
 def _optimizer(built: Built) -> Iterator[Row]:
     wrapper = built.optimizer
     groups = wrapper.param_groups
-    yield "optimizer.name", optimizer_name(wrapper.optimizer), "type(optim_wrapper.optimizer)"
+    yield "optimizer.name", probes.optimizer_name(wrapper.optimizer), "type(optim_wrapper.optimizer)"
     for key in ("momentum", "weight_decay", "nesterov"):
         where = f"optim_wrapper.param_groups[g]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
-    yield "optimizer.parameter_groups", distinct_settings(groups), "distinct settings in optim_wrapper.param_groups"
-    covered = parameters_covered(groups, built.model)
+    yield (
+        "optimizer.parameter_groups",
+        probes.distinct_settings(groups),
+        "distinct settings in optim_wrapper.param_groups",
+    )
+    covered = probes.parameters_covered(groups, built.model)
     yield "optimizer.parameters_covered", covered, "optim_wrapper.param_groups[g]['params'], model.parameters()"
     clipping = wrapper.clip_grad_kwargs or {}
     norm = clipping.get("max_norm")
@@ -72,7 +71,7 @@ def _training(built: Built) -> Iterator[Row]:
     yield "training.batch_size", int(images) if images.is_integer() else images, where
     planned = [built.dataset.planned(position) for position in islice(built.loader.sampler, PLANNED_IMAGES)]
     where = "loader.sampler, dataset.planned()"
-    yield from order_rows(planned, mirrors(built), (where, f"{where}, probe: what the transforms mirror"))
+    yield from probes.order_rows(planned, mirrors(built), (where, f"{where}, probe: what the transforms mirror"))
     where = "torch.randint after runner.call_hook('before_train_iter')"
     yield "training.step_seeds_sha256", joined_digest(step_numbers(built)), where
 
@@ -87,6 +86,6 @@ def precision(built: Built) -> str:
 
 def step_numbers(built: Built) -> Iterator[int]:
     """Draw one number in each of the first steps."""
-    for iteration in range(STEPS):
+    for iteration in range(probes.STEPS):
         built.engine.call_hook("before_train_iter", batch_idx=iteration)
         yield int(torch.randint(0, 2**31, (1,)))
