@@ -1,4 +1,4 @@
-# make demo | example | test | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
+# make demo | example | test | coverage | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin
@@ -7,13 +7,14 @@ CORES ?= 2
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo example test browser test-faults test-cluster lint schemas docs lock clean
+.PHONY: help setup demo example test coverage browser test-faults test-cluster lint schemas docs lock clean
 
 help:
 	@echo "make setup    environment in $(VENV), from requirements.lock"
 	@echo "make demo     the embedded study, from nothing to reports/tiny.html"
 	@echo "make example  the same, and its page as reports/example.html"
 	@echo "make test     the tests, with a small study through both frameworks"
+	@echo "make coverage the tests, and which lines of cascadebench/ and adapters/ they run"
 	@echo "make browser  Chromium for the tests of the report, by apt-get; as root"
 	@echo "make test-faults  kills and restarts a small study, some sixty times"
 	@echo "make test-cluster   a study with faults on a Slurm of this machine's own; as root"
@@ -47,6 +48,10 @@ example: demo
 # Files of tests are shared out among the cores; each stays in one process, with what it has prepared.
 test: $(READY)
 	$(BIN)/python -m pytest tests -n $(CORES) --dist loadfile
+
+# Programs that the tests start are counted, too. Every line: build/coverage/index.html.
+coverage: $(READY)
+	$(BIN)/python -m pytest tests -n $(CORES) --dist loadfile --cov --cov-report=term --cov-report=html
 
 # Without a browser the tests that open the report in one are skipped, and say so.
 browser:

@@ -1,19 +1,21 @@
 """From one transformed image to its proposals, and from scores and boxes to detections."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
+from mmdet.models.dense_heads import RPNHead
 from mmdet.models.layers import multiclass_nms
 from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from adapters.contract import Prediction
-from adapters.mmdet.candidates import noted_candidates
 from adapters.prediction.given_proposals import GivenProposals
 from adapters.prediction.original_image import Rows
-from adapters.prediction.predict_image import ProposedImage, predict_image
+from adapters.prediction.predict_image import Candidates, ProposedImage, predict_image
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 
@@ -59,3 +61,26 @@ def original_boxes(boxes: Tensor, factors: tuple[float, float], record: ImageRec
     boxes = boxes / boxes.new_tensor(factors).repeat(2)
     limits = boxes.new_tensor([record.width, record.height]).repeat(2)
     return torch.minimum(boxes.clamp(min=0), limits)
+
+
+@contextmanager
+def noted_candidates(rpn_head: RPNHead) -> Iterator[list[Callable[[], Candidates]]]:
+    """Fill a list, image by image, with what gives the candidates of proposals that are made while the block runs."""
+    noted: list[Callable[[], Candidates]] = []
+    suppress = rpn_head._bbox_post_process
+
+    def note(results: InstanceData, *others: Any, **named: Any) -> InstanceData:
+        noted.append(partial(candidates_of, results))
+        return suppress(results, *others, **named)
+
+    rpn_head._bbox_post_process = note
+    try:
+        yield noted
+    finally:
+        del rpn_head._bbox_post_process
+
+
+def candidates_of(noted: InstanceData) -> Candidates:
+    """What enters NMS of one image: the best of every level that have an area."""
+    kept = (noted.bboxes[:, 2:] > noted.bboxes[:, :2]).all(dim=1)
+    return noted.bboxes[kept], noted.scores[kept], noted.level_ids[kept]

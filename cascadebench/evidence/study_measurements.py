@@ -13,12 +13,11 @@ from cascadebench.evidence.claims import Claim, Term
 from cascadebench.evidence.measured import Key, MeasuredRun
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import is_of, place_of
-from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.ap_table import metrics, read_ap
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.ground_truth_table import check_known
 from cascadebench.metrics.coco.parquet import read_parquet
-from cascadebench.metrics.coco.summary import metrics
 from cascadebench.results.layout import RunFolder
 from cascadebench.results.run_state import run_state
 from cascadebench.study.run import Run

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cascadebench.core.configuration import PROJECT
-from cascadebench.metrics.coco.summary import METRICS
+from cascadebench.metrics.coco.ap_table import METRICS
 from cascadebench.study_loading import load_study
 
 

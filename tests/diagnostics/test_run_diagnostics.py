@@ -13,10 +13,9 @@ from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
 from cascadebench.diagnostics.run_diagnostics import diagnose_run
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY
-from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.ap_table import read_ap, summarize
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.metrics.coco.parquet import read_parquet
-from cascadebench.metrics.coco.summary import summarize
 from cascadebench.study.proposal_swaps import WITH_GROUND_TRUTH
 from cascadebench.study_loading import load_study
 

@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from pycocotools_reference import pycocotools_evaluation
 
 from cascadebench.core.errors import InputError
-from cascadebench.metrics.coco.ap_table import full_area
+from cascadebench.metrics.coco.ap_table import METRICS, full_area, metrics, summarize
 from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.metrics.coco.rules import IOUS
-from cascadebench.metrics.coco.summary import METRICS, metrics, summarize
 
 TWELVE = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from cascadebench.core.configuration import PROJECT
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import encoded
+from cascadebench.metrics.coco.ap_table import METRICS
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.metrics.coco.evaluate_files import evaluate_files, json_of, print_summaries
-from cascadebench.metrics.coco.summary import METRICS
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
 TRUTH = {

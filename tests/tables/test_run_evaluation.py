@@ -8,10 +8,9 @@ import pytest
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import encoded
 from cascadebench.detectors.inference_stages import all_test_stages
-from cascadebench.metrics.coco.ap_table import read_ap
+from cascadebench.metrics.coco.ap_table import read_ap, summarize
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.metrics.coco.rules import IOUS, LIMITS
-from cascadebench.metrics.coco.summary import summarize
 from cascadebench.study.run import read_run
 from cascadebench.study_loading import load_study
 from cascadebench.tables.run_evaluation import evaluate_run

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cascadebench.core.errors import InputError
+from cascadebench.metrics.coco.ap_table import METRICS, summarize
 from cascadebench.metrics.coco.detections import read_coco_results, read_detections
 from cascadebench.metrics.coco.evaluate import evaluate
-from cascadebench.metrics.coco.summary import METRICS, summarize
 
 _OF_A_CLASS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _GAP = 3  # between two columns of a table
@@ -39,7 +39,7 @@ def evaluate_files(
     Returns
     -------
     dict of str to dict
-        Summary (:func:`cascadebench.metrics.coco.summary.summarize`) by test stage; a ``.json`` has one, named ``""``.
+        Summary (:func:`cascadebench.metrics.coco.ap_table.summarize`) by test stage; a ``.json`` has one, named ``""``.
 
     Raises
     ------
