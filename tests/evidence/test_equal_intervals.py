@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from gaps_in_claims import equal_intervals, intervals_equal_as_printed
 from made_up_results import study_of, write_clean_audit, write_run, write_truth
-from parsed_page import report_on
+from parsed_page import Page, report_on
 
+from cascadebench.core.configuration import PROJECT
 from cascadebench.evidence.verdict_files import write_verdicts
+from cascadebench.study_loading import load_study
 from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.study_intervals import write_intervals
 from cascadebench.uncertainty.resampled_study import ResampledStudy
@@ -64,6 +66,12 @@ def test_a_gap_has_the_same_interval_in_both_sections_of_the_page(study_and_resu
     study, folder = study_and_results
     aggregate(study, folder)
     assert intervals_equal_as_printed(study, report_on(study, folder, tmp_path)) >= 6
+
+
+def test_the_committed_example_has_one_interval_per_gap():
+    """As a real run of the embedded study made it."""
+    page = Page((PROJECT / "reports" / "example.html").read_text(encoding="utf-8"))
+    assert intervals_equal_as_printed(load_study("tiny"), page) >= 8
 
 
 def test_verdicts_alone_are_those_beside_the_intervals(study_and_results, tmp_path):
