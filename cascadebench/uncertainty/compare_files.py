@@ -17,22 +17,26 @@ from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
 from cascadebench.metrics.coco.stage_matches import match_stages
-from cascadebench.uncertainty.bootstrap import bootstrap
+from cascadebench.uncertainty.bootstrap import RESAMPLES, bootstrap
 from cascadebench.uncertainty.crossings import LEAST_SHARE, crossing_interval, crossings
 from cascadebench.uncertainty.curves import IOU_RANGES, QUANTITIES, Measured, read_off, signed_sum
 from cascadebench.uncertainty.intervals import interval
 
 
 def compare_files(
-    annotations: Path, files: Sequence[Path], test_stages: Sequence[str], resamples: int, seed: int
+    annotations: str | Path,
+    files: Sequence[str | Path],
+    test_stages: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Difference of AP between two files of detections: at every IoU threshold, over ranges, and where it crosses zero.
 
     Parameters
     ----------
-    annotations : Path
+    annotations : str or Path
         COCO annotations, JSON.
-    files : two Paths, A and B
+    files : two of str or Path, A and B
         COCO results, ``.json``, or CascadeBench's ``.parquet``.
     test_stages : sequence of str
         One test stage, of every file that has test stages, or that of A and that of B (``""`` for COCO results); empty
@@ -57,6 +61,7 @@ def compare_files(
         If there are not two files, one is missing or malformed or has several test stages and none is chosen, or the
         detections do not belong to the annotations.
     """
+    annotations, files = Path(annotations), [Path(file) for file in files]
     of_files = _stages_of_files(files, test_stages)
     table = ground_truth_table(read_ground_truth(annotations))
     sets, labels = {}, []

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import cascadebench
 from cascadebench.cli.main import app
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.detections import read_coco_results, write_detections
 from cascadebench.metrics.coco.evaluate import evaluate
+from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.compare_files import compare_files, crossing_words
 
 IMAGES = 40
@@ -45,6 +47,13 @@ def files(tmp_path):
 
 def compare(folder, first="a.json", second="b.json", stages=(), resamples=200, seed=3):
     return compare_files(folder / "truth.json", [folder / first, folder / second], stages, resamples, seed)
+
+
+def test_paths_may_be_text_and_the_rest_has_defaults(files):
+    names = [str(files / f"{name}.json") for name in ("truth", "a", "b")]
+    found = cascadebench.compare(names[0], names[1:])
+    assert (found["resamples"], found["seed"]) == (RESAMPLES, 0)
+    assert found["AP"]["b"] == cascadebench.evaluate(names[0], names[2])[""]["AP"]
 
 
 def test_values_are_those_of_the_evaluation(files):
