@@ -1,5 +1,6 @@
 """What the processes that train one model do together; :mod:`adapters.training.processes` starts them."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -74,4 +75,5 @@ def wait_for_every_process() -> None:
 def stop_process_group() -> None:
     """Leave the group, if there is one."""
     if torch.distributed.is_initialized():
+        gc.collect()  # a distributed model in a circle of references holds the group's threads beyond the group's end
         torch.distributed.destroy_process_group()
