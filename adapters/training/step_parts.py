@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapters.training.seeding import seed_torch
-from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
 from cascadebench.determinism.training_order import TrainingOrder, sampling_seed
-from cascadebench.study.batch_division import check_batch_division
+from cascadebench.study.batch_division import check_batch_division, check_parts
 from cascadebench.study.run import Run
 
 RPN, REGRESSION, FIRST_STAGE = 0, 1, 2
@@ -104,9 +103,5 @@ def check_division(run: Run, model: nn.Module, world_size: int, accumulation: in
     model.train()
     # A class with a forward pass of its own has it in order to learn from something else than its part of the batch.
     learns = [name for name, one in model.named_modules() if type(one).forward is _BatchNorm.forward and one.training]
-    if world_size * accumulation > 1 and learns:
-        key, number = ("accumulation", accumulation) if accumulation > 1 else ("gpus", world_size)
-        raise InputError(
-            f"execution.{key}: {number}: batch norm would learn from a part of each batch in {run.variant.name} "
-            f"({learns[0]}); only 1 is allowed"
-        )
+    if learns:
+        check_parts(world_size, accumulation, "execution", f"{run.variant.name} ({learns[0]}); only 1 is allowed")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.study.batch_division import LEARNS_FROM_PART
 from cascadebench.study.detector import Detector
 from cascadebench.study.study import PlannedRun, Study
 from cascadebench.study.study_file import AcceptedViolation
@@ -196,7 +197,7 @@ def _divided(study: Study, planned: PlannedRun, readings: Readings) -> Iterator[
     images = planned.run.protocol.schedule.batch_size // processes // passes
     division = f"{processes} process(es) x {passes} pass(es) x {images} image(s)"
     reasons = {
-        name: "batch norm would learn from a part of each step's batch; gpus and accumulation may be at most 1"
+        name: f"{LEARNS_FROM_PART}; gpus and accumulation may be at most 1"
         for name, value in LEARNS_FROM_BATCH.items()
         if readings.get(name, {}).get("value") == value
     }

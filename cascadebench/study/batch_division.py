@@ -3,6 +3,9 @@
 from cascadebench.core.errors import InputError
 from cascadebench.study.run import Run
 
+LEARNS_FROM_PART = "batch norm would learn from a part of each batch"
+"""Why a step is refused in several parts."""
+
 
 def check_batch_division(run: Run, processes: int, accumulation: int, asked_by: str) -> None:
     """Refuse passes and processes (GPUs) among which a run's batch cannot be divided without other numbers.
@@ -16,9 +19,13 @@ def check_batch_division(run: Run, processes: int, accumulation: int, asked_by: 
     if batch_size % (processes * accumulation):
         by = f"{processes} process(es) with {accumulation} pass(es) each"
         raise InputError(f"{asked_by}: a batch of {batch_size} images cannot be divided among {by}")
-    if processes * accumulation > 1 and norm == "trained" and run.backbone.norm == "batch":
+    if norm == "trained" and run.backbone.norm == "batch":
+        whose, otherwise = f"protocol {run.protocol.name}", "backbone.batch_norm is fixed_statistics or frozen"
+        check_parts(processes, accumulation, asked_by, f"{whose}; only 1 is allowed unless {otherwise}")
+
+
+def check_parts(processes: int, accumulation: int, asked_by: str, where: str) -> None:
+    """Refuse a step in several parts where batch norm would learn from one of them; `where` ends the message."""
+    if processes * accumulation > 1:
         key, number = ("accumulation", accumulation) if accumulation > 1 else ("gpus", processes)
-        raise InputError(
-            f"{asked_by}.{key}: {number}: batch norm would learn from a part of each batch in protocol "
-            f"{run.protocol.name}; only 1 is allowed unless backbone.batch_norm is fixed_statistics or frozen"
-        )
+        raise InputError(f"{asked_by}.{key}: {number}: {LEARNS_FROM_PART} in {where}")
