@@ -21,25 +21,17 @@ def rows(built: Built) -> Iterator[Row]:
     """Yield ``backbone.*``, ``weights.*`` and ``neck.*``."""
     neck, backbone = built.model.backbone, built.model.backbone.bottom_up
     yield "backbone.blocks", [len(stage) for stage in backbone.stages], "backbone.stages"
-    yield (
-        "backbone.channels",
-        [stage[-1].out_channels for stage in backbone.stages],
-        "backbone.stages[...].out_channels",
-    )
-    yield (
-        "backbone.inner_channels",
-        [stage[-1].conv2.out_channels for stage in backbone.stages],
-        "backbone.stages[...].conv2.out_channels",
-    )
+    channels = [stage[-1].out_channels for stage in backbone.stages]
+    yield "backbone.channels", channels, "backbone.stages[...].out_channels"
+    inner = [stage[-1].conv2.out_channels for stage in backbone.stages]
+    yield "backbone.inner_channels", inner, "backbone.stages[...].conv2.out_channels"
     groups = one_or_all(block.conv2.groups for stage in backbone.stages for block in stage)
     yield "backbone.groups", groups, "conv2.groups of every block"
     yield "backbone.norm", norm_kinds([backbone], BATCH_NORMS), "type of every norm of backbone"
     strides = one_or_all(_strides_in_1x1(stage[0].conv1) for stage in backbone.stages[1:])
     yield "backbone.stride_in_1x1", strides, "kernel and stride of res3, res4, res5 [0].conv1"
-    yield (
-        "backbone.frozen_parameters", frozen_parameters(backbone),
-        "backbone.parameters() without requires_grad, weight and bias of FrozenBatchNorm2d",
-    )  # fmt: skip
+    where = "backbone.parameters() without requires_grad, weight and bias of FrozenBatchNorm2d"
+    yield "backbone.frozen_parameters", frozen_parameters(backbone), where
     yield "backbone.batch_norm", batch_norm_mode(backbone), "type of the norms of what learns"
     weights = built.run.backbone.weights
     yield "backbone.weights_sha256", weights.sha256 if weights else None, "run.backbone.weights.sha256"

@@ -66,11 +66,8 @@ def _pictures(built: Built) -> Iterator[Row]:
     """What becomes of pictures that are read from files."""
     pixel = normalized_pixel(lambda record: built.model.preprocess_image([built.reader.test_image(record)]).tensor)
     yield "input.normalized_pixel", pixel, "probe: a picture through reader and preprocess_image"
-    yield (
-        "input.resized_image_sha256",
-        resized_image_digest(partial(_tested, built)),
-        "probe: a picture through the test reader",
-    )
+    digest = resized_image_digest(partial(_tested, built))
+    yield "input.resized_image_sha256", digest, "probe: a picture through the test reader"
     side = built.run.protocol.input.train_short_sides[0]
     with saved_probe() as record:
         left = built.dataset.reader.training_image(record, side, flip=False)["instances"]

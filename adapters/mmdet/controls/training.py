@@ -17,9 +17,8 @@ from adapters.training.assembly import Built
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
-    yield from probes.schedule_rows(
-        learning_rates(built), "[scheduler.step() for every iteration of train_loop.max_iters]"
-    )
+    where = "[scheduler.step() for every iteration of train_loop.max_iters]"
+    yield from probes.schedule_rows(learning_rates(built), where)
     yield from _optimizer(built)
     yield from _training(built)
 
@@ -46,11 +45,8 @@ def _optimizer(built: Built) -> Iterator[Row]:
     for key in ("momentum", "weight_decay", "nesterov"):
         where = f"optim_wrapper.param_groups[g]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
-    yield (
-        "optimizer.parameter_groups",
-        probes.distinct_settings(groups),
-        "distinct settings in optim_wrapper.param_groups",
-    )
+    settings = probes.distinct_settings(groups)
+    yield "optimizer.parameter_groups", settings, "distinct settings in optim_wrapper.param_groups"
     covered = probes.parameters_covered(groups, built.model)
     yield "optimizer.parameters_covered", covered, "optim_wrapper.param_groups[g]['params'], model.parameters()"
     clipping = wrapper.clip_grad_kwargs or {}
