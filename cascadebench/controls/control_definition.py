@@ -1,4 +1,4 @@
-"""What a control is."""
+"""What a control is, and the kinds of rows that the tables of controls are made of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,17 +43,27 @@ class ControlDefinition:
     reason: str = ""
 
 
-def value(path: str) -> Callable[[Run], Any]:
-    """Expect what stands at `path` of the run, such as ``protocol.rpn.nms_iou``; a tuple as a list."""
-    read = attrgetter(path)
+def stated(name: str, meaning: str, unit: str = "", at: str = "") -> ControlDefinition:
+    """Expect what stands `at` a path of the run; without it, under the control's name in the backbone or protocol."""
+    read = attrgetter(at or (name if name.startswith("backbone.") else f"protocol.{name}"))
 
     def expected(run: Run) -> Any:
         found = read(run)
         return list(found) if isinstance(found, tuple) else found
 
-    return expected
+    return ControlDefinition(name, meaning, unit, expected=expected)
 
 
-def always(value: Any) -> Callable[[Run], Any]:
+def constant(name: str, meaning: str, value: Any, unit: str = "") -> ControlDefinition:
     """Expect `value` of every run."""
-    return lambda run: value
+    return ControlDefinition(name, meaning, unit, expected=lambda run: value)
+
+
+def derived(name: str, meaning: str, expected: Callable[[Run], Any], unit: str = "") -> ControlDefinition:
+    """Expect what a function makes of the run."""
+    return ControlDefinition(name, meaning, unit, expected=expected)
+
+
+def equal(name: str, meaning: str, per_seed: bool = False) -> ControlDefinition:
+    """Expect nothing but the same in all runs that are compared."""
+    return ControlDefinition(name, meaning, kind="equal", per_seed=per_seed)

@@ -1,15 +1,15 @@
-"""Controls of the model: backbone and pyramid, region proposal network, heads, inference."""
+"""Controls of the model: backbone and pyramid, region proposal network, heads, mask branches, inference."""
 
 from collections.abc import Callable
 from typing import Any
 
-from cascadebench.controls.control_definition import ControlDefinition as Control
-from cascadebench.controls.control_definition import always, value
+from cascadebench.controls.control_definition import ControlDefinition, constant, derived, equal, stated
 from cascadebench.study.run import Run
-from cascadebench.study.stage_settings import StageSettings, stage_settings
+from cascadebench.study.stage_settings import StageSettings, mask_stages, stage_settings
 
 SIDE_FACTORS = [0.016, 62.5]
 """Least and greatest factor on a box's side, 16 / 1000 and 1000 / 16."""
+MASK_POOL_SIZE = 14
 
 
 def _batch_norm(run: Run) -> str:
@@ -72,215 +72,164 @@ def _trained_by(sharing: str, part: str) -> Callable[[Run], list[list[int]]]:
     return expected
 
 
+def _pool_size(run: Run) -> int | None:
+    return MASK_POOL_SIZE if mask_stages(run) else None
+
+
+def _trunk_gradients(run: Run) -> list[Any]:
+    settings = stage_settings(run)
+    return [settings[stage - 1].trunk_gradient for stage in mask_stages(run)]
+
+
 BACKBONE = (
-    Control("backbone.blocks", "Residual blocks per stage.", expected=value("backbone.blocks")),
-    Control("backbone.channels", "Output channels per stage.", expected=value("backbone.channels")),
-    Control(
-        "backbone.inner_channels",
-        "Channels of a block's last 3x3 convolution, per stage.",
-        expected=value("backbone.inner_channels"),
-    ),
-    Control("backbone.groups", "Groups of the bottlenecks' 3x3 convolutions.", expected=value("backbone.groups")),
-    Control("backbone.norm", "Norm of the residual network.", expected=value("backbone.norm")),
-    Control(
-        "backbone.stride_in_1x1",
-        "Whether a bottleneck strides in its first 1x1 convolution.",
-        expected=value("backbone.stride_in_1x1"),
-    ),
-    Control("backbone.frozen_parameters", "Backbone parameters that do not learn.", kind="equal"),
-    Control("backbone.batch_norm", "What batch norm learns; none: there is no batch norm.", expected=_batch_norm),
-    Control(
+    stated("backbone.blocks", "Residual blocks per stage."),
+    stated("backbone.channels", "Output channels per stage."),
+    stated("backbone.inner_channels", "Channels of a block's last 3x3 convolution, per stage."),
+    stated("backbone.groups", "Groups of the bottlenecks' 3x3 convolutions."),
+    stated("backbone.norm", "Norm of the residual network."),
+    stated("backbone.stride_in_1x1", "Whether a bottleneck strides in its first 1x1 convolution."),
+    equal("backbone.frozen_parameters", "Backbone parameters that do not learn."),
+    derived("backbone.batch_norm", "What batch norm learns; none: there is no batch norm.", _batch_norm),
+    derived(
         "backbone.weights_sha256",
         "Checksum of the file of backbone weights; none: random weights.",
-        expected=lambda run: run.backbone.weights.sha256 if run.backbone.weights else None,
+        lambda run: run.backbone.weights.sha256 if run.backbone.weights else None,
     ),
-    Control(
-        "weights.trunk_sha256", "Hash of the initial weights of backbone, neck and RPN.", kind="equal", per_seed=True
-    ),
-    Control("weights.first_head_sha256", "Hash of the first head's initial weights.", kind="equal", per_seed=True),
-    Control("neck.channels", "Channels of every pyramid level.", expected=value("protocol.neck.channels")),
-    Control("neck.norm", "Norm of the pyramid's convolutions.", expected=_neck_norm),
-    Control("neck.levels", "Pyramid levels.", expected=always(5)),
-    Control("neck.last_level", "Probe: how the coarsest level comes from the one before.", expected=always("max_pool")),
-    Control("neck.top_down", "Probe: how a coarser level is enlarged.", expected=always("nearest")),
+    equal("weights.trunk_sha256", "Hash of the initial weights of backbone, neck and RPN.", per_seed=True),
+    equal("weights.first_head_sha256", "Hash of the first head's initial weights.", per_seed=True),
+    stated("neck.channels", "Channels of every pyramid level."),
+    derived("neck.norm", "Norm of the pyramid's convolutions.", _neck_norm),
+    constant("neck.levels", "Pyramid levels.", 5),
+    constant("neck.last_level", "Probe: how the coarsest level comes from the one before.", "max_pool"),
+    constant("neck.top_down", "Probe: how a coarser level is enlarged.", "nearest"),
 )
 
 RPN = (
-    Control("rpn.anchor_sides", "Square root of an anchor's area, per level.", "pixels", expected=_anchor_sides),
-    Control(
-        "rpn.anchor_aspect_ratios",
-        "Height of an anchor over its width.",
-        expected=value("protocol.rpn.anchors.aspect_ratios"),
-    ),
-    Control("rpn.anchor_grid_sha256", "Probe: hash of all anchors of a 96 x 64 image.", kind="equal"),
-    Control("rpn.positive_iou", "IoU from which an anchor is positive.", expected=value("protocol.rpn.positive_iou")),
-    Control("rpn.negative_iou", "IoU below which an anchor is negative.", expected=value("protocol.rpn.negative_iou")),
-    Control("rpn.low_quality_matches", "Whether a ground truth's best anchors are positive.", expected=always(True)),
-    Control("rpn.low_quality_floor", "Probe: least IoU of such a best anchor.", expected=always(0.0)),
-    Control(
-        "rpn.low_quality_ground_truth",
-        "Probe: which ground truth such a best anchor regresses to.",
-        expected=always("its best"),
-    ),
-    Control("rpn.anchors_per_image", "Anchors sampled per image.", expected=value("protocol.rpn.anchors_per_image")),
-    Control(
-        "rpn.positive_fraction",
-        "Greatest share of positives among the sampled anchors.",
-        expected=value("protocol.rpn.positive_fraction"),
-    ),
-    Control(
-        "rpn.loss_normalizer",
-        "Probe: what divides the RPN losses.",
-        expected=always("anchors_per_image x images"),
-    ),
-    Control(
-        "rpn.train_pre_nms",
-        "Proposals per level before NMS in training.",
-        expected=value("protocol.rpn.train_pre_nms"),
-    ),
-    Control(
-        "rpn.test_pre_nms", "Proposals per level before NMS in testing.", expected=value("protocol.rpn.test_pre_nms")
-    ),
-    Control(
-        "rpn.train_post_nms",
-        "Proposals over all levels after NMS in training.",
-        expected=value("protocol.rpn.train_post_nms"),
-    ),
-    Control(
-        "rpn.test_post_nms",
-        "Proposals over all levels after NMS in testing.",
-        expected=value("protocol.rpn.test_post_nms"),
-    ),
-    Control("rpn.nms_iou", "IoU of the RPN's NMS in testing.", expected=value("protocol.rpn.nms_iou")),
-    Control(
+    derived("rpn.anchor_sides", "Square root of an anchor's area, per level.", _anchor_sides, "pixels"),
+    stated("rpn.anchor_aspect_ratios", "Height of an anchor over its width.", at="protocol.rpn.anchors.aspect_ratios"),
+    equal("rpn.anchor_grid_sha256", "Probe: hash of all anchors of a 96 x 64 image."),
+    stated("rpn.positive_iou", "IoU from which an anchor is positive."),
+    stated("rpn.negative_iou", "IoU below which an anchor is negative."),
+    constant("rpn.low_quality_matches", "Whether a ground truth's best anchors are positive.", True),
+    constant("rpn.low_quality_floor", "Probe: least IoU of such a best anchor.", 0.0),
+    constant("rpn.low_quality_ground_truth", "Probe: which ground truth such a best anchor regresses to.", "its best"),
+    stated("rpn.anchors_per_image", "Anchors sampled per image."),
+    stated("rpn.positive_fraction", "Greatest share of positives among the sampled anchors."),
+    constant("rpn.loss_normalizer", "Probe: what divides the RPN losses.", "anchors_per_image x images"),
+    stated("rpn.train_pre_nms", "Proposals per level before NMS in training."),
+    stated("rpn.test_pre_nms", "Proposals per level before NMS in testing."),
+    stated("rpn.train_post_nms", "Proposals over all levels after NMS in training."),
+    stated("rpn.test_post_nms", "Proposals over all levels after NMS in testing."),
+    stated("rpn.nms_iou", "IoU of the RPN's NMS in testing."),
+    derived(
         "rpn.train_nms_iou",
         "IoU of the RPN's NMS in training; two where classification and regression have proposals of their own.",
-        expected=_train_nms,
+        _train_nms,
     ),
-    Control("rpn.min_box_side", "Sides of proposals are longer than this.", "pixels", expected=always(0.0)),
-    Control("rpn.border", "Border beyond which anchors take no part; -1: none.", "pixels", expected=always(-1)),
-    Control("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", expected=always(True)),
-    Control("rpn.regression_loss", "Regression loss of the RPN.", expected=always("l1")),
-    Control("rpn.loss_weights", "Weights of classification and regression.", expected=always([1.0, 1.0])),
-    Control("rpn.target_stds", "Standard deviations of the RPN's regression targets.", expected=always([1.0] * 4)),
-    Control(
-        "rpn.delta_clamp",
-        "Probe: least and greatest factor on an anchor's side.",
-        expected=always(SIDE_FACTORS),
-    ),
+    constant("rpn.min_box_side", "Sides of proposals are longer than this.", 0.0, "pixels"),
+    constant("rpn.border", "Border beyond which anchors take no part; -1: none.", -1, "pixels"),
+    constant("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", True),
+    constant("rpn.regression_loss", "Regression loss of the RPN.", "l1"),
+    constant("rpn.loss_weights", "Weights of classification and regression.", [1.0, 1.0]),
+    constant("rpn.target_stds", "Standard deviations of the RPN's regression targets.", [1.0] * 4),
+    constant("rpn.delta_clamp", "Probe: least and greatest factor on an anchor's side.", SIDE_FACTORS),
 )
 
 HEADS = (
-    Control("heads.stages", "Regressors in a row.", expected=value("variant.stages")),
-    Control("heads.classifiers", "Classifiers.", expected=value("variant.classifiers")),
-    Control(
-        "heads.iou_threshold", "IoU from which a RoI is positive, per stage.", expected=_per_stage("iou_threshold")
-    ),
-    Control(
+    stated("heads.stages", "Regressors in a row.", at="variant.stages"),
+    stated("heads.classifiers", "Classifiers.", at="variant.classifiers"),
+    derived("heads.iou_threshold", "IoU from which a RoI is positive, per stage.", _per_stage("iou_threshold")),
+    derived(
         "heads.target_means",
         "Means of the regression targets, per regressor.",
-        expected=lambda run: [[0.0] * 4 for _ in _regressors(run)],
+        lambda run: [[0.0] * 4 for _ in _regressors(run)],
     ),
-    Control(
-        "heads.target_stds", "Standard deviations of the regression targets, per regressor.", expected=_target_stds
-    ),
-    Control(
+    derived("heads.target_stds", "Standard deviations of the regression targets, per regressor.", _target_stds),
+    derived(
         "heads.delta_clamp",
         "Probe: least and greatest factor on a RoI's side, per regressor.",
-        expected=lambda run: [SIDE_FACTORS for _ in _regressors(run)],
+        lambda run: [SIDE_FACTORS for _ in _regressors(run)],
     ),
-    Control("heads.regression", "One box for all classes or one per class, per regressor.", expected=_regression),
-    Control("heads.classification_loss", "Classification loss of the heads.", expected=always("cross_entropy")),
-    Control("heads.regression_loss", "Regression loss of the heads.", expected=always("l1")),
-    Control(
+    derived("heads.regression", "One box for all classes or one per class, per regressor.", _regression),
+    constant("heads.classification_loss", "Classification loss of the heads.", "cross_entropy"),
+    constant("heads.regression_loss", "Regression loss of the heads.", "l1"),
+    derived(
         "heads.classification_loss_weight",
         "Weight of each stage's classification loss in its head's gradient; none: no classifier.",
-        expected=_per_stage("classification_weight"),
+        _per_stage("classification_weight"),
     ),
-    Control(
+    derived(
         "heads.regression_loss_weight",
         "Weight of each stage's regression loss in its head's gradient; none: no regressor.",
-        expected=_per_stage("regression_weight"),
+        _per_stage("regression_weight"),
     ),
-    Control("heads.loss_normalizer", "Probe: what divides both losses of a stage.", expected=always("RoIs")),
-    Control(
+    constant("heads.loss_normalizer", "Probe: what divides both losses of a stage.", "RoIs"),
+    derived(
         "heads.trunk_gradient",
         "Probe: share of each stage's gradient that reaches the trunk.",
-        expected=_per_stage("trunk_gradient"),
+        _per_stage("trunk_gradient"),
     ),
-    Control("heads.width", "Outputs of a fully connected layer.", expected=value("protocol.heads.width")),
-    Control("heads.fully_connected_layers", "Fully connected layers before an output.", expected=always(2)),
-    Control(
+    stated("heads.width", "Outputs of a fully connected layer."),
+    constant("heads.fully_connected_layers", "Fully connected layers before an output.", 2),
+    derived(
         "heads.task_branches",
         "Whether classifier and regressor of the first head share their layers.",
-        expected=lambda run: run.variant.options.get("heads", "shared"),
+        lambda run: run.variant.options.get("heads", "shared"),
     ),
-    Control(
+    derived(
         "heads.regression_branch",
         "What comes before a regressor.",
-        expected=lambda run: "residual_convolutions" if run.variant.options.get("double_head") else "fully_connected",
+        lambda run: "residual_convolutions" if run.variant.options.get("double_head") else "fully_connected",
     ),
-    Control(
-        "heads.trunks_run",
-        "Probe: the heads, from 1, whose layers each stage runs on its RoIs.",
-        expected=_layers_run,
-    ),
-    Control(
+    derived("heads.trunks_run", "Probe: the heads, from 1, whose layers each stage runs on its RoIs.", _layers_run),
+    derived(
         "heads.classifier_trains",
         "Probe: the heads whose layers each classifier's loss trains.",
-        expected=_trained_by("cfs", "has_classifier"),
+        _trained_by("cfs", "has_classifier"),
     ),
-    Control(
+    derived(
         "heads.regressor_trains",
         "Probe: the heads whose layers each regressor's loss trains.",
-        expected=_trained_by("lfs", "has_regressor"),
+        _trained_by("lfs", "has_regressor"),
     ),
-    Control("heads.pool_size", "Side of a pooled RoI.", "cells", expected=value("protocol.heads.pool_size")),
-    Control(
-        "heads.sampling_ratio",
-        "RoIAlign samples per bin side; 0: as many as the bin has feature cells.",
-        expected=value("protocol.heads.sampling_ratio"),
+    stated("heads.pool_size", "Side of a pooled RoI.", "cells"),
+    stated("heads.sampling_ratio", "RoIAlign samples per bin side; 0: as many as the bin has feature cells."),
+    constant("heads.pooling_aligned", "Whether RoIAlign shifts by half a pixel.", True),
+    equal("heads.level_map_sha256", "Probe: hash of the pyramid levels that fixed boxes are pooled from."),
+    stated("heads.rois_per_image", "RoIs sampled for the first stage."),
+    stated("heads.positive_fraction", "Greatest share of positives among the sampled RoIs."),
+    stated("heads.add_ground_truth", "Whether ground truth joins the first stage's proposals in training."),
+    equal("heads.rois_entering", "Probe: RoIs that train each classifier on a fixed batch."),
+    equal("heads.positives_entering", "Probe: positives among them."),
+    equal("heads.regression_rois_entering", "Probe: RoIs that count in each regressor's loss on that batch."),
+    equal("heads.regression_positives_entering", "Probe: positives among them."),
+)
+
+MASKS = (
+    derived("masks.stages", "Stages, from 1, with a mask branch.", mask_stages),
+    derived("masks.pool_size", "Side of a RoI pooled for masks; none: no masks.", _pool_size, "cells"),
+    derived(
+        "masks.loss_weight",
+        "Weight of each mask branch's loss in its own gradient.",
+        lambda run: [1.0] * len(mask_stages(run)),
     ),
-    Control("heads.pooling_aligned", "Whether RoIAlign shifts by half a pixel.", expected=always(True)),
-    Control(
-        "heads.level_map_sha256", "Probe: hash of the pyramid levels that fixed boxes are pooled from.", kind="equal"
+    derived(
+        "masks.trunk_gradient", "Probe: share of each mask branch's gradient that reaches the trunk.", _trunk_gradients
     ),
-    Control(
-        "heads.rois_per_image", "RoIs sampled for the first stage.", expected=value("protocol.heads.rois_per_image")
-    ),
-    Control(
-        "heads.positive_fraction",
-        "Greatest share of positives among the sampled RoIs.",
-        expected=value("protocol.heads.positive_fraction"),
-    ),
-    Control(
-        "heads.add_ground_truth",
-        "Whether ground truth joins the first stage's proposals in training.",
-        expected=value("protocol.heads.add_ground_truth"),
-    ),
-    Control("heads.rois_entering", "Probe: RoIs that train each classifier on a fixed batch.", kind="equal"),
-    Control("heads.positives_entering", "Probe: positives among them.", kind="equal"),
-    Control(
-        "heads.regression_rois_entering", "Probe: RoIs that count in each regressor's loss on that batch.", kind="equal"
-    ),
-    Control("heads.regression_positives_entering", "Probe: positives among them.", kind="equal"),
+    equal("masks.rois_entering", "Probe: RoIs that train each mask branch on a fixed batch."),
 )
 
 INFERENCE = (
-    Control(
-        "inference.score_threshold",
-        "Detections score above this.",
-        expected=value("protocol.inference.score_threshold"),
-    ),
-    Control("inference.nms_iou", "IoU of the final NMS.", expected=value("protocol.inference.nms_iou")),
-    Control("inference.nms_classwise", "Probe: whether classes are suppressed apart.", expected=always(True)),
-    Control("inference.max_detections", "Detections per image.", expected=value("protocol.inference.max_detections")),
-    Control("inference.score_rule", "Test stage that stands for the variant.", expected=value("variant.headline")),
+    stated("inference.score_threshold", "Detections score above this."),
+    stated("inference.nms_iou", "IoU of the final NMS."),
+    constant("inference.nms_classwise", "Probe: whether classes are suppressed apart.", True),
+    stated("inference.max_detections", "Detections per image."),
+    stated("inference.score_rule", "Test stage that stands for the variant.", at="variant.headline"),
 )
 
 MODEL = (
-    Control("model.trainable_parameters", "Parameters that learn.", kind="equal"),
-    Control(
+    equal("model.trainable_parameters", "Parameters that learn."),
+    ControlDefinition(
         "model.operators",
         "What serves NMS and RoIAlign.",
         kind="framework",
