@@ -32,52 +32,31 @@ _FORMATS = {
 
 @dataclass(frozen=True)
 class Published:
-    """What the one who exports says.
+    """What the one who exports says."""
 
-    Attributes
-    ----------
-    date : str
-        Of publication, such as ``2026-01-31``.
-    license : str
-        Identifier of a licence at SPDX, or a URL.
-    author : str
-        Name of a person; empty: the authors in ``CITATION.cff``.
-    orcid : str
-        The person's address at orcid.org; may be empty.
-    """
-
-    date: str
-    license: str
+    date: str = ""
+    """Of publication, such as ``2026-01-31``."""
+    license: str = ""
+    """Identifier of a licence at SPDX, or a URL; empty: that of ``CITATION.cff``."""
     author: str = ""
+    """Name of a person; empty: the authors in ``CITATION.cff``."""
     orcid: str = ""
-
-
-@dataclass(frozen=True)
-class Content:
-    """Size in bytes and SHA-256 of a file in the export."""
-
-    size: int
-    sha256: str
-
-
-def citation() -> dict[str, Any]:
-    """``CITATION.cff`` of this checkout."""
-    return read_yaml(PROJECT / "CITATION.cff")
+    """The person's address at orcid.org."""
 
 
 def describe(
     study: Study,
     found: StudyFiles,
-    contents: Mapping[str, Content],
+    contents: Mapping[str, Mapping[str, str]],
     manifests: Mapping[str, Mapping[str, Any]],
     published: Published,
 ) -> bytes:
-    """Write ``ro-crate-metadata.json``; equal arguments give equal bytes.
+    """Write ``ro-crate-metadata.json``, whose date is `published`'s; equal arguments give equal bytes.
 
     Parameters
     ----------
-    contents : mapping of str to Content
-        By place in the export.
+    contents : mapping of str to mapping
+        ``contentSize`` and ``sha256`` of the files by their place in the export.
     manifests : mapping of str to mapping
         Content of ``trained.json``, ``predicted.json`` and ``failed.json`` by their place.
     """
@@ -86,21 +65,15 @@ def describe(
     crate.name = f"{study.file.title}: results of the CascadeBench study {study.name}"
     crate.description = _description(study, found)
     crate.datePublished = published.date
-    author = _author(crate, published)
-    root["author"] = author
-    crate.license = crate.add(_license(crate, published.license))
+    citation = read_yaml(PROJECT / "CITATION.cff")
+    author = root["author"] = _author(crate, published, citation["authors"])
+    crate.license = crate.add(_license(crate, published.license or citation["license"]))
     profile = {"@type": "CreativeWork", "name": "Process Run Crate", "version": PROFILE.rpartition("/")[2]}
     root["conformsTo"] = crate.add(ContextEntity(crate, PROFILE, properties=profile))
     files = {}
     for file in found.files:
-        content = contents[file.place]
-        properties = {
-            "name": file.words,
-            "encodingFormat": _FORMATS[Path(file.place).suffix],
-            "contentSize": str(content.size),
-            "sha256": content.sha256,
-        }
-        files[file.place] = crate.add(File(crate, file.source, file.place, properties=properties))
+        about = {"name": file.words, "encodingFormat": _FORMATS[Path(file.place).suffix], **contents[file.place]}
+        files[file.place] = crate.add(File(crate, file.source, file.place, properties=about))
     report = files.get(str(report_of(study.name)))
     if report:
         root["mainEntity"] = report
@@ -118,12 +91,12 @@ def _description(study: Study, found: StudyFiles) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _author(crate: ROCrate, published: Published) -> Any:
+def _author(crate: ROCrate, published: Published, otherwise: Sequence[Mapping[str, str]]) -> Any:
     if published.author:
         return crate.add(Person(crate, published.orcid or "#author", properties={"name": published.author}))
     names = [
         one.get("name") or " ".join(one[part] for part in ("given-names", "family-names") if part in one)
-        for one in citation()["authors"]
+        for one in otherwise
     ]
     return crate.add(ContextEntity(crate, "#authors", properties={"@type": "Organization", "name": ", ".join(names)}))
 

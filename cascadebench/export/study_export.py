@@ -1,6 +1,7 @@
 """Writing a study's export."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_object, written_beside
-from cascadebench.export.study_crate import Content, Published, citation, describe
+from cascadebench.export.study_crate import Published, describe
 from cascadebench.export.study_files import StudyFiles, study_files
 from cascadebench.results.layout import REPORTS, RESULTS, ImportedFolder, RunFolder, report_of
 from cascadebench.study_loading import load_study
@@ -28,12 +29,8 @@ def export_study(
     results: Path,
     report: Path | None = None,
     out: Path | None = None,
-    *,
     detections: bool = False,
-    published: str = "",
-    license: str = "",
-    author: str = "",
-    orcid: str = "",
+    published: Published | None = None,
 ) -> tuple[Path, StudyFiles]:
     """Write a study's tables, run manifests, report and cards into one zip, an RO-Crate; equal files, equal bytes.
 
@@ -50,10 +47,8 @@ def export_study(
         The zip; without it ``<study>.zip``.
     detections : bool
         Put detections and proposals in, too.
-    published : str
-        Date; empty: the day of the last thing that a manifest has a time for, or else of the newest file.
-    license, author, orcid : str
-        See :class:`cascadebench.export.study_crate.Published`; the licence is that of ``CITATION.cff`` if empty.
+    published : Published, optional
+        Without a date: the day of the last thing that a manifest has a time for, or else of the newest file.
 
     Returns
     -------
@@ -65,25 +60,26 @@ def export_study(
     Raises
     ------
     InputError
-        If the study is none, `published` is no date, `orcid` comes without an author, `out` is a folder, or there is
-        not a single result.
+        If the study is none, the date is none, an ORCID comes without an author, `out` is a folder, or there is not a
+        single result.
     """
-    study = load_study(name)
+    study, published = load_study(name), published or Published()
     out = out or Path(f"{study.name}.zip")
     if out.is_dir():
         raise InputError(f"export: {out} is a folder; name a file, for instance {out / (study.name + '.zip')}")
-    if orcid and not author:
+    if published.orcid and not published.author:
         raise InputError("export: --orcid: needs --author")
     found = study_files(study, name, results, report or report_of(study.name), detections)
     if not any(file.place.startswith((f"{RESULTS}/", f"{REPORTS}/")) for file in found.files):
         raise InputError(f"export: {results} holds nothing of the study {study.name}")
     manifests = {file.place: read_object(file.source) for file in found.files if file.source.name in _WITH_TIMES}
-    said = Published(_date(published, found, manifests), license or citation()["license"], author, orcid)
+    said = replace(published, date=_date(published.date, found, manifests))
     with written_beside(out) as temporary, ZipFile(temporary, "w", ZIP_DEFLATED) as archive:
         contents = {}
         for file in found.files:
             content = file.source.read_bytes()
-            contents[file.place] = Content(len(content), hashlib.sha256(content).hexdigest())
+            digest = hashlib.sha256(content).hexdigest()
+            contents[file.place] = {"contentSize": str(len(content)), "sha256": digest}
             archive.writestr(_entry(file.place), content)
         archive.writestr(_entry(METADATA), describe(study, found, contents, manifests, said))
     return out, found

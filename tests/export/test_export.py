@@ -18,7 +18,7 @@ from rocrate.rocrate import ROCrate
 from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.new_variant import new_variant
-from cascadebench.export import export_study
+from cascadebench.export import Published, export_study
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.report import write_report
 from cascadebench.study_loading import load_study
@@ -65,9 +65,9 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
-def exported(made: Path, out: Path, **said) -> Path:
+def exported(made: Path, out: Path, detections: bool = False, **said) -> Path:
     """Export the study of a folder."""
-    return export_study("tiny", made / "results", made / "tiny.html", out, **said)[0]
+    return export_study("tiny", made / "results", made / "tiny.html", out, detections, Published(**said))[0]
 
 
 def graph(path: Path) -> dict[str, dict]:
@@ -158,7 +158,7 @@ def test_runs_are_actions_with_times_and_software(crate):
 
 
 def test_what_the_user_says_goes_in(made, tmp_path):
-    said = {"published": "2027-01-02", "license": "CC-BY-4.0", "author": "Ada", "orcid": "https://orcid.org/0"}
+    said = {"date": "2027-01-02", "license": "CC-BY-4.0", "author": "Ada", "orcid": "https://orcid.org/0"}
     entities = graph(exported(made, tmp_path / "said.zip", **said))
     assert entities["./"]["datePublished"] == "2027-01-02"
     assert entities["./"]["license"] == {"@id": "https://spdx.org/licenses/CC-BY-4.0"}
@@ -199,7 +199,7 @@ def test_the_public_validator_can_find_something(crate, tmp_path):
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"published": "yesterday"}, "--date: 'yesterday' is no date"),
+        ({"date": "yesterday"}, "--date: 'yesterday' is no date"),
         ({"orcid": "https://orcid.org/0"}, "--orcid: needs --author"),
     ],
 )
