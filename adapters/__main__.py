@@ -26,9 +26,10 @@ from adapters.training.distributed import is_one_of_several, start_process_group
 from adapters.training.processes import die_with_parent, report_to_parent
 from cascadebench.core.configuration import validated
 from cascadebench.core.errors import InputError
+from cascadebench.core.files import now
 from cascadebench.execution.failures import forget_failure, is_wrong_input, note_failure
 from cascadebench.execution.interruption import Interruption, Stopped
-from cascadebench.execution.provenance import now, project_state
+from cascadebench.execution.provenance import project_state
 from cascadebench.execution.shared_runs import SHARED_RESULTS
 from cascadebench.results.layout import RESULTS, DatasetFolder, ResultsFolder, RunFolder
 from cascadebench.study.run import Run

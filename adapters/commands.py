@@ -28,12 +28,12 @@ from adapters.training.seeding import seed_everything
 from adapters.training.step_parts import check_division
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import Fault, InputError
-from cascadebench.core.files import read_json, sha256_of, write_json
+from cascadebench.core.files import now, read_json, sha256_of, write_json
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.detectors.cards import load_framework_card
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.determinism.training_order import training_order
-from cascadebench.execution.provenance import hardware, now
+from cascadebench.execution.provenance import hardware
 from cascadebench.execution.shared_runs import (
     digests,
     take_prediction,
@@ -41,9 +41,8 @@ from cascadebench.execution.shared_runs import (
 )
 from cascadebench.metrics.coco.detections import write_detections, write_proposals
 from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, RunFolder
-from cascadebench.study.batch_division import check_batch_division
 from cascadebench.study.proposal_swaps import ProposalSource
-from cascadebench.study.run import Run, read_run
+from cascadebench.study.run import Run, check_batch_division, read_run
 
 
 def load_adapter(framework: str) -> Adapter:

@@ -12,10 +12,9 @@ from cascadebench.detectors.backbone import check_pyramid, load_backbone
 from cascadebench.detectors.cards import VARIANTS, Value, VariantCard, load_framework_card
 from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
 from cascadebench.evidence.claims import find_claims
-from cascadebench.study.batch_division import check_batch_division
 from cascadebench.study.proposal_swaps import planned_swaps
 from cascadebench.study.protocol import Protocol
-from cascadebench.study.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run
+from cascadebench.study.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run, check_batch_division
 from cascadebench.study.study import PlannedRun, Study
 from cascadebench.study.study_file import StudyFile, StudyVariant, load_protocol, read_study_file
 

@@ -9,14 +9,13 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cascadebench.core.errors import Fault, InputError
-from cascadebench.core.files import remove_unfinished, written_beside
+from cascadebench.core.files import now, remove_unfinished, written_beside
 from cascadebench.results.layout import CheckpointFolder
 
 FIELDS = {"iteration", "consumed_sha256", "model", "optimizer", "scheduler"}
@@ -79,7 +78,7 @@ class Checkpoints:
             path.unlink(missing_ok=True)
         remove_unfinished(self.last)
         start = resumed.state["iteration"] if resumed.state else 0
-        line = {"start": start, "time": datetime.now(UTC).isoformat(timespec="seconds"), "note": resumed.note}
+        line = {"start": start, "time": now(), "note": resumed.note}
         self._attempts.parent.mkdir(parents=True, exist_ok=True)
         with self._attempts.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")

@@ -17,8 +17,7 @@ from adapters.training.seeding import seed_torch
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
 from cascadebench.determinism.training_order import TrainingOrder, sampling_seed
-from cascadebench.study.batch_division import check_batch_division, check_parts
-from cascadebench.study.run import Run
+from cascadebench.study.run import Run, check_batch_division, check_parts
 
 RPN, REGRESSION, FIRST_STAGE = 0, 1, 2
 """Numbers of a model's samplers, the same in every framework; those of later stages follow that of the first."""

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.study.batch_division import LEARNS_FROM_PART
-from cascadebench.study.detector import Detector
-from cascadebench.study.study import PlannedRun, Study
+from cascadebench.study.run import LEARNS_FROM_PART
+from cascadebench.study.study import Detector, PlannedRun, Study
 from cascadebench.study.study_file import AcceptedViolation
 
 FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]

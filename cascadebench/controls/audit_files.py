@@ -8,8 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cascadebench.controls.audit import Audit, Finding, audit
 from cascadebench.core.configuration import Configuration, validated
-from cascadebench.core.files import canonical_json, read_json, write_json
-from cascadebench.results.csv_table import write_csv
+from cascadebench.core.files import canonical_json, read_json, write_csv, write_json
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
 

@@ -7,8 +7,9 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> None:
+    """Write rows as CSV with a header, beside and renamed; None and NaN are empty cells."""
+    import pandas as pd  # half a second, which most commands do without
+
+    # Objects, because a column of whole numbers with a gap would otherwise be printed as fractions.
+    table = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def now() -> str:
+    """The time in UTC, to the second, as every file says it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file; raises :class:`InputError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_text(path: Path, checksum: "hashlib._Hash | None" = None) -> str:
+    """Read UTF-8, without the byte order mark that some editors write; `checksum` is fed with the bytes."""
+    content = read_bytes(path)
+    if checksum:
+        checksum.update(content)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+
+
 def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -> Any:
     """Read a JSON file; a missing or malformed one raises :class:`InputError` naming the file and the place.
 
@@ -75,13 +109,9 @@ def read_json(path: Path, each: Callable[[dict[str, Any]], Any] | None = None) -
     each : callable or None
         Called with every object of the file when it has been read, innermost first; what it returns takes its place.
     """
+    text = read_text(path)
     try:
-        # Some editors begin UTF-8 with a byte order mark.
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_hook=each)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        return json.loads(text, object_hook=each)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: not valid JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
     except RecursionError as error:

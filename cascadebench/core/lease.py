@@ -13,10 +13,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
+
+from cascadebench.core.files import now
 
 LEASE = ".lease"
 HEARTBEAT_SECONDS = 20
@@ -46,11 +47,11 @@ def leased(folder: Path, command: str, say: Callable[[str], None] = print) -> It
     handle = os.open(folder / LEASE, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         waited = _acquire(handle, folder, say)
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "command": command, "since": _now()}
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "command": command, "since": now()}
         about["out_of_memory_kills"] = _out_of_memory_kills()
         over = Event()
         beating = Thread(target=_beat, args=(handle, about, over), daemon=True)
-        _write(handle, about | {"beat": 0, "time": _now()})
+        _write(handle, about | {"beat": 0, "time": now()})
         beating.start()
         try:
             yield waited
@@ -129,18 +130,14 @@ def killed_holder(folder: Path) -> str | None:
             return None
     finally:
         os.close(handle)
-    before, now = holder.get("out_of_memory_kills"), _out_of_memory_kills()
+    before, after = holder.get("out_of_memory_kills"), _out_of_memory_kills()
     because = ""
-    if here and before is not None and now is not None and now > before:
+    if here and before is not None and after is not None and after > before:
         because = ", probably by the system for want of memory (execution.memory_mb)"
     return (
         f"{holder['command']}: process {holder['pid']} on {holder['host']} was killed after {holder['time']}{because}; "
         "run again to go on"
     )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _alive(pid: int) -> bool:
@@ -162,7 +159,7 @@ def _beat(handle: int, about: dict[str, Any], over: Event) -> None:
     beat = 0
     while not over.wait(HEARTBEAT_SECONDS):
         beat += 1
-        _write(handle, about | {"beat": beat, "time": _now()})
+        _write(handle, about | {"beat": beat, "time": now()})
 
 
 def _write(handle: int, content: dict[str, Any] | None) -> None:

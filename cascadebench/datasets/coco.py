@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import BaseModel, ConfigDict, FailFast, StringConstraints, ValidationError
 
 from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_bytes
 from cascadebench.datasets.masks import problem_with
 
 Id = Annotated[int, Ge(0), Le(2**63 - 1)]
@@ -112,10 +113,7 @@ def read_annotations(path: Path, segmentations: bool = False) -> AnnotationFile:
         field (numbers must be finite; a boolean or a string is no number), an id or a category's name twice, or an
         annotation of an image or category that is not listed. Names the file, the record and the field.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_bytes(path)
     try:
         found = (SegmentedAnnotations if segmentations else Annotations).model_validate_json(content)
     except ValidationError as error:

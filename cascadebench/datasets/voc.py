@@ -20,7 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import inside
+from cascadebench.core.files import inside, read_text
 from cascadebench.datasets.card import VocImageSet
 from cascadebench.datasets.coco import Annotation, AnnotationFile, Category, Image, first_twice
 
@@ -87,7 +87,7 @@ def read_voc(
 def _listed(root: Path, image_set: VocImageSet, checksum: "hashlib._Hash", asked_by: str) -> list[str]:
     """Names of the images of a list."""
     path = inside(root, image_set.list_file, asked_by)
-    lines = [line.split() for line in _text(path, checksum).splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path, checksum).splitlines() if line.strip()]
     wrong = next((words for words in lines if len(words) != 1), None)
     if wrong:
         raise InputError(f"{path}: one name on a line is expected; found {' '.join(wrong)[:60]!r}")
@@ -145,22 +145,9 @@ def _box(
     return x, y, corners["xmax"] - x, corners["ymax"] - y
 
 
-def _text(path: Path, checksum: "hashlib._Hash") -> str:
-    """Read a UTF-8 file and add its bytes to the checksum."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    checksum.update(content)
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-
-
 def _parsed(path: Path, checksum: "hashlib._Hash") -> ElementTree.Element:
     """Parse an XML file; one that declares a document type is refused, because entities can be made to explode."""
-    text = _text(path, checksum)
+    text = read_text(path, checksum)
     for declaration in ("<!DOCTYPE", "<!ENTITY"):
         if declaration in text:
             raise InputError(

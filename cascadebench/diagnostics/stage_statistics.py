@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import whole_lines, write_text
+from cascadebench.core.files import read_text, whole_lines, write_text
 from cascadebench.diagnostics.boxes import IOU_BINS, iou_bin
 from cascadebench.diagnostics.observations import StageTraining
 from cascadebench.metrics.coco.parquet import read_parquet, required, write_parquet
@@ -153,11 +153,7 @@ def write_stage_statistics(folder: Path) -> None:
     """
     path = RunFolder(folder).stage_log
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, text in enumerate(lines, start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         try:
             line = json.loads(text)
             about = {"iteration": line["iteration"], "images": line["images"]}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
-from cascadebench.core.files import write_text
+from cascadebench.core.files import write_csv, write_text
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.measured import MeasuredRun
@@ -19,7 +19,6 @@ from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import find_run, measured_term, place_of, term_problem
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
-from cascadebench.results.csv_table import write_csv
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy

@@ -6,12 +6,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from cascadebench.core.errors import Fault, InputError
-from cascadebench.core.files import read_json, write_json
+from cascadebench.core.files import now, read_json, write_json
 from cascadebench.results.layout import RunFolder
 
 STEPS = ("inspect", "train", "predict", "predict-with", "evaluate-run", "diagnose-run")
@@ -112,8 +111,7 @@ def note_failure(folder: Path | None, command: str, error: BaseException, *, qui
         print("\n".join(found.lines), file=sys.stderr)
     if folder is None:
         return
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    failure = {"command": command, "message": found.message, "time": now, "final": found.final}
+    failure = {"command": command, "message": found.message, "time": now(), "final": found.final}
     failure["log"] = found.lines[-_LINES_KEPT:]
     path = RunFolder(folder).failed
     try:

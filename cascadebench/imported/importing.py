@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import sha256_of, write_json
+from cascadebench.core.files import now, sha256_of, write_json
 from cascadebench.imported.record import ImportedFile, SourceFile, imported_folder
 from cascadebench.metrics.coco.ap_table import write_ap
 from cascadebench.metrics.coco.detections import (
@@ -160,7 +159,7 @@ def import_rows(
         headline=headline,
         files=tuple(about.sources),
         made_with=dict(about.made_with),
-        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        time=now(),
     )
     write_json(folder.record, written.model_dump(mode="json"))
     return written

@@ -1,4 +1,4 @@
-"""A run: one detector, trained once; and its identity."""
+"""A run: one detector, trained once; its identity, and among what its batch can be divided."""
 
 import hashlib
 import re
@@ -9,6 +9,7 @@ import yaml
 from annotated_types import Ge
 
 from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.errors import InputError
 from cascadebench.core.files import canonical_json, write_text
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.backbone import Backbone
@@ -18,6 +19,8 @@ from cascadebench.study.protocol import Protocol
 
 LIBRARY_REVISION = 2
 """Raised when the library's part in training changes numbers (image order, seeding)."""
+LEARNS_FROM_PART = "batch norm would learn from a part of each batch"
+"""Why a step is refused in several parts."""
 
 
 class ChosenVariant(Configuration):
@@ -101,3 +104,27 @@ class Run(Configuration):
 def read_run(path: Path) -> Run:
     """Read ``run.yaml``; raises InputError if it is no run."""
     return read_model(Run, path)
+
+
+def check_batch_division(run: Run, processes: int, accumulation: int, asked_by: str) -> None:
+    """Refuse passes and processes (GPUs) among which a run's batch cannot be divided without other numbers.
+
+    Raises
+    ------
+    InputError
+        If the division leaves a rest, or if batch norm would learn from a part of a batch.
+    """
+    batch_size, norm = run.protocol.schedule.batch_size, run.protocol.backbone.batch_norm
+    if batch_size % (processes * accumulation):
+        by = f"{processes} process(es) with {accumulation} pass(es) each"
+        raise InputError(f"{asked_by}: a batch of {batch_size} images cannot be divided among {by}")
+    if norm == "trained" and run.backbone.norm == "batch":
+        whose, otherwise = f"protocol {run.protocol.name}", "backbone.batch_norm is fixed_statistics or frozen"
+        check_parts(processes, accumulation, asked_by, f"{whose}; only 1 is allowed unless {otherwise}")
+
+
+def check_parts(processes: int, accumulation: int, asked_by: str, where: str) -> None:
+    """Refuse a step in several parts where batch norm would learn from one of them; `where` ends the message."""
+    if processes * accumulation > 1:
+        key, number = ("accumulation", accumulation) if accumulation > 1 else ("gpus", processes)
+        raise InputError(f"{asked_by}.{key}: {number}: {LEARNS_FROM_PART} in {where}")

@@ -6,11 +6,31 @@ from functools import cached_property
 from typing import Any
 
 from cascadebench.datasets.card import DatasetCard
-from cascadebench.study.detector import Detector
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import StudyFile
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A variant with its options, in one framework, with one backbone; its runs differ in the seed alone.
+
+    Attributes
+    ----------
+    label : str
+        What the study calls the variant with these options; a title for imported detections.
+    framework, backbone : str
+    """
+
+    label: str
+    framework: str
+    backbone: str
+
+    @property
+    def conditions(self) -> tuple[str, str]:
+        """Framework and backbone: what detectors share that are compared with each other."""
+        return self.framework, self.backbone
 
 
 @dataclass(frozen=True)

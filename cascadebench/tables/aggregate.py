@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 
 from cascadebench.core.errors import InputError
-from cascadebench.core.files import read_object
+from cascadebench.core.files import read_object, write_csv
 from cascadebench.imported.record import ImportedRun, find_imported
 from cascadebench.metrics.coco.ap_table import METRICS, full_area, metrics, read_ap
 from cascadebench.metrics.coco.ground_truth import ALL
-from cascadebench.results.csv_table import write_csv
 from cascadebench.results.layout import ResultsFolder, RunFolder
 from cascadebench.results.run_state import run_state
 from cascadebench.study.study import PlannedRun, Study

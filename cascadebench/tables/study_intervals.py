@@ -9,9 +9,8 @@ from dataclasses import asdict, replace
 from itertools import combinations, permutations
 from typing import Any
 
-from cascadebench.results.csv_table import write_csv
-from cascadebench.study.detector import Detector
-from cascadebench.study.study import PlannedRun, by_detector
+from cascadebench.core.files import write_csv
+from cascadebench.study.study import Detector, PlannedRun, by_detector
 from cascadebench.uncertainty.crossings import CROSSING, crossing_interval
 from cascadebench.uncertainty.curves import QUANTITIES
 from cascadebench.uncertainty.gaps import Curve, Gap, baselines_of, framework_gap, gap_differences, gaps_by_seed

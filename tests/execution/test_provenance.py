@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cascadebench import __version__
-from cascadebench.execution.provenance import _processor, hardware, now, project_state
+from cascadebench.core.files import now
+from cascadebench.execution.provenance import _processor, hardware, project_state
 
 
 def git(folder: Path, *words: str) -> str:

@@ -15,9 +15,8 @@ from cascadebench.examples.records import ExamplesFile
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED, ImportedRun
 from cascadebench.report.data.diagnostic_files import RunDiagnostics
 from cascadebench.results.layout import StudyFolder
-from cascadebench.study.detector import Detector
 from cascadebench.study.run import Run
-from cascadebench.study.study import Study, by_detector
+from cascadebench.study.study import Detector, Study, by_detector
 from cascadebench.uncertainty.intervals import Ends
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
