@@ -39,37 +39,25 @@ class CheckedSplit:
     lock: dict[str, Any]
 
 
-def checked_split(card: DatasetCard, data: Folder | Voc, split: str) -> CheckedSplit:
-    """Read one split and run every check on it."""
-    asked_by = f"dataset {card.name!r}: data.{split}"
-    root, declared = data.find(card.name), getattr(data, split)
-    if isinstance(data, Voc):
-        file, image_root = read_voc(root, declared, card.categories, BORDER_TOLERANCE, asked_by), root
+def checked_split(card: DatasetCard, data: Folder | Voc | AnnotationsAlone, split: str) -> CheckedSplit:
+    """Read one split and run every check on it; annotations that have no pictures pass those that need none."""
+    root, place = data.find(card.name), f"dataset {card.name!r}: data.{split}"
+    declared = getattr(data, split)
+    image_root = None
+    if isinstance(data, AnnotationsAlone):
+        file = read_annotations(inside(root, declared, place))
+        _check_declared(file, data, place.removesuffix(f".{split}"))
+    elif isinstance(data, Voc):
+        file, image_root = read_voc(root, declared, card.categories, BORDER_TOLERANCE, place), root
     else:
-        file, image_root = _read_coco(root, declared, data.segmentations, asked_by)
+        file, image_root = _read_coco(root, declared, data.segmentations, place)
     _check_categories(file, card)
-    pictures = _found_pictures(file, image_root)
+    pictures = {} if image_root is None else _found_pictures(file, image_root)
     _check_sizes(file, pictures)
     drop = isinstance(data, Folder) and data.boxes_without_area == "drop"
-    return _with_checked_boxes(file, pictures, drop, {"image_root": str(image_root)})
-
-
-def checked_annotations(card: DatasetCard, data: AnnotationsAlone) -> CheckedSplit:
-    """Read annotations that have no pictures and run every check on them that needs none."""
-    asked_by = f"dataset {card.name!r}: data"
-    file = read_annotations(inside(data.find(card.name), data.val, f"{asked_by}.val"))
-    if data.sha256 not in (None, file.sha256):
-        raise InputError(f"{file.path}: its sha256 is {file.sha256}; {asked_by}.sha256 expects {data.sha256}")
-    _check_categories(file, card)
-    return _with_checked_boxes(file, {}, False, {})
-
-
-def _with_checked_boxes(
-    file: AnnotationFile, pictures: dict[Path, Image], drop: bool, about: dict[str, Any]
-) -> CheckedSplit:
-    """Check the boxes; `about` goes into the lock before the counts."""
     annotations, dropped, clipped = _checked_boxes(file, drop)
-    lock = about | {
+    lock = {} if image_root is None else {"image_root": str(image_root)}
+    lock |= {
         "images": len(file.images),
         "annotations": len(annotations),
         "crowd": sum(annotation["iscrowd"] for annotation in annotations),
@@ -97,10 +85,10 @@ def declared_of(file: AnnotationFile) -> dict[str, Any]:
     return {"image_count": len(file.images), "annotation_count": len(file.annotations), "sha256": file.sha256}
 
 
-def _check_declared(file: AnnotationFile, declared: Split, asked_by: str) -> None:
+def _check_declared(file: AnnotationFile, declared: Split | AnnotationsAlone, asked_by: str) -> None:
     """Compare checksum and counts with those of the card, where it has them."""
     for key, found in declared_of(file).items():
-        expected = getattr(declared, key)
+        expected = getattr(declared, key, None)
         if expected is not None and expected != found:
             raise InputError(f"{file.path}: its {key} is {found}; {asked_by}.{key} expects {expected}")
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 
 from cascadebench.core.files import sha256_of, write_json
 from cascadebench.core.lease import one_at_a_time
-from cascadebench.datasets.card import SPLITS, AnnotationsAlone, DatasetCard, Folder, Split, Synthetic
-from cascadebench.datasets.checks import CheckedSplit, check_apart, checked_annotations, checked_split
+from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic
+from cascadebench.datasets.checks import CheckedSplit, check_apart, checked_split
 from cascadebench.datasets.synthetic import draw
 from cascadebench.results.layout import DatasetFolder
 
@@ -47,14 +47,11 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         work, data = Path(name), card.data
         made = DatasetFolder(work)
         if isinstance(data, Synthetic):
-            draw(card, work / "drawn")
-            train, val = (Split(annotations=DatasetFolder.name_of(split), images=f"images/{split}") for split in SPLITS)
-            root = (str((work / "drawn").resolve()),)
-            data = Folder(root=root, train=train, val=val, segmentations=True)
-        if isinstance(data, AnnotationsAlone):
-            checked = {"val": checked_annotations(card, data)}
-        else:
-            checked = {split: checked_split(card, data, split) for split in card.splits}
+            draw(card, work)
+            train, val = (Split(annotations=made.split(split).name, images=f"images/{split}") for split in SPLITS)
+            data = Folder(root=(str(work.resolve()),), train=train, val=val, segmentations=True)
+        checked = {split: checked_split(card, data, split) for split in card.splits}
+        if "train" in checked:
             check_apart(checked["train"], checked["val"])
         for split, content in checked.items():
             _write_split(made.split(split), content)
@@ -65,40 +62,23 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         splits = {split: content.lock for split, content in checked.items()}
         lock = {"dataset": card.name, "digest": card.digest(), "categories": categories, "splits": splits}
         write_json(made.lock, lock)
-        _publish(work, folder, list(checked))
+        _publish(work, folder)
 
 
-def _publish(work: Path, folder: Path, splits: list[str]) -> None:
+def _publish(work: Path, folder: Path) -> None:
     """Move what is complete to its place; until the lock is there again, the folder is not a prepared dataset."""
     folder.mkdir(exist_ok=True)
+    made, there = DatasetFolder(work), DatasetFolder(folder)
     with one_at_a_time(folder):
-        # Where another study has prepared the same, its trainings may be reading it now.
-        if not _is_published(work, folder, splits):
-            _replace(work, folder, splits)
-
-
-def _is_published(work: Path, folder: Path, splits: list[str]) -> bool:
-    """Whether all of what was prepared is there already, byte for byte."""
-    pairs = [(work / name, folder / name) for name in _names(splits)]
-    drawn = DatasetFolder(work / "drawn").images
-    pairs += [(path, DatasetFolder(folder).images / path.relative_to(drawn)) for path in sorted(drawn.rglob("*.png"))]
-    return all(there.is_file() and filecmp.cmp(made, there, shallow=False) for made, there in pairs)
-
-
-def _replace(work: Path, folder: Path, splits: list[str]) -> None:
-    DatasetFolder(folder).lock.unlink(missing_ok=True)
-    drawn, images = DatasetFolder(work / "drawn").images, DatasetFolder(folder).images
-    if drawn.exists():
-        if images.exists():
-            images.rename(work / "replaced")
-        drawn.rename(images)
-    for name in _names(splits):
-        (work / name).replace(folder / name)
-
-
-def _names(splits: list[str]) -> list[str]:
-    """Files of a prepared dataset, the lock last."""
-    return [*(DatasetFolder.name_of(split) for split in splits), DatasetFolder.lock]
+        files = [str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()]
+        if filecmp.cmpfiles(work, folder, files, shallow=False)[0] == files:
+            return  # another study has prepared the same, and its trainings may be reading it now
+        there.lock.unlink(missing_ok=True)
+        parts = sorted(work.iterdir(), key=lambda part: part == made.lock)
+        if made.images.exists() and there.images.exists():
+            there.images.rename(work / "replaced")
+        for part in parts:
+            part.rename(folder / part.name)
 
 
 def _write_split(path: Path, content: CheckedSplit) -> None:

@@ -15,23 +15,14 @@ development kits of VOC2007 and VOC2012 (pixels).
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import inside, read_text
 from cascadebench.datasets.card import VocImageSet
 from cascadebench.datasets.coco import Annotation, AnnotationFile, Category, Image, first_twice
-
-
-@dataclass(frozen=True)
-class _Object:
-    """One object: position of its category, box as x, y, width, height in pixels, and whether it is difficult."""
-
-    label: int
-    box: tuple[float, float, float, float]
-    difficult: bool
 
 
 def read_voc(
@@ -76,8 +67,7 @@ def read_voc(
             picture = f"{image_set.folder}/JPEGImages/{name}.jpg"
             images.append(Image(id=len(images) + 1, file_name=picture, width=width, height=height))
             for one in objects:
-                about = {"image_id": images[-1].id, "category_id": one.label + 1, "iscrowd": int(one.difficult)}
-                annotations.append(Annotation(id=len(annotations) + 1, bbox=one.box, **about))
+                annotations.append(Annotation(id=len(annotations) + 1, image_id=images[-1].id, **one))
     if not annotations:
         raise InputError(f"{asked_by}: not one object in {len(images)} images under {root}")
     named = [Category(id=label + 1, name=name) for label, name in enumerate(categories)]
@@ -104,8 +94,8 @@ def _listed(root: Path, image_set: VocImageSet, checksum: "hashlib._Hash", asked
 
 def _read_image(
     path: Path, categories: Sequence[str], tolerance: float, checksum: "hashlib._Hash"
-) -> tuple[int, int, list[_Object]]:
-    """Width, height and objects of one XML file."""
+) -> tuple[int, int, list[dict[str, Any]]]:
+    """Width, height and objects of one XML file, as annotations without ids."""
     tree = _parsed(path, checksum)
     size = _child(tree, "size", f"{path}: ")
     width, height = (_side(size, key, f"{path}: size: ") for key in ("width", "height"))
@@ -120,7 +110,7 @@ def _read_image(
             raise InputError(f"{place}difficult: {difficult!r}; allowed: 0, 1")
         # Parts of a body have a box of their own, further down.
         box = _box(_child(element, "bndbox", place), width, height, tolerance, f"{place}bndbox: ")
-        objects.append(_Object(list(categories).index(name), box, difficult == "1"))
+        objects.append({"category_id": categories.index(name) + 1, "bbox": box, "iscrowd": int(difficult)})
     return width, height, objects
 
 

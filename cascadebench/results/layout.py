@@ -99,14 +99,9 @@ class DatasetFolder(Folder):
     val = FileName("val.json")
     images = FileName("images")
 
-    @staticmethod
-    def name_of(split: str) -> str:
-        """Name of the annotations of ``train`` or ``val``."""
-        return f"{split}.json"
-
     def split(self, split: str) -> Path:
         """Annotations of ``train`` or ``val``."""
-        return self.path / self.name_of(split)
+        return self.path / f"{split}.json"
 
 
 class ImportedFolder(DetectionFolder):
