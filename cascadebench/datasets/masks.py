@@ -41,25 +41,15 @@ def _problem_with_run_lengths(segmentation: dict[str, Any], width: int, height: 
         return f"run lengths of size {segmentation.get('size')}; [height, width] of the image is {[height, width]}"
     counts = segmentation.get("counts")
     if isinstance(counts, str):
-        return problem_with_counts(counts, width, height)
-    if not isinstance(counts, list) or {type(count) for count in counts} - {int}:
+        counts = run_lengths(counts)
+        if counts is None:
+            return "counts: not COCO's text of run lengths"
+    elif not isinstance(counts, list) or {type(count) for count in counts} - {int}:
         return "counts: a text or a list of whole numbers is expected"
-    return _problem_with_lengths(counts, width, height)
-
-
-def problem_with_counts(counts: str, width: int, height: int) -> str | None:
-    """Say what is wrong with run lengths in COCO's text for an image of this size; None if nothing is."""
-    lengths = run_lengths(counts)
-    if lengths is None:
-        return "counts: not COCO's text of run lengths"
-    return _problem_with_lengths(lengths, width, height)
-
-
-def _problem_with_lengths(lengths: list[int], width: int, height: int) -> str | None:
-    if min(lengths, default=0) < 0:
-        return f"counts: a run of length {min(lengths)}"
-    if sum(lengths) != width * height:
-        return f"counts: the runs are {sum(lengths)} pixels long; the image has {width * height}"
+    if min(counts, default=0) < 0:
+        return f"counts: a run of length {min(counts)}"
+    if sum(counts) != width * height:
+        return f"counts: the runs are {sum(counts)} pixels long; the image has {width * height}"
     return None
 
 

@@ -79,8 +79,7 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
     lock = check_unchanged(folder, split)
     file = DatasetFolder(folder).split(split)
     content = read_json(file, each=_compact if segmentations else _without_segmentation)
-    root = Path(lock["splits"][split]["image_root"])
-    root = root if root.is_absolute() else folder / root
+    root = folder / lock["splits"][split]["image_root"]
     category_ids = tuple(category["id"] for category in lock["categories"])
     label_of = {category_id: label for label, category_id in enumerate(category_ids)}
     found: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}

@@ -32,7 +32,7 @@ from adapters.layers.instance_masks import (
 from adapters.prediction.prediction_columns import detection_columns
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
-from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with_counts
+from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with
 from cascadebench.datasets.prepared import ImageRecord, load_split
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.metrics.coco.detections import read_detections, write_detections
@@ -165,7 +165,7 @@ def test_pasted_masks_are_detectron2s():
     probabilities[1] = torch.nn.functional.interpolate(torch.rand(1, 1, 4, 4, generator=random), (28, 28))[0, 0]
     theirs = paste_masks_in_image(probabilities, boxes, (80, 100), threshold=0.5).numpy()
     found = pasted(probabilities, boxes, 100, 80)
-    assert all(problem_with_counts(counts, 100, 80) is None for counts in found)
+    assert all(problem_with({"size": [80, 100], "counts": counts}, 100, 80) is None for counts in found)
     ours = [bitmap({"size": [80, 100], "counts": counts}, 100, 80) for counts in found]
     assert np.array_equal(np.stack(ours), theirs)
     assert pasted(probabilities[:0], boxes[:0], 100, 80) == []

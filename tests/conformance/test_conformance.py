@@ -16,7 +16,7 @@ from adapters.contract import Prediction
 from adapters.training.training_session import TrainingSession
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
-from cascadebench.datasets.masks import problem_with_counts
+from cascadebench.datasets.masks import problem_with
 from cascadebench.determinism.training_order import training_order
 
 
@@ -137,7 +137,8 @@ def test_predicts_every_test_stage_inside_the_image(run, records, predictions):
             assert len(found.scores) <= max(run.protocol.inference.max_detections, run.protocol.rpn.test_post_nms)
             assert (found.masks is not None) == (run.variant.masks and label == run.variant.headline), label
             for mask in found.masks or ():
-                assert problem_with_counts(mask, record.width, record.height) is None, label
+                lengths = {"size": [record.height, record.width], "counts": mask}
+                assert problem_with(lengths, record.width, record.height) is None, label
     assert any(len(found.scores) for found in predictions[0].test_stages.values())
     assert any(len(prediction.proposals.scores) for prediction in predictions)
 

@@ -121,14 +121,14 @@ def test_json_of_the_source_need_not_have_segmentations_of_boxes_that_are_droppe
 
 
 def test_run_lengths_of_every_length(tmp_path):
-    from cascadebench.datasets.masks import encoded_bitmap, problem_with_counts, run_lengths
+    from cascadebench.datasets.masks import encoded_bitmap, problem_with, run_lengths
 
     random = np.random.default_rng(0)
     for width, height in ((1, 1), (1, 40), (50, 3), (33, 64), (640, 480)):
         for density in (0.0, 0.01, 0.5, 1.0):
             drawn = random.random((height, width)) < density
             counts = encoded_bitmap(drawn)
-            assert problem_with_counts(counts, width, height) is None
+            assert problem_with({"size": [height, width], "counts": counts}, width, height) is None
             runs = np.concatenate([np.full(length, number % 2) for number, length in enumerate(run_lengths(counts))])
             assert np.array_equal(runs.reshape(width, height).T, drawn)
             assert np.array_equal(bitmap({"size": [height, width], "counts": counts}, width, height), drawn)
