@@ -24,33 +24,20 @@ class Finding:
     fatal: bool = False
 
 
-# What to import, and the distributions that may provide it, the preferred first.
-PACKAGES = {
-    "torch": ("torch",),
-    "torchvision": ("torchvision",),
-    "mmengine": ("onedl-mmengine", "mmengine"),
-    "mmcv": ("onedl-mmcv", "mmcv"),
-    "mmdet": ("onedl-mmdetection", "mmdet"),
-    "detectron2": ("detectron2", "sal-detectron2"),
-    "pycocotools": ("pycocotools",),
-    "pandas": ("pandas",),
-    "snakemake": ("snakemake",),
-}
+PACKAGES = (
+    "torch", "torchvision", "mmengine", "mmcv", "mmdet", "detectron2", "pycocotools", "pandas", "snakemake",
+)  # fmt: skip
 
 
 def find_packages() -> Iterator[Finding]:
     """Yield a finding per package that the pipeline needs."""
-    for module, distributions in PACKAGES.items():
+    providers = importlib.metadata.packages_distributions()
+    for module in PACKAGES:
         if importlib.util.find_spec(module) is None:
             yield Finding(module, "missing", "make setup", fatal=True)
-            continue
-        for distribution in distributions:
-            try:
-                version = importlib.metadata.version(distribution)
-            except importlib.metadata.PackageNotFoundError:
-                continue
-            yield Finding(module, f"{version} ({distribution})")
-            break
+        elif module in providers:
+            distributions = (f"{importlib.metadata.version(name)} ({name})" for name in sorted(set(providers[module])))
+            yield Finding(module, ", ".join(distributions))
         else:
             yield Finding(module, "installed, from no known distribution")
 

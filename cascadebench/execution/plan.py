@@ -8,15 +8,17 @@ which.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from cascadebench.core.files import read_json
+from cascadebench.core.errors import InputError
+from cascadebench.core.files import canonical_json, read_json, read_object
 from cascadebench.datasets.card import DatasetCard, Synthetic
-from cascadebench.execution.measured_runs import Device, Measurement, cost_identity, measurements
 from cascadebench.results.layout import ResultsFolder, RunFolder
 from cascadebench.results.run_state import progress
-from cascadebench.study.run import Run
+from cascadebench.study.run import Run, read_run
 from cascadebench.study.study import PlannedRun, Study
+
+Device = Literal["GPU", "CPU"]
 
 RATES: Mapping[Device, float] = {"GPU": 3e12, "CPU": 1e10}
 """Assumed multiply-adds a second of one GPU, of one CPU thread; training has three times those of an inference."""
@@ -29,6 +31,18 @@ BYTES_PER_DETECTION = 24
 BYTES_PER_ITERATION = 1000
 """Assumed of the log and of TensorBoard's."""
 UNKNOWN = "unknown: `snakemake inspections` counts what an estimate needs"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a run among the results tells of its detector: seconds of one device per image, and its folder's size."""
+
+    run: str
+    device: Device | None
+    training: float | None
+    prediction: float | None
+    megabytes: float | None
+    cost: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,55 @@ def plan_study(study: Study, results: Path) -> list[RunPlan]:
         _plan(planned, device_of(study), folders.run(planned.run.id), measured.get(identity, []), images)
         for planned, identity in zip(study.runs, identities, strict=True)
     ]
+
+
+def cost_identity(run: Run) -> str:
+    """What decides the time of an image and the size of a checkpoint; runs with equal texts cost the same."""
+    identity = run.identity()
+    model = {key: identity["protocol"][key] for key in ("input", "neck", "rpn", "heads", "backbone")}
+    variant = {key: identity["variant"][key] for key in ("name", "options")}
+    categories = len(run.dataset.categories)
+    return canonical_json([run.framework, variant, identity["backbone"], model, categories])
+
+
+def measurements(results: ResultsFolder, wanted: set[str]) -> dict[str, list[Measurement]]:
+    """What the runs among the results tell, by those identities that are wanted, in the order of the runs' names."""
+    measured: dict[str, list[Measurement]] = {}
+    for folder in results.runs():
+        try:
+            run = read_run(folder.run)
+        except InputError:
+            continue  # of another version of this project; it tells nothing
+        if cost_identity(run) in wanted:
+            measured.setdefault(cost_identity(run), []).append(_measure(run, folder))
+    return measured
+
+
+def _measure(run: Run, folder: RunFolder) -> Measurement:
+    """Read what a run's files tell of time and size."""
+    paths = (folder.trained, folder.predicted, folder.cost)
+    trained, predicted, cost = (read_object(path) if path.exists() else None for path in paths)
+    training = prediction = None
+    if trained and trained.get("seconds_per_iteration") and not run.variant.weights_from:
+        units = _units(trained["device"], trained["processes"])
+        training = trained["seconds_per_iteration"] * units / run.protocol.schedule.batch_size
+    if predicted:
+        prediction = predicted["seconds_per_image"] * _units(predicted["device"], 1)
+    device = (trained or predicted or {}).get("device")
+    size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file()) / 1e6
+    return Measurement(
+        run=run.id,
+        device=None if device is None else "CPU" if device.startswith("CPU") else "GPU",
+        training=training,
+        prediction=prediction,
+        megabytes=size if folder.ap.exists() else None,
+        cost=cost,
+    )
+
+
+def _units(device: str, processes: int) -> int:
+    """Number of GPUs, or of CPU threads, that worked at the same time: "CPU, 4 thread(s)" in each process has four."""
+    return processes * int(device.split()[1]) if device.startswith("CPU") else processes
 
 
 def device_of(study: Study) -> Device:

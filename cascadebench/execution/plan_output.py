@@ -1,19 +1,19 @@
 """The plan of a study as a table and as JSON, with its sums."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cascadebench.execution.measured_runs import Device
 from cascadebench.execution.plan import (
     BYTES_PER_DETECTION,
     BYTES_PER_ITERATION,
     BYTES_PER_PARAMETER,
     CHECKPOINTS,
     RATES,
+    Device,
     Figure,
     RunPlan,
     device_of,
@@ -21,29 +21,16 @@ from cascadebench.execution.plan import (
 from cascadebench.study.study import Study
 
 
-@dataclass(frozen=True)
-class Totals:
-    """Sums over a study; `unknown` counts the runs of which nothing is known."""
-
-    runs: Mapping[str, int]
-    device: Device
-    hours: float
-    hours_unknown: int
-    megabytes: float
-    megabytes_unknown: int
-
-
-def totals(plans: Sequence[RunPlan], device: Device) -> Totals:
-    """Add up what is known."""
-    states = ("done", "resumable", "to do")
-    return Totals(
-        runs={state: sum(plan.state == state for plan in plans) for state in states},
-        device=device,
-        hours=_sum(plan.hours for plan in plans),
-        hours_unknown=sum(plan.hours.value is None for plan in plans),
-        megabytes=_sum(plan.megabytes for plan in plans),
-        megabytes_unknown=sum(plan.megabytes.value is None for plan in plans),
-    )
+def totals(plans: Sequence[RunPlan], device: Device) -> dict[str, Any]:
+    """Sums over a study of what is known; `..._unknown` counts the runs of which nothing is."""
+    return {
+        "runs": {state: sum(plan.state == state for plan in plans) for state in ("done", "resumable", "to do")},
+        "device": device,
+        "hours": _sum(plan.hours for plan in plans),
+        "hours_unknown": sum(plan.hours.value is None for plan in plans),
+        "megabytes": _sum(plan.megabytes for plan in plans),
+        "megabytes_unknown": sum(plan.megabytes.value is None for plan in plans),
+    }
 
 
 def _sum(figures: Iterable[Figure]) -> float:
@@ -55,7 +42,7 @@ def json_of(study: Study, plans: Sequence[RunPlan]) -> dict[str, Any]:
     return {
         "study": study.name,
         "runs": [asdict(plan) for plan in plans],
-        "totals": asdict(totals(plans, device_of(study))),
+        "totals": totals(plans, device_of(study)),
         "assumptions": {
             "multiply_adds_per_second": dict(RATES),
             "training_to_inference": 3,
@@ -89,9 +76,9 @@ def print_plan(study: Study, plans: Sequence[RunPlan], console: Console) -> None
     for number, source in enumerate(sources, start=1):
         console.print(f"[{number}] {source}", markup=False, highlight=False)
     sums = totals(plans, device)
-    states = ", ".join(f"{number} {state}" for state, number in sums.runs.items())
-    hours = f"{sums.hours:,.2f} {device} hours to go" + _and_unknown(sums.hours_unknown)
-    disk = f"{sums.megabytes:,.0f} MB in the end" + _and_unknown(sums.megabytes_unknown)
+    states = ", ".join(f"{number} {state}" for state, number in sums["runs"].items())
+    hours = f"{sums['hours']:,.2f} {device} hours to go" + _and_unknown(sums["hours_unknown"])
+    disk = f"{sums['megabytes']:,.0f} MB in the end" + _and_unknown(sums["megabytes_unknown"])
     console.print(f"\n{len(plans)} runs: {states}; {hours}; {disk}", highlight=False)
 
 

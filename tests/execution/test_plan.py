@@ -66,7 +66,7 @@ def test_nothing_is_known_of_a_new_study(study, tmp_path):
     assert {one.hours.value for one in plans} == {one.megabytes.value for one in plans} == {None}
     assert all("snakemake inspections" in one.hours.source for one in plans)
     found = totals(plans, "CPU")
-    assert (found.hours, found.hours_unknown, found.megabytes_unknown) == (0, 4, 4)
+    assert (found["hours"], found["hours_unknown"], found["megabytes_unknown"]) == (0, 4, 4)
 
 
 def test_a_finished_run_tells_of_another_seed(study, tmp_path):
