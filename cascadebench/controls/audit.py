@@ -30,40 +30,29 @@ RELATIVE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference, or one reading that is not there.
-
-    Attributes
-    ----------
-    kind : str
-        ``violation``: the study must not train. ``accepted``: a violation that the study's file accepts. ``framework
-        difference``: the definition of the control says why frameworks differ. ``own rule``: the protocol keeps a
-        framework's own rules, and this is one.
-    check : str
-        What was checked: ``readings`` (every control is there), ``protocol``, ``division`` (a step in the parts that
-        the study's ``execution`` makes of it), ``treatment`` (against the baseline), ``seeds``, ``frameworks``,
-        ``acceptance`` (an accepted violation that does not occur).
-    control, run : str
-        Name and run id; empty where they are none in particular.
-    other_run : str
-        Id of the run that it was compared with, ``protocol`` or ``execution``.
-    value, other
-        The two values.
-    read_from, other_read_from : str
-        Where they were read, as code.
-    reason : str
-        What is wrong, or why it is not.
-    """
+    """One difference, or one reading that is not there."""
 
     kind: FindingKind
+    """``violation``: the study must not train. ``accepted``: a violation that the study's file accepts. ``framework
+    difference``: the definition of the control says why frameworks differ. ``own rule``: the protocol keeps a
+    framework's own rules, and this is one."""
     check: Check
+    """What was checked: ``readings`` (every control is there), ``protocol``, ``division`` (a step in the parts that the
+    study's ``execution`` makes of it), ``treatment`` (against the baseline), ``seeds``, ``frameworks``, ``acceptance``
+    (an accepted violation that does not occur)."""
     control: str
     run: str
+    """Id of the run; empty, as the control, where it is none in particular."""
     other_run: str = ""
+    """Id of the run that it was compared with, ``protocol`` or ``execution``."""
     value: Any = None
     other: Any = None
+    """The value that it was compared with."""
     read_from: str = ""
     other_read_from: str = ""
+    """Where the other value was read, as code; `read_from` is the same of the first."""
     reason: str = ""
+    """What is wrong, or why it is not."""
 
 
 @dataclass(frozen=True)

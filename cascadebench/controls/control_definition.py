@@ -12,35 +12,24 @@ Kind = Literal["protocol", "equal", "framework", "record"]
 
 @dataclass(frozen=True)
 class ControlDefinition:
-    """One control, the same in every framework.
-
-    Attributes
-    ----------
-    name : str
-        Common name, ``group.name``.
-    meaning : str
-        One sentence.
-    unit : str
-        ``pixels``, ``iterations``, ... or empty for counts, shares and names.
-    kind : str
-        ``protocol``: the protocol (or backbone, or variant) says what it must be, in every framework. ``equal``: nobody
-        says what it must be, but it is the same in all runs that it is compared over. ``framework``: equal within a
-        framework, and different between frameworks for the stated `reason`. ``record``: recorded, never compared.
-    expected : callable or None
-        For kind ``protocol``: the value that a run must have.
-    per_seed : bool
-        Compared between runs of one seed only.
-    reason : str
-        For kind ``framework``: why the frameworks differ.
-    """
+    """One control, the same in every framework."""
 
     name: str
+    """Common name, ``group.name``."""
     meaning: str
+    """One sentence."""
     unit: str = ""
+    """``pixels``, ``iterations``, ... or empty for counts, shares and names."""
     kind: Kind = "protocol"
+    """``protocol``: the protocol (or backbone, or variant) says what it must be, in every framework. ``equal``: nobody
+    says what it must be, but it is the same in all runs that it is compared over. ``framework``: equal within a
+    framework, and different between frameworks for the stated `reason`. ``record``: recorded, never compared."""
     expected: Callable[[Run], Any] | None = None
+    """For kind ``protocol``: the value that a run must have."""
     per_seed: bool = False
+    """Compared between runs of one seed only."""
     reason: str = ""
+    """For kind ``framework``: why the frameworks differ."""
 
 
 def stated(name: str, meaning: str, unit: str = "", at: str = "") -> ControlDefinition:

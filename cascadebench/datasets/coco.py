@@ -78,23 +78,15 @@ class SegmentedAnnotations(Annotations):
 
 @dataclass(frozen=True)
 class AnnotationFile:
-    """What was read from where.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    sha256 : str
-        Of its bytes, 64 hex digits.
-    images, annotations, categories : list
-        Sorted by id.
-    """
+    """What was read from where."""
 
     path: Path
     sha256: str
+    """Of its bytes, 64 hex digits."""
     images: list[Image]
     annotations: list[Annotation]
     categories: list[Category]
+    """Sorted by id, as images and annotations are."""
 
 
 def read_annotations(path: Path, segmentations: bool = False) -> AnnotationFile:

@@ -18,47 +18,30 @@ from cascadebench.results.layout import DatasetFolder
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image with its ground truth.
-
-    Attributes
-    ----------
-    id : int
-        Image id of the annotation file.
-    path : Path
-        Picture file.
-    width, height : int
-        In pixels.
-    boxes : ndarray, float32 [N, 4]
-        Ground truth as x1, y1, x2, y2 in pixels, crowd regions left out.
-    labels : ndarray, int64 [N]
-        Position of the category in the card's list, from 0.
-    segmentations : tuple or None
-        For every box its mask as :mod:`cascadebench.datasets.masks` describes it; None if masks were not asked for.
-    """
+    """One image with its ground truth."""
 
     id: int
+    """Image id of the annotation file."""
     path: Path
     width: int
     height: int
+    """In pixels, as the width."""
     boxes: np.ndarray
+    """float32 [N, 4]: ground truth as x1, y1, x2, y2 in pixels, crowd regions left out."""
     labels: np.ndarray
+    """int64 [N]: position of the category in the card's list, from 0."""
     segmentations: tuple[Segmentation, ...] | None = None
+    """For every box its mask as :mod:`cascadebench.datasets.masks` describes it; None if masks were not asked for."""
 
 
 @dataclass(frozen=True)
 class PreparedSplit:
-    """One part of a prepared dataset.
-
-    Attributes
-    ----------
-    records : tuple of ImageRecord
-        Sorted by image id.
-    category_ids : tuple of int
-        Category id of the annotation files for every label.
-    """
+    """One part of a prepared dataset."""
 
     records: tuple[ImageRecord, ...]
+    """Sorted by image id."""
     category_ids: tuple[int, ...]
+    """Category id of the annotation files for every label."""
 
 
 def load_split(folder: Path, split: str, segmentations: bool = False) -> PreparedSplit:

@@ -19,25 +19,18 @@ _RULES: dict[str, ScoreRule] = {
 
 @dataclass(frozen=True)
 class TestStage:
-    """One way to read detections off a cascade.
-
-    Attributes
-    ----------
-    boxes : int
-        Regressor whose boxes are used, from 1.
-    classifiers : tuple of int
-        Classifiers whose scores are used, from 1.
-    rule : str
-        ``single`` (one classifier, on its own RoIs), or for several classifiers the mean of their ``probabilities`` or
-        ``logits``, each on its own stage's RoIs, or ``last_rois``: the mean of the probabilities that all of them give
-        on the RoIs of the last stage (the ensemble of the Cascade R-CNN paper).
-    """
+    """One way to read detections off a cascade."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
     boxes: int
+    """Regressor whose boxes are used, from 1."""
     classifiers: tuple[int, ...]
+    """Classifiers whose scores are used, from 1."""
     rule: ScoreRule = "single"
+    """``single`` (one classifier, on its own RoIs), or for several classifiers the mean of their ``probabilities`` or
+    ``logits``, each on its own stage's RoIs, or ``last_rois``: the mean of the probabilities that all of them give on
+    the RoIs of the last stage (the ensemble of the Cascade R-CNN paper)."""
 
     @property
     def label(self) -> str:

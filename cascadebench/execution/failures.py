@@ -74,22 +74,15 @@ class WorkerError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is told of an error.
-
-    Attributes
-    ----------
-    kind : str
-        ``fault``, ``input`` (wrong input) or ``error`` (a mistake in a program).
-    final : bool
-        As :attr:`cascadebench.core.errors.Fault.final`.
-    lines : list of str
-        What is printed: one line, or a traceback.
-    """
+    """What is told of an error."""
 
     kind: Literal["fault", "input", "error"]
+    """``fault``, ``input`` (wrong input) or ``error`` (a mistake in a program)."""
     message: str
     final: bool
+    """As :attr:`cascadebench.core.errors.Fault.final`."""
     lines: list[str]
+    """What is printed: one line, or a traceback."""
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -55,19 +55,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is left of one run.
-
-    Attributes
-    ----------
-    state : str
-        ``done``, ``resumable``, ``to do``.
-    iterations_done : int
-        Of ``iterations``, as its log says; those after its last checkpoint are trained again.
-    hours : Figure
-        Hours of GPU, or of CPU threads, that training and prediction still take.
-    megabytes : Figure
-        Size of the run's folder in the end.
-    """
+    """What is left of one run."""
 
     run: str
     label: str
@@ -76,9 +64,12 @@ class RunPlan:
     seed: int
     state: Literal["done", "resumable", "to do"]
     iterations_done: int
+    """Of ``iterations``, as its log says; those after its last checkpoint are trained again."""
     iterations: int
     hours: Figure
+    """Hours of GPU, or of CPU threads, that training and prediction still take."""
     megabytes: Figure
+    """Size of the run's folder in the end."""
 
 
 def plan_study(study: Study, results: Path) -> list[RunPlan]:

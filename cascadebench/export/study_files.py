@@ -33,24 +33,16 @@ RUN_DETECTIONS = (RunFolder.detections, RunFolder.proposals, RunFolder.quality_d
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file of an export.
-
-    Attributes
-    ----------
-    source : Path
-        Where it lies.
-    place : str
-        Path in the export, with ``/``.
-    words : str
-        What it is.
-    run : str
-        Id of the run whose it is; empty: the study's.
-    """
+    """A file of an export."""
 
     source: Path
+    """Where it lies."""
     place: str
+    """Path in the export, with ``/``."""
     words: str
+    """What it is."""
     run: str = ""
+    """Id of the run whose it is; empty: the study's."""
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,13 @@ TO_RESUME = "training has begun and is not finished; run again to resume"
 
 
 class RunState(NamedTuple):
-    """State of a run and a line of detail.
-
-    Attributes
-    ----------
-    name : str
-        What :func:`progress` says, or ``failed``.
-    detail : str
-        The failure of a failed run; empty, or what to do, for others. With ``evaluated`` a failure means that what
-        is there stands beside a later step, or an attempt to make it anew, that failed.
-    """
+    """State of a run and a line of detail."""
 
     name: Progress | Literal["failed"]
+    """What :func:`progress` says, or ``failed``."""
     detail: str
+    """The failure of a failed run; empty, or what to do, for others. With ``evaluated`` a failure means that what is
+    there stands beside a later step, or an attempt to make it anew, that failed."""
 
 
 def progress(folder: RunFolder) -> Progress:

@@ -20,18 +20,12 @@ WITH_GROUND_TRUTH = "ground_truth"
 
 @dataclass(frozen=True)
 class ProposalSource:
-    """Proposals of another run, or the ground truth.
-
-    Attributes
-    ----------
-    run_id : str or None
-        None: the ground truth, added to the detector's own proposals.
-    stage : int
-        0: what the other run's RPN proposes; t: the boxes that leave its stage t.
-    """
+    """Proposals of another run, or the ground truth."""
 
     run_id: str | None
+    """None: the ground truth, added to the detector's own proposals."""
     stage: int = 0
+    """0: what the other run's RPN proposes; t: the boxes that leave its stage t."""
 
     @property
     def name(self) -> str:

@@ -21,17 +21,11 @@ class StageSettings:
     gradient), ``lambda`` and ``stage_weights`` (equal, halved: factors on the regression losses), ``regression``
     (class_agnostic, or class_specific in the first stage). A variant without an option has its first value, and the
     whole gradient reaches the trunk without ``stage_loss``.
-
-    Attributes
-    ----------
-    run : Run
-        Whose stage it is.
-    number : int
-        From 0.
     """
 
     run: Run
     number: int
+    """From 0."""
 
     @property
     def has_classifier(self) -> bool:

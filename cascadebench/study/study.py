@@ -14,16 +14,10 @@ from cascadebench.study.study_file import StudyFile
 
 @dataclass(frozen=True)
 class Detector:
-    """A variant with its options, in one framework, with one backbone; its runs differ in the seed alone.
-
-    Attributes
-    ----------
-    label : str
-        What the study calls the variant with these options; a title for imported detections.
-    framework, backbone : str
-    """
+    """A variant with its options, in one framework, with one backbone; its runs differ in the seed alone."""
 
     label: str
+    """What the study calls the variant with these options; a title for imported detections."""
     framework: str
     backbone: str
 
