@@ -13,14 +13,13 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, MinLen
 from pydantic import model_validator
 
-from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.configuration import Configuration, read_named
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import Value
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
-from cascadebench.evidence.published import load_published
+from cascadebench.evidence.published import complete_options, load_published
 from cascadebench.evidence.schedules import TRAINING_IMAGES, find_schedule
-from cascadebench.evidence.variant_options import complete_options
 from cascadebench.metrics.coco.rules import IOUS
 
 FOLDER = Path(__file__).parent / "claims"
@@ -173,12 +172,7 @@ def load_claims(folder: Path = FOLDER) -> dict[str, SourcedClaim]:
     InputError
         A file is malformed; a variant, option, schedule or published value does not exist; two claims have one id.
     """
-    files = []
-    for path in sorted(folder.glob("*.yaml")):
-        file = read_model(ClaimsFile, path)
-        if file.name != path.stem:
-            raise InputError(f"{path}: name: {file.name!r} must equal the file's name {path.stem!r}")
-        files.append((file, path))
+    files = [(read_named(ClaimsFile, folder, path.stem, "claims"), path) for path in sorted(folder.glob("*.yaml"))]
     found: dict[str, SourcedClaim] = {}
     for file, path in sorted(files, key=lambda pair: pair[0].order):
         for claim in file.claims:

@@ -4,7 +4,7 @@ One YAML file per source under ``cascadebench/evidence/published/``. A file, a t
 circumstance; the row's word goes before the table's, the table's before the file's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 
-from cascadebench.core.configuration import Configuration, read_model
+from cascadebench.core.configuration import Configuration, read_named
 from cascadebench.core.errors import InputError
-from cascadebench.detectors.cards import Value
+from cascadebench.detectors.cards import Value, VariantCard
 from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.detectors.variant_catalog import find_variant, own_variants
 from cascadebench.evidence.metrics import MEASURED_SCALE, PUBLISHED_METRICS, Unit
 from cascadebench.evidence.schedules import Schedule, find_schedule
-from cascadebench.evidence.variant_options import complete_options
 
 FOLDER = Path(__file__).parent / "published"
 NOT_GIVEN = "not given"
@@ -151,12 +151,22 @@ class PublishedValue:
         return float(Decimal(str(self.value)) * Decimal(str(MEASURED_SCALE.get(self.unit, 1))))
 
 
-def read_published_file(path: Path) -> PublishedFile:
-    """Read one file; raises InputError if its name is not the file's."""
-    file = read_model(PublishedFile, path)
-    if file.name != path.stem:
-        raise InputError(f"{path}: name: {file.name!r} must equal the file's name {path.stem!r}")
-    return file
+def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) -> dict[str, Value]:
+    """Fill the options of one of the project's variants with its card's defaults.
+
+    Raises
+    ------
+    InputError
+        If the project has no such variant, it has no such option, or a value is not allowed.
+    """
+    if variant not in own_variants():
+        raise InputError(f"{asked_by}: variant: unknown variant {variant!r}; there are: {', '.join(own_variants())}")
+    return _card(variant).complete_options(dict(options), f"{asked_by}: options")
+
+
+@cache
+def _card(name: str) -> VariantCard:
+    return find_variant(name, "variants").card
 
 
 @cache
@@ -171,7 +181,7 @@ def load_published(folder: Path = FOLDER) -> dict[str, PublishedValue]:
     """
     found: dict[str, PublishedValue] = {}
     for path in sorted(folder.glob("*.yaml")):
-        for value in _values(read_published_file(path), path):
+        for value in _values(read_named(PublishedFile, folder, path.stem, "published values"), path):
             if value.id in found:
                 raise InputError(f"{path}: tables: the id {value.id!r} is given twice")
             found[value.id] = value
@@ -231,10 +241,3 @@ def _circumstances(file: PublishedFile, table: Table, row: Row) -> dict[str, Any
         said = next((level for level in levels if key in level.model_fields_set), file)
         result[key] = getattr(said, key)
     return result
-
-
-@cache
-def statements(folder: Path = FOLDER) -> dict[str, Statement]:
-    """Statements of figures, by ``file.statement``."""
-    files = [read_published_file(path) for path in sorted(folder.glob("*.yaml"))]
-    return {f"{file.name}.{statement.id}": statement for file in files for statement in file.statements}

@@ -1,22 +1,52 @@
-"""The quantity of a claim from measured runs: its value, and bootstrap samples over images and seeds."""
+"""The quantity of a claim from what was measured of runs: its value, and bootstrap samples over images and seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cascadebench.evidence.claims import SourcedClaim, Term
-from cascadebench.evidence.measured import Key, MeasuredRun
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
-from cascadebench.evidence.variant_options import complete_options
+from cascadebench.evidence.published import complete_options
 from cascadebench.study.run import Run
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import stage_label
-from cascadebench.uncertainty.intervals import over_seeds
+from cascadebench.uncertainty.intervals import Pooled, over_seeds
 
 Sampling = Literal["none", "exact", "images", "seeds", "images and seeds"]
+
+
+class Key(NamedTuple):
+    """What a measured number is that is no AP by IoU: metric, where it is read, range of IoU.
+
+    `at` is the label of a test stage; ``stage 2`` for proposals that enter stage 2; empty for the whole model.
+    """
+
+    metric: str
+    at: str = ""
+    iou: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """A run of a study and what was measured of it.
+
+    Attributes
+    ----------
+    problem : str
+        Why there is nothing measured, such as ``failed: out of memory`` or ``not run``; empty: it was evaluated.
+    curves : mapping
+        AP by IoU threshold, by test stage's label and area (``all``, ``small``, ``medium``, ``large``).
+    others : mapping
+        Everything else.
+    """
+
+    run: Run
+    problem: str = ""
+    curves: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
+    others: Mapping[Key, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,8 +123,8 @@ def estimate(
             values[number] = _value(claim, of_seed)
             used += [find_run(term, of_seed).run for term in claim.terms]
     runs_used = tuple({id(run): run for run in used}.values())
-    found = _pooled(claim, values, runs_used, tuple(missing), (seed, resamples)) if values else None
-    if len(values) >= claim.seeds and found is not None:
+    found = _pooled(claim, over_seeds(values, seed, resamples), values, runs_used, missing) if values else None
+    if found is not None and len(values) >= claim.seeds:
         return found
     if len(values) < claim.seeds and not missing:
         missing = [f"the claim needs {claim.seeds} seeds, the study has {len(values)}"]
@@ -102,14 +132,9 @@ def estimate(
 
 
 def _pooled(
-    claim: SourcedClaim,
-    values: Mapping[int, Measured],
-    runs: tuple[Run, ...],
-    missing: tuple[str, ...],
-    draws: tuple[int, int],
+    claim: SourcedClaim, pooled: Pooled, values: Mapping[int, Measured], runs: tuple[Run, ...], missing: Sequence[str]
 ) -> Estimate:
-    """Combine the values of the seeds; `draws` are the seed and the number of draws of the seeds' part."""
-    pooled = over_seeds(values, *draws)
+    """Say what the pooled values of the seeds are."""
     samples, of_images = pooled.samples, pooled.over_images
     notes = [f"left out: {text}" for text in missing]
     if of_images is not None and (empty := int(np.sum(~np.isfinite(of_images)))):

@@ -10,9 +10,8 @@ from cascadebench.core.files import read_object
 from cascadebench.diagnostics.recall import RECALL, average_recall
 from cascadebench.diagnostics.score_quality import best_ious
 from cascadebench.evidence.claims import Claim, Term
-from cascadebench.evidence.measured import Key, MeasuredRun
 from cascadebench.evidence.metrics import OF_MODEL
-from cascadebench.evidence.quantities import is_of, place_of
+from cascadebench.evidence.quantities import Key, MeasuredRun, is_of, place_of
 from cascadebench.metrics.coco.ap_table import metrics, read_ap
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.ground_truth import ALL

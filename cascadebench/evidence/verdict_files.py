@@ -13,10 +13,9 @@ from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.files import write_csv, write_text
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.holm import samples_needed
-from cascadebench.evidence.measured import MeasuredRun
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
-from cascadebench.evidence.quantities import find_run, measured_term, place_of, term_problem
+from cascadebench.evidence.quantities import MeasuredRun, find_run, measured_term, place_of, term_problem
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
 from cascadebench.study.study import Study

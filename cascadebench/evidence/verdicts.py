@@ -9,8 +9,7 @@ from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
-from cascadebench.evidence.measured import MeasuredRun
-from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
+from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
 

@@ -3,7 +3,7 @@
 from made_up import make_run
 
 from cascadebench.core.configuration import validated
-from cascadebench.evidence.matching import published_beside
+from cascadebench.evidence.comparability import published_beside
 from cascadebench.study.run import Run
 
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.core.configuration import CONFIG, read_model, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.published import FOLDER, load_published, read_published_file, statements
+from cascadebench.evidence.published import FOLDER, PublishedFile, load_published
 from cascadebench.evidence.schedules import find_schedule, load_schedules
 
 
@@ -60,8 +60,10 @@ def test_every_backbone_and_dataset_is_the_project_s():
 
 
 def test_statements_name_claims_that_exist():
-    assert len(statements()) == 4
-    assert {claim for statement in statements().values() for claim in statement.claims} <= set(load_claims())
+    files = [read_model(PublishedFile, path) for path in FOLDER.glob("*.yaml")]
+    statements = {f"{file.name}.{one.id}": one for file in files for one in file.statements}
+    assert len(statements) == 4
+    assert {claim for statement in statements.values() for claim in statement.claims} <= set(load_claims())
 
 
 def test_lengths_of_schedules():
@@ -110,5 +112,5 @@ def test_a_mistake_is_one_line(load_changed, change, message):
 
 
 def test_no_file_repeats_a_name_of_another():
-    names = [read_published_file(path).name for path in FOLDER.glob("*.yaml")]
+    names = [read_model(PublishedFile, path).name for path in FOLDER.glob("*.yaml")]
     assert len(names) == len(set(names)) == 5

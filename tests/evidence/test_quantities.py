@@ -6,8 +6,7 @@ from made_up import CLAIMS_OF_ONE_SEED as CLAIMS
 from made_up import SAMPLES, make_run
 
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.measured import Key, MeasuredRun
-from cascadebench.evidence.quantities import Estimate, NotMeasured, estimate
+from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, NotMeasured, estimate
 from cascadebench.uncertainty.curves import Measured
 
 

@@ -5,7 +5,7 @@ import pytest
 from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.comparability import reasons_not_comparable
-from cascadebench.evidence.variant_options import complete_options
+from cascadebench.evidence.published import complete_options
 from cascadebench.study_loading import load_study
 
 ON_OTHER_DATA = {"tiny": "shapes", "blood_cells": "blood_cells"}

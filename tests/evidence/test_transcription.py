@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from cascadebench.core.configuration import PROJECT
-from cascadebench.evidence.published import FOLDER, load_published, read_published_file
+from cascadebench.core.configuration import PROJECT, read_model
+from cascadebench.evidence.published import FOLDER, PublishedFile, load_published
 
 TEXTS = PROJECT.parent / "shared" / "seeds"
-FILES = {path.stem: read_published_file(path) for path in sorted(FOLDER.glob("*.yaml"))}
+FILES = {path.stem: read_model(PublishedFile, path) for path in sorted(FOLDER.glob("*.yaml"))}
 ROWS = {
     "cascade_rcnn.section4": 1,
     "cascade_rcnn.table1": 4,

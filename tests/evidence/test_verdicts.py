@@ -7,8 +7,7 @@ from made_up import SAMPLES, make_run
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.measured import Key, MeasuredRun
-from cascadebench.evidence.quantities import Estimate, NotMeasured
+from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, NotMeasured
 from cascadebench.evidence.verdicts import Question, finite, judge, reading, study_verdicts
 from cascadebench.uncertainty.curves import Measured
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from cascadebench.evidence.matching import Beside, published_beside
+from cascadebench.evidence.comparability import Beside, published_beside
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import load_published
 from cascadebench.metrics.coco.rules import AP_AT_IOU

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from cascadebench.diagnostics.recall import LIMITS, average_recall
-from cascadebench.evidence.matching import Beside
+from cascadebench.evidence.comparability import Beside
 from cascadebench.report.data.diagnostic_files import summed
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, number, number_cell

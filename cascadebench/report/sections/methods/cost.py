@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from cascadebench.evidence.matching import Beside
+from cascadebench.evidence.comparability import Beside
 from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
 from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import Cell, Column, Line, Row, Spread, Table, number, number_cell, points, scaled
