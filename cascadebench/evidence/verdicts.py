@@ -1,6 +1,5 @@
 """Verdicts on the claims of one study."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -88,27 +87,33 @@ class Question:
 
 
 def study_verdicts(
-    claims: Sequence[SourcedClaim], runs: Sequence[MeasuredRun], audit: Audit | None, alpha: float = ALPHA
+    claims: Sequence[SourcedClaim],
+    runs: Sequence[MeasuredRun],
+    audit: Audit | None,
+    alpha: float = ALPHA,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> list[Verdict]:
     """Verdicts on every claim in every framework and on every backbone of a study.
 
     Parameters
     ----------
-    claims : sequence of SourcedClaim
-        Those that the study names.
     runs : sequence of MeasuredRun
         All runs of the study, unfinished ones too.
     audit : Audit or None
         Of the study; None: its controls were not audited, and no verdict is given.
     alpha : float
         Probability of any wrong decision in the study.
+    seed, resamples : int
+        Those of the study's resamples; the draws of the training seeds' part take them too.
 
     Returns
     -------
     list of Verdict
         Claim by claim; frameworks and backbones in the order of the runs.
     """
-    return judge(study_questions(claims, runs, audit), alpha)
+    return judge(study_questions(claims, runs, audit, seed, resamples), alpha)
 
 
 def study_questions(
@@ -118,10 +123,7 @@ def study_questions(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Question]:
-    """Ask every claim in every framework and on every backbone.
-
-    Parameters are those of :func:`study_verdicts`; `seed` and `resamples` are of the draws of the training seeds' part.
-    """
+    """Ask every claim in every framework and on every backbone; see :func:`study_verdicts` for the parameters."""
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
@@ -229,8 +231,3 @@ def _verdict(
         notes=(*question.notes, *(found.notes if found else ()), *more_notes),
         **numbers,
     )
-
-
-def finite(interval: Ends | None) -> list[float | None] | None:
-    """An interval for JSON: an infinite end is null."""
-    return None if interval is None else [end if math.isfinite(end) else None for end in interval]

@@ -8,7 +8,7 @@ from made_up import SAMPLES, make_run
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, NotMeasured
-from cascadebench.evidence.verdicts import Question, finite, judge, reading, study_verdicts
+from cascadebench.evidence.verdicts import Question, judge, reading, study_verdicts
 from cascadebench.uncertainty.curves import Measured
 
 CLEAN = Audit("made up", 2, 97, ())
@@ -192,6 +192,25 @@ def test_other_initial_weights_of_the_same_network_are_comparable():
     assert (verdict.word, verdict.backbone) == ("supported", "resnet50_caffe")
 
 
+@pytest.mark.parametrize("resampled", [True, False])
+def test_the_part_of_the_training_seeds_is_drawn_as_the_study_asks(resampled):
+    """With the study's seed and, where no images are resampled, its number of resamples."""
+    values, draws = np.array([0.01, 0.02, 0.06]), SAMPLES if resampled else 399
+    if resampled:
+        claim, runs = "cascade-loses-low-iou", [cascade(gap, 0.0, seed=seed) for seed, gap in enumerate(values)]
+    else:
+        claim, runs = "regression-raises-proposal-recall", []
+        for seed, gain in enumerate(values):
+            others = {Key("proposal_AR1000", f"stage {stage}"): Measured(0.5 + (stage - 1) * gain) for stage in (1, 2)}
+            runs.append(MeasuredRun(make_run("cascade_rcnn", seed=seed), others=others))
+    random = np.random.default_rng([5, draws, 3])  # as docs/evidence.md says
+    normal, spread = random.standard_normal((3, draws)), random.chisquare(2, draws)
+    samples = np.sort(values.mean() + (values - values.mean()) @ normal / np.sqrt(3 * spread))
+    place = (draws + 1) // 40
+    verdict = one(claim, *runs, seed=5, resamples=399)
+    assert verdict.interval == pytest.approx((samples[place - 1], samples[-place]))
+
+
 def finding(kind, run, other_run="", check="protocol"):
     return Finding(kind, check, "rpn.nms_iou", run.id, other_run, reason="0.8 and 0.7")
 
@@ -291,7 +310,7 @@ def test_too_few_bootstrap_samples_are_told():
     assert {one.word for one in verdicts} == {"inconclusive"}
     assert verdicts[0].unadjusted_reading == "supported"
     assert verdicts[0].notes[-1] == "99 bootstrap samples; a decision among 10 questions needs 399"
-    assert finite(verdicts[0].adjusted_interval) == [None, None]
+    assert not np.isfinite(verdicts[0].adjusted_interval).any()
     assert {one.word for one in judge([question(-1 + 0.01 * np.linspace(-1, 1, 399))] * 10)} == {"supported"}
 
 
