@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.generated_detections import Detector, generated_detections, generated_truth, object_ease
+from cascadebench.metrics.coco.accumulation import mean_of_known
 from cascadebench.metrics.coco.detection_order import ordered_detections
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.matching import match
-from cascadebench.uncertainty.bootstrap import image_weights, mean_over_classes
+from cascadebench.uncertainty.bootstrap import image_weights
 from cascadebench.uncertainty.curves import Measured, mean_over_iou
 from cascadebench.uncertainty.intervals import interval, order_statistics
 from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighting_plan
@@ -36,7 +37,7 @@ CONSOLE = Console(width=120, highlight=False)
 
 def quantities(ap: np.ndarray) -> dict[str, np.ndarray]:
     """AP over all IoU thresholds and at some, float64 [...] of the classes' AP [..., classes, IoU]."""
-    return {name: mean_over_iou(mean_over_classes(ap), *ends) for name, ends in SHOWN.items()}
+    return {name: mean_over_iou(mean_of_known(ap, axis=-2), *ends) for name, ends in SHOWN.items()}
 
 
 def population_plans(random: np.random.Generator, images: int, detectors: list[Detector]) -> list[Plan]:

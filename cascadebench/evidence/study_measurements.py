@@ -91,9 +91,9 @@ def _scores(run: Run, terms: Sequence[Term], folder: RunFolder, resampled: Resam
 
 def _score_statistic(metric: str, detections: pd.DataFrame, resampled: ResampledStudy, source: str) -> Measured:
     """One statistic of the scores, and the same where every image has its weight in a resample."""
-    ids, scores = detections["image_id"].to_numpy(), detections["score"].to_numpy(dtype=np.float64)
-    position = resampled.table.image_index(ids)
-    check_known(position, ids, "image_id", resampled.table, source)
+    check_known(detections, resampled.table, source)
+    position = resampled.table.image_index(detections["image_id"].to_numpy())
+    scores = detections["score"].to_numpy(dtype=np.float64)
     # Taken from the mean, so that the squares do not cancel.
     middle = scores.mean()
     powers = np.stack([np.ones(len(scores)), scores - middle, (scores - middle) ** 2], axis=1)

@@ -76,22 +76,13 @@ def enough_resamples(study: Study) -> int:
     return max(RESAMPLES, samples_needed(MARGIN * len(study.file.claims) * len(conditions), ALPHA))
 
 
-def question_name(claim: str, framework: str, backbone: str) -> str:
-    """Name of a question in all three tables."""
-    return f"{claim} {framework} {backbone}"
-
-
-def _name(question: Question) -> str:
-    return question_name(question.claim.id, question.framework, question.backbone)
-
-
 def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, Any]:
     claim, found = question.claim, question.estimate
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
     count = found.sample_count if found and found.samples is not None else None
     return {
-        "question": _name(question),
+        "question": question.name,
         "claim": claim.id,
         "words": claim.words,
         "source": claim.title,
@@ -138,7 +129,7 @@ def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict
             value = measured_term(term, measured) if measured else None
             ends = term.ends if term.metric in OF_IOU_RANGE else (None, None)
             yield {
-                "question": _name(question),
+                "question": question.name,
                 "claim": claim.id,
                 "framework": question.framework,
                 "backbone": question.backbone,
@@ -166,7 +157,7 @@ def _sample_columns(questions: Sequence[Question]) -> dict[str, np.ndarray]:
     for question in questions:
         found = question.estimate
         if found is not None and found.samples is not None:
-            columns[_name(question)] = found.samples
+            columns[question.name] = found.samples
             if found.over_images is not None:
-                columns[_name(question) + OVER_IMAGES] = found.over_images
+                columns[question.name + OVER_IMAGES] = found.over_images
     return columns

@@ -22,10 +22,6 @@ class Verdict:
 
     Attributes
     ----------
-    claim : SourcedClaim
-        The claim.
-    framework, backbone : str
-        Of the runs.
     word : str
         ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
         the other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the
@@ -79,6 +75,11 @@ class Question:
     answer: Estimate | NotMeasured
     reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in all tables of a study."""
+        return f"{self.claim.id} {self.framework} {self.backbone}"
 
     @property
     def estimate(self) -> Estimate | None:

@@ -94,9 +94,7 @@ def import_files(
         raise InputError(f"{files[0]}: no detection, and no test stage is named that could have none")
     table = ground_truth_table(read_ground_truth(_ground_truth(dataset, results)))
     for part, (_, path) in zip(parts, [("", path) for path in files] or named, strict=True):
-        for key, index in (("image_id", table.image_index), ("category_id", table.category_index)):
-            ids = part[key].to_numpy()
-            check_known(index(ids), ids, key, table, str(path))
+        check_known(part, table, str(path))
     columns = [*DETECTIONS.names]
     rows = pd.concat([part[columns].astype({"test_stage": str}) for part in parts], ignore_index=True)
     whole = About(about.title, about.notes, about.headline, about.made_with, [*sources, *about.sources])

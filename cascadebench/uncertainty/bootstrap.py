@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascadebench.core.errors import InputError
-from cascadebench.metrics.coco.accumulation import accumulate
+from cascadebench.metrics.coco.accumulation import accumulate, mean_of_known
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable
 from cascadebench.metrics.coco.matching import Matches
 from cascadebench.metrics.coco.rules import AREAS
@@ -35,25 +35,14 @@ class Bootstrap:
     draws: dict[str, np.ndarray]
 
     def curve(self, name: str) -> Measured:
-        """AP of a set by IoU threshold, as the mean over the classes."""
-        return Measured(mean_over_classes(self.ap[name]), mean_over_classes(self.draws[name]))
+        """AP of a set by IoU threshold: the mean over the classes with ground truth, in a resample over those there."""
+        return Measured(mean_of_known(self.ap[name], axis=-2), mean_of_known(self.draws[name], axis=-2))
 
     @property
     def absent_classes(self) -> np.ndarray:
         """Classes that have ground truth but not in the resample, int64 [resamples]; the same for every set."""
         ap, draws = (next(iter(values.values())) for values in (self.ap, self.draws))
         return ((draws[..., 0] < 0) & (ap[:, 0] >= 0)).sum(axis=1)
-
-
-def mean_over_classes(ap: np.ndarray) -> np.ndarray:
-    """Mean over the classes that have ground truth: float64 [..., IoU] of [..., classes, IoU].
-
-    NaN without any; a class that a resample lacks is left out of that resample's mean.
-    """
-    known = ap > -1
-    count = known.sum(axis=-2)
-    total = np.where(known, ap, 0.0).sum(axis=-2)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def image_weights(images: int, resamples: int, seed: int) -> np.ndarray:

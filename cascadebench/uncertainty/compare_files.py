@@ -67,7 +67,7 @@ def compare_files(
     sets, labels = {}, []
     for name, path, chosen in zip("ab", files, of_files, strict=True):
         rows, label = _one_stage(path, chosen)
-        sets[name] = match_stages(table, rows, [label], source=str(path))[label]
+        sets[name] = dict(match_stages(table, rows, [label], source=str(path)))[label]
         labels.append(label)
     drawn = bootstrap(table, sets, seed=seed, resamples=resamples)
     curves = {name: drawn.curve(name) for name in sets}

@@ -101,7 +101,7 @@ class ResampledStudy:
         path = self._detections[run_id]
         detections = read_detections(path)
         detections = detections[detections["test_stage"].isin(labels)]
-        for label, matches in match_stages(self.table, detections, labels, source=str(path)).items():
+        for label, matches in match_stages(self.table, detections, labels, source=str(path)):
             # One set at a time: the resamples depend on the seed alone, and the classes' AP of all would be large.
             drawn = bootstrap(self.table, {label: matches}, seed=self.seed, resamples=self.resamples, area=area)
             self._curves[Curve(run_id, label), area] = drawn.curve(label)

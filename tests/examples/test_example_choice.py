@@ -107,7 +107,7 @@ def matched_per_image(results: Path, study: Study, run: str) -> np.ndarray:
     rows = pd.read_parquet(results / "runs" / run / "detections.parquet")
     headline = study.run(run).variant.headline
     rows = rows[(rows["test_stage"] == headline) & (rows["score"] >= 0.4)]
-    matches = match_stages(table, rows, [headline])[headline]
+    matches = dict(match_stages(table, rows, [headline]))[headline]
     return np.bincount(matches.image, weights=matches.matched[0] & 1, minlength=IMAGES).astype(int)
 
 

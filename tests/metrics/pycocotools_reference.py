@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 
-def pycocotools_evaluation(truth, results, kind="bbox", *, max_dets=None, class_agnostic=False):
+def pycocotools_evaluation(truth, results, kind="bbox", *, max_dets=None):
     """Evaluate and accumulate as its demo does; the dictionaries stay as they are."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
@@ -23,7 +23,6 @@ def pycocotools_evaluation(truth, results, kind="bbox", *, max_dets=None, class_
         evaluation = COCOeval(coco, found, kind)
         if max_dets is not None:
             evaluation.params.maxDets = list(max_dets)
-        evaluation.params.useCats = 0 if class_agnostic else 1
         evaluation.evaluate()
         evaluation.accumulate()
         if len(evaluation.params.maxDets) == 3:

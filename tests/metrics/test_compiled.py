@@ -16,7 +16,7 @@ from cascadebench.metrics.coco import accumulation, matching
 found = kernel(*adversarial_problem(3))
 functions = matching._match, accumulation._accumulate
 hits = [sum(function.stats.cache_hits.values()) for function in functions]
-print(json.dumps([found.statistics()["AP"], hits]))
+print(json.dumps([found.ap.sum(), hits]))
 """
 INSPECT = """
 for function in functions:

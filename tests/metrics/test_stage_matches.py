@@ -7,7 +7,7 @@ import pandas as pd
 
 from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
-from cascadebench.metrics.coco.stage_matches import each_stage, match_stages
+from cascadebench.metrics.coco.stage_matches import match_stages
 
 STAGES, OF_A_STAGE = 20, 5000
 TRUTH = {
@@ -25,9 +25,9 @@ def test_memory_is_that_of_one_test_stage():
     for name in ("score", "x", "y", "w", "h"):
         detections[name] = random.random(rows, dtype=np.float32)
     table = ground_truth_table(read_ground_truth(TRUTH))
-    match_stages(table, detections[:10])  # whose compiling takes memory, too
+    list(match_stages(table, detections[:10]))  # whose compiling takes memory, too
     tracemalloc.start()
-    seen = [label for label, _ in each_stage(table, detections)]
+    seen = [label for label, _ in match_stages(table, detections)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert seen == list(labels.categories)

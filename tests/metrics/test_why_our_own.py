@@ -47,7 +47,7 @@ def matched(images: int, share: float):
     """Ground truth and matches of the made detections."""
     truth, detections = made(images, share)
     table = ground_truth_table(read_ground_truth(truth))
-    return table, match_stages(table, detections)[""]
+    return table, dict(match_stages(table, detections))[""]
 
 
 def test_resamples_without_multiplicities_make_intervals_too_narrow():
@@ -93,7 +93,7 @@ def test_hotcoco_intervals_of_a_difference_are_too_narrow(tmp_path):
     evaluations = []
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     for name, detections in (("weaker", weaker), ("stronger", stronger)):
-        matches = match_stages(table, detections)[""]
+        matches = dict(match_stages(table, detections))[""]
         draws.append(weighted_ap(weighting_plan(table, matches), weights)[:, 0].mean(axis=-1))
         (tmp_path / f"{name}.json").write_text(json.dumps(coco_results(detections)))
         ground_truth = hotcoco.COCO(str(tmp_path / "truth.json"))
@@ -114,7 +114,7 @@ def test_torchmetrics_reads_precision_at_other_recalls():
     """
     truth, detections = made(100, 0.9)
     table = ground_truth_table(read_ground_truth(truth))
-    ours = accumulate(table, match_stages(table, detections)[""]).ap[0, :, 0, -1].mean()
+    ours = accumulate(table, dict(match_stages(table, detections))[""]).ap[0, :, 0, -1].mean()
     metric = MeanAveragePrecision(box_format="xywh", backend="pycocotools")
     for _, of_image in detections.groupby("image_id"):
         predicted = {

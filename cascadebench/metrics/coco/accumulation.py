@@ -1,4 +1,4 @@
-"""Precision and recall out of matches, and COCO's twelve numbers out of those."""
+"""Precision and recall out of matches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,6 @@ from cascadebench.metrics.coco.compiled import compiled
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable
 from cascadebench.metrics.coco.matching import Matches
 from cascadebench.metrics.coco.rules import AREAS, EVERY_IOU, IOU_THRESHOLDS, MAX_DETS, RECALLS, SPACING
-
-STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-"""COCO's twelve numbers, in COCO's order."""
 
 
 @dataclass(frozen=True)
@@ -35,25 +32,13 @@ class Accumulation:
     ap: np.ndarray
     max_dets: tuple[int, ...]
 
-    def statistics(self) -> dict[str, float]:
-        """COCO's twelve numbers as pycocotools' ``summarize`` gives them; -1 without ground truth.
 
-        AP and AR of the areas take the highest of three limits of detections, AR1, AR10 and AR100 one each, whatever
-        the limits are. The first number is that of limit 100; it is -1 if the limits lack it.
-        """
-        precision, recall, last = self.precision, self.recall, len(self.max_dets) - 1
-        hundred = [place for place, count in enumerate(self.max_dets) if count == 100]
-        values = [_mean(precision[..., 0, hundred])]
-        values += [_mean(precision[iou == IOU_THRESHOLDS, ..., 0, last]) for iou in (0.5, 0.75)]
-        values += [_mean(precision[..., area, last]) for area in (1, 2, 3)]
-        values += [_mean(recall[..., 0, place]) for place in range(3)]
-        values += [_mean(recall[..., area, last]) for area in (1, 2, 3)]
-        return dict(zip(STATISTICS, values, strict=True))
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[values > -1]
-    return float(np.mean(known)) if len(known) else -1.0
+def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean along an axis of AP or recall over what is not -1; NaN where all are."""
+    known = values > -1
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def accumulate(table: GroundTruthTable, matches: Matches, max_dets: Sequence[int] = MAX_DETS) -> Accumulation:

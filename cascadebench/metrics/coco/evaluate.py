@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cascadebench.metrics.coco.accumulation import Accumulation, accumulate
+from cascadebench.metrics.coco.accumulation import Accumulation, accumulate, mean_of_known
 from cascadebench.metrics.coco.ground_truth import ALL, GroundTruth, read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.rules import AREAS, IOUS, LIMITS, MAX_DETS
-from cascadebench.metrics.coco.stage_matches import each_stage
+from cascadebench.metrics.coco.stage_matches import match_stages
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
     truth = read_ground_truth(ground_truth, segmentations=iou_type == "segm")
     table = ground_truth_table(truth)
     masks = truth if iou_type == "segm" else None
-    matched = each_stage(table, detections, test_stages, source=source, masks=masks)
+    matched = match_stages(table, detections, test_stages, source=source, masks=masks)
     tables = [_table(label, iou_type, truth, accumulate(table, found)) for label, found in matched]
     return pd.concat(tables, ignore_index=True)
 
@@ -74,22 +74,13 @@ def _table(test_stage: str, iou_type: str, truth: GroundTruth, accumulation: Acc
         for iou in IOUS
     ]
     table = pd.DataFrame(rows, columns=["test_stage", "iou_type", "category", "area", "max_dets", "iou"])
-    absent = accumulation.recall < 0
     # In C order, because the order of axes in memory decides in which order a mean adds up.
-    ap, recall = (np.where(absent, np.nan, values).copy(order="C") for values in (accumulation.ap, accumulation.recall))
-    return table.astype({"max_dets": "int32"}).assign(ap=_in_row_order(ap), recall=_in_row_order(recall))
+    ap, recall = (_in_row_order(values.copy(order="C")) for values in (accumulation.ap, accumulation.recall))
+    return table.astype({"max_dets": "int32"}).assign(ap=ap, recall=recall)
 
 
 def _in_row_order(values: np.ndarray) -> np.ndarray:
-    """Put the mean over categories before them and flatten as category, limits, IoU threshold."""
-    every = np.concatenate([_mean_of_known(values)[:, None], values], axis=1)
+    """Put the mean over categories before them and flatten as category, limits, IoU threshold; NaN in place of -1."""
+    every = np.concatenate([mean_of_known(values, axis=1)[:, None], np.where(values < 0, np.nan, values)], axis=1)
     chosen = [every[:, :, AREAS.index(area), MAX_DETS.index(count)] for area, count in LIMITS]
     return np.stack(chosen).transpose(2, 0, 1).ravel()
-
-
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over axis 1 without NaN; NaN where all are."""
-    known = ~np.isnan(values)
-    count = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

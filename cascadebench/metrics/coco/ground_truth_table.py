@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.ground_truth import GroundTruth
@@ -21,8 +22,6 @@ class GroundTruthTable:
         In rising order.
     category_ids : ndarray, int64 [categories]
         In rising order.
-    classes : int
-        Classes that are evaluated apart: as many as categories, or 1 where categories play no part.
     start : ndarray, int64 [classes * images + 1]
         Objects of class c in image i are ``start[c * images + i]`` up to, without, ``start[c * images + i + 1]``.
     order : ndarray, int64 [objects]
@@ -42,7 +41,6 @@ class GroundTruthTable:
     source: str
     image_ids: np.ndarray
     category_ids: np.ndarray
-    classes: int
     start: np.ndarray
     order: np.ndarray
     image: np.ndarray
@@ -50,6 +48,11 @@ class GroundTruthTable:
     crowd: np.ndarray
     ignored: np.ndarray
     counted: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """Number of categories."""
+        return len(self.category_ids)
 
     def image_index(self, image_ids: np.ndarray) -> np.ndarray:
         """Positions of image ids, int64 [N]; -1 for one that is not there."""
@@ -60,37 +63,24 @@ class GroundTruthTable:
         return _positions(self.category_ids, category_ids)
 
 
-def ground_truth_table(truth: GroundTruth, *, class_agnostic: bool = False) -> GroundTruthTable:
-    """Order the ground truth for matching.
-
-    Parameters
-    ----------
-    class_agnostic : bool
-        All categories are one class, as for proposals (``useCats = 0`` in pycocotools).
-    """
-    images, categories = len(truth.image_ids), len(truth.category_ids)
+def ground_truth_table(truth: GroundTruth) -> GroundTruthTable:
+    """Order the ground truth for matching."""
+    images, classes = len(truth.image_ids), len(truth.category_ids)
     rows = truth.boxes
     image = _positions(truth.image_ids, rows["image_id"].to_numpy())
     category = _positions(truth.category_ids, rows["category_id"].to_numpy())
-    if class_agnostic:
-        # Within an image the categories still come one after the other: on equal IoU the last object wins.
-        order = np.lexsort((category, image))
-        classes, cell = 1, image
-    else:
-        classes, cell = categories, category * images + image
-        order = np.argsort(cell, kind="stable")
+    cell = category * images + image
+    order = np.argsort(cell, kind="stable")
     start = np.zeros(classes * images + 1, dtype=np.int64)
     np.cumsum(np.bincount(cell, minlength=classes * images), out=start[1:])
     crowd = rows["iscrowd"].to_numpy()[order] == 1
     area = rows["area"].to_numpy(dtype=np.float64)[order]
     ignored = crowd | (area < AREA_ENDS[:, :1]) | (area > AREA_ENDS[:, 1:])
-    class_of = cell[order] // images if images else cell
-    counted = np.stack([np.bincount(class_of[~row], minlength=classes) for row in ignored])
+    counted = np.stack([np.bincount(category[order][~row], minlength=classes) for row in ignored])
     return GroundTruthTable(
         source=truth.source,
         image_ids=truth.image_ids,
         category_ids=truth.category_ids,
-        classes=classes,
         start=start,
         order=order,
         image=image[order].astype(np.int32),
@@ -109,19 +99,10 @@ def _positions(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where(known[place] == ids, place, -1)
 
 
-def check_known(index: np.ndarray, ids: np.ndarray, key: str, table: GroundTruthTable, source: str) -> None:
-    """Raise InputError at the first detection whose image or category the ground truth lacks.
-
-    Parameters
-    ----------
-    index, ids : ndarray [N]
-        Positions among the known ids, -1 for none, and the ids themselves.
-    key : str
-        ``image_id`` or ``category_id``, for the message.
-    source : str
-        What the message calls the detections.
-    """
-    unknown = index < 0
-    if unknown.any():
-        row = int(unknown.argmax())
-        raise InputError(f"{source}: row {row} (counted from 0): {key} {ids[row]} is not in {table.source}")
+def check_known(detections: pd.DataFrame, table: GroundTruthTable, source: str) -> None:
+    """Raise InputError at a detection whose image or category the ground truth lacks; `source` names the detections."""
+    for key, index in (("image_id", table.image_index), ("category_id", table.category_index)):
+        ids = detections[key].to_numpy()
+        if (index(pd.unique(ids)) < 0).any():  # positions of all rows would be several copies of the column
+            row = int((index(ids) < 0).argmax())
+            raise InputError(f"{source}: row {row} (counted from 0): {key} {ids[row]} is not in {table.source}")

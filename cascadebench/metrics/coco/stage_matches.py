@@ -1,17 +1,22 @@
-"""Matches of every test stage out of one table of detections."""
+"""Matches of every test stage out of one table of detections, by boxes or by masks.
+
+pycocotools gives the IoU of masks from run lengths; the kernel does the rest.
+"""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pycocotools import mask as rle
 
 from cascadebench.core.errors import InputError
+from cascadebench.datasets.masks import encoded, problem_with
 from cascadebench.metrics.coco.detection_order import OrderedDetections, ordered_detections
 from cascadebench.metrics.coco.detections import check_rows
 from cascadebench.metrics.coco.ground_truth import GroundTruth
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, check_known
-from cascadebench.metrics.coco.mask_overlaps import detected_masks, mask_areas, mask_overlaps
-from cascadebench.metrics.coco.matching import Matches, match
+from cascadebench.metrics.coco.matching import Matches, Overlaps, match
 from cascadebench.metrics.coco.rules import MAX_DETS
 
 LIMIT = MAX_DETS[-1]
@@ -19,18 +24,6 @@ LIMIT = MAX_DETS[-1]
 
 
 def match_stages(
-    table: GroundTruthTable,
-    detections: pd.DataFrame,
-    test_stages: Sequence[str] = (),
-    *,
-    source: str = "detections",
-    masks: GroundTruth | None = None,
-) -> dict[str, Matches]:
-    """Match every test stage on its own with the same ground truth; see :func:`each_stage` for the parameters."""
-    return dict(each_stage(table, detections, test_stages, source=source, masks=masks))
-
-
-def each_stage(
     table: GroundTruthTable,
     detections: pd.DataFrame,
     test_stages: Sequence[str] = (),
@@ -58,11 +51,8 @@ def each_stage(
         does not have, or lacks a mask that is asked for; or if there is no test stage at all.
     """
     check_rows(detections, source)
-    for key, index in (("image_id", table.image_index), ("category_id", table.category_index)):
-        ids = detections[key].to_numpy()
-        if (index(pd.unique(ids)) < 0).any():  # positions of all rows would be several copies of the column
-            check_known(index(ids), ids, key, table, source)
-    run_lengths = None if masks is None else detected_masks(detections, masks, source)
+    check_known(detections, table, source)
+    run_lengths = None if masks is None else _detected_masks(detections, masks, source)
     labels = list(dict.fromkeys([*test_stages, *detections["test_stage"].unique()]))
     if not labels:
         raise InputError(f"{source}: no detection, and no test stage is named that could have none")
@@ -72,8 +62,10 @@ def each_stage(
             yield label, match(table, _ordered(table, detections, rows), limit=LIMIT)
             continue
         of_stage = [run_lengths[row] for row in rows]
-        ordered = _ordered(table, detections, rows, mask_areas(of_stage))
-        overlaps = mask_overlaps(table, masks.boxes["segmentation"].tolist(), ordered, of_stage, LIMIT)
+        # One by one, because pycocotools 2.0.11 fails on more than 255.
+        areas = np.array([rle.area(mask) for mask in of_stage], dtype=np.float64)
+        ordered = _ordered(table, detections, rows, areas)
+        overlaps = _mask_overlaps(table, masks.boxes["segmentation"].tolist(), ordered, of_stage)
         yield label, match(table, ordered, limit=LIMIT, overlaps=overlaps)
 
 
@@ -85,3 +77,44 @@ def _ordered(
     image = table.image_index(detections["image_id"].to_numpy()[rows])
     box = np.stack([detections[key].to_numpy()[rows] for key in ("x", "y", "w", "h")], axis=1)
     return ordered_detections(table.classes, category, image, detections["score"].to_numpy()[rows], box, area)
+
+
+def _detected_masks(detections: pd.DataFrame, truth: GroundTruth, source: str) -> list[dict[str, Any]]:
+    """Run lengths of every detection, given as an object or as their counts in COCO's text; InputError at a bad one."""
+    if "segmentation" not in detections:
+        raise InputError(f"{source}: no column 'segmentation': these detections have no masks")
+    made = []
+    for row, (image_id, mask) in enumerate(zip(detections["image_id"], detections["segmentation"], strict=True)):
+        width, height = truth.image_sizes[image_id]
+        given = {"size": [height, width], "counts": mask} if isinstance(mask, str) else mask
+        problem = problem_with(given, width, height) if isinstance(given, dict) else "missing"
+        if problem:
+            raise InputError(f"{source}: row {row} (counted from 0): segmentation: {problem}")
+        made.append(encoded(given, width, height))
+    return made
+
+
+def _mask_overlaps(
+    table: GroundTruthTable,
+    object_masks: list[dict[str, Any]],
+    detections: OrderedDetections,
+    masks: list[dict[str, Any]],
+) -> Overlaps:
+    """IoU of masks of the same class and image, with run lengths of all objects and of all detections as given."""
+    images = len(table.image_ids)
+    category = np.repeat(np.arange(table.classes), np.diff(detections.start))
+    cell = category * images + detections.image
+    objects = np.diff(table.start)[cell]
+    start = np.cumsum(objects) - objects
+    iou = np.zeros(int(objects.sum()))
+    # Stable, so that within a cell the best score stays first.
+    by_cell = np.argsort(cell, kind="stable")
+    by_cell = by_cell[objects[by_cell] > 0]
+    for rows in np.split(by_cell, np.flatnonzero(np.diff(cell[by_cell])) + 1) if len(by_cell) else []:
+        rows = rows[:LIMIT]
+        of_cell = slice(table.start[cell[rows[0]]], table.start[cell[rows[0]] + 1])
+        found = [masks[row] for row in detections.order[rows]]
+        objects_here = [object_masks[row] for row in table.order[of_cell]]
+        values = rle.iou(found, objects_here, table.crowd[of_cell].astype(np.uint8))
+        iou[start[rows][:, None] + np.arange(len(objects_here))] = values
+    return Overlaps(start, iou)
