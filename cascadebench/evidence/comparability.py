@@ -34,12 +34,8 @@ def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audi
     """Say why a quantity measured on these runs is not what the claim is about; nothing if it is.
 
     Another framework is no reason: the claims are about detectors. Nor are other settings of a schedule of the same
-    length, which a study holds equal for all of its runs; :func:`other_settings` tells them.
-
-    Parameters
-    ----------
-    audit : Audit or None
-        Of the study; None: its controls were not audited.
+    length, which a study holds equal for all of its runs; :func:`other_settings` tells them. Without an audit the
+    study's controls were not audited, which is a reason.
     """
     asked = claim.claimed_on
     schedule = find_schedule(asked.schedule, f"claim {claim.id}")

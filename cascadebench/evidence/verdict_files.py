@@ -62,8 +62,7 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     questions = study_questions(claims, runs, audit, seed, resampled.resamples)
-    pairs = zip(questions, judge(questions), strict=True)
-    write_csv(folder.verdicts, [_verdict_row(*pair, seed) for pair in pairs], VERDICTS)
+    write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
     table = pd.DataFrame(samples if len(samples) > 1 else {SAMPLE: []})
@@ -76,13 +75,13 @@ def enough_resamples(study: Study) -> int:
     return max(RESAMPLES, samples_needed(MARGIN * len(study.file.claims) * len(conditions), ALPHA))
 
 
-def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, Any]:
-    claim, found = question.claim, question.estimate
+def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
+    claim, found = verdict.claim, verdict.estimate
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
     count = found.sample_count if found and found.samples is not None else None
     return {
-        "question": question.name,
+        "question": verdict.name,
         "claim": claim.id,
         "words": claim.words,
         "source": claim.title,
@@ -106,7 +105,7 @@ def _verdict_row(question: Question, verdict: Verdict, seed: int) -> dict[str, A
         "threshold": low,
         "threshold_high": high,
         "threshold_reason": claim.reason,
-        "published": verdict.published,
+        "published": claim.published_value(),
         "seeds": len(found.by_seed) if found else 0,
         "seeds_needed": claim.seeds,
         "sampling": found.sampling if found else None,

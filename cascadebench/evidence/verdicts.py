@@ -1,6 +1,6 @@
 """Verdicts on the claims of one study."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,57 +17,16 @@ Word = Literal["supported", "not supported", "inconclusive", "not run", "not com
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a study says about one claim, under one framework and backbone.
+class Question:
+    """A claim as it is asked of the runs in one framework on one backbone, with what they give.
 
     Attributes
     ----------
-    word : str
-        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
-        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the
-        length of training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that
-        the quantity needs is missing or failed, or there are too few seeds.
-    reading, unadjusted_reading : str or None
-        What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
-    point : float or None
-        The quantity, also where the word is ``not comparable``, or ``not run`` because seeds are missing.
-    interval, adjusted_interval : pair of float or None
-        At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
-        the quantity is exact. None: its error is unknown.
-    p_value, adjusted_p_value, level : float or None
-        The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
-        the adjusted interval. None where the quantity has no samples.
-    by_seed : mapping
-        The quantity of every seed.
-    published : float or None
-        The quantity from the printed values, on the backbone of the source.
     reasons : tuple of str
         Why it is not run, not comparable, or not decided for another reason than its interval.
     notes : tuple of str
         What a reader must know beside.
     """
-
-    claim: SourcedClaim
-    framework: str
-    backbone: str
-    word: Word
-    reading: Reading | None = None
-    unadjusted_reading: Reading | None = None
-    point: float | None = None
-    interval: Ends | None = None
-    adjusted_interval: Ends | None = None
-    p_value: float | None = None
-    adjusted_p_value: float | None = None
-    level: float | None = None
-    by_seed: Mapping[int, float] | None = None
-    published: float | None = None
-    reasons: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Question:
-    """A claim as it is asked of the runs in one framework on one backbone, with what they give."""
 
     claim: SourcedClaim
     framework: str
@@ -82,9 +41,45 @@ class Question:
         return f"{self.claim.id} {self.framework} {self.backbone}"
 
     @property
+    def point(self) -> float | None:
+        """The quantity, also where seeds are missing or it is not comparable."""
+        return self.estimate.point if self.estimate else None
+
+    @property
     def estimate(self) -> Estimate | None:
         """What was measured, of too few seeds too."""
         return self.answer.partial if isinstance(self.answer, NotMeasured) else self.answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Question):
+    """What a study says about one claim, under one framework and backbone: a question with its answer read.
+
+    Attributes
+    ----------
+    word : str
+        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
+        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the
+        length of training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that
+        the quantity needs is missing or failed, or there are too few seeds.
+    reading, unadjusted_reading : str or None
+        What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
+    interval, adjusted_interval : pair of float or None
+        At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
+        the quantity is exact. None: its error is unknown.
+    p_value, adjusted_p_value, level : float or None
+        The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
+        the adjusted interval. None where the quantity has no samples.
+    """
+
+    word: Word
+    reading: Reading | None = None
+    unadjusted_reading: Reading | None = None
+    interval: Ends | None = None
+    adjusted_interval: Ends | None = None
+    p_value: float | None = None
+    adjusted_p_value: float | None = None
+    level: float | None = None
 
 
 def study_verdicts(
@@ -218,17 +213,6 @@ def _verdict(
         word = "not comparable"
     elif missing:
         word = "not run"
-    return Verdict(
-        claim=question.claim,
-        framework=question.framework,
-        backbone=question.backbone,
-        word=word,
-        reading=says,
-        unadjusted_reading=unadjusted,
-        point=found.point if found else None,
-        by_seed=found.by_seed if found else None,
-        published=question.claim.published_value(),
-        reasons=(*question.reasons, *missing),
-        notes=(*question.notes, *(found.notes if found else ()), *more_notes),
-        **numbers,
-    )
+    notes = (*question.notes, *(found.notes if found else ()), *more_notes)
+    told = vars(question) | {"reasons": (*question.reasons, *missing), "notes": notes}
+    return Verdict(**told, word=word, reading=says, unadjusted_reading=unadjusted, **numbers)

@@ -62,7 +62,7 @@ def test_greater_than_a_threshold(gain, scatter, word):
     runs = flat(make_run("cascade_rcnn"), {"(3,1-3) last RoIs": 0.4 + gain}, scatter), flat(make_run(), {"(1,1)": 0.4})
     verdict = one("cascade-gains-ap", *runs)
     assert verdict.word == word
-    assert verdict.published == 0.04
+    assert verdict.claim.published_value() == 0.04
 
 
 @pytest.mark.parametrize(
