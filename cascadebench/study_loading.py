@@ -183,18 +183,12 @@ def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str
 
 def _with_weights_of(card: VariantCard, run: Run, planned: Sequence[PlannedRun], asked_by: str) -> Run:
     """Name the run of the study whose weights a variant without training of its own uses."""
-    trained_as = card.trained_as
+    trained_as, own = card.trained_as, {"variant": run.variant, "revisions": run.revisions}
     for other in (one.run for one in planned):
-        same = {"variant": run.variant, "revisions": run.revisions}
         options = {name: other.variant.options.get(name) for name in trained_as.options}
-        if (
-            other.variant.name == trained_as.variant
-            and options == trained_as.options
-            and other.model_copy(update=same) == run
-        ):
-            return run.model_copy(
-                update={"variant": run.variant.model_copy(update={"weights_from": other.id})},
-            )
+        is_of = other.variant.name == trained_as.variant and options == trained_as.options
+        if is_of and other.model_copy(update=own) == run:
+            return run.model_copy(update={"variant": run.variant.model_copy(update={"weights_from": other.id})})
     given = "".join(f", {name}: {value}" for name, value in trained_as.options.items())
     raise InputError(
         f"{asked_by}.variant: {card.name} is not trained but uses the weights of {trained_as.variant}{given}; "
