@@ -87,14 +87,9 @@ class CrossingInterval:
 
 
 def crossing_interval(by_seed: Mapping[int, Measured], seed: int) -> CrossingInterval:
-    """Where a paired difference crosses zero, from the samples that its own intervals come from.
+    """Where a paired difference by IoU crosses zero, from the samples that its own intervals come from.
 
-    Parameters
-    ----------
-    by_seed : mapping of int to Measured
-        Difference by IoU in the training with each seed.
-    seed : int
-        Of the draws for the seeds.
+    Parameters are those of :func:`cascadebench.uncertainty.intervals.over_seeds`.
     """
     pooled = over_seeds(by_seed, seed)
     value, crossed = float(only_crossing(crossings(pooled.point))), only_crossing(crossings(pooled.samples))

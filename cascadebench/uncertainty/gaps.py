@@ -48,13 +48,7 @@ def coefficients(term: Curve | Gap) -> dict[Curve, int]:
 
 
 def values_of(term: Curve | Gap, curves: Mapping[Curve, np.ndarray]) -> np.ndarray:
-    """AP of a curve, or the difference that a gap is: float64 [..., IoU].
-
-    Raises
-    ------
-    KeyError
-        If a curve is not among `curves`.
-    """
+    """AP of a curve, or the difference that a gap is: float64 [..., IoU]; KeyError if a curve is not among `curves`."""
     return sum(count * np.asarray(curves[curve], dtype=np.float64) for curve, count in coefficients(term).items())
 
 
@@ -85,10 +79,7 @@ def gaps_of_run(run: Run, baseline: Run | None) -> list[Gap]:
     every mean of all of them. Stage t is the test stage of :func:`stage_label`; the baseline stands with its headline
     test stage. A run with one stage has no gap ``stage T - baseline``: its headline says it.
 
-    Parameters
-    ----------
-    run, baseline : Run
-        No baseline, or the run itself: no gap to it.
+    Without a baseline, or if the run is it, there is no gap to it.
     """
     variant, last = run.variant, f"stage {run.variant.stages}"
     stages = {t: Curve(run.id, stage_label(t, variant.classifiers)) for t in range(variant.stages, 0, -1)}

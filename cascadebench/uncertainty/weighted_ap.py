@@ -147,8 +147,8 @@ def _accumulate_weighted(detections, objects, weights, recall_step, ap):
     start, image, matched, ignored, ends = detections
     object_start, object_image = objects
     thresholds, lanes = ap.shape[1], ap.shape[2]
-    positives = np.empty(lanes, np.int32)
-    seen = np.empty(lanes, np.int32)
+    positives = np.empty((1, lanes), np.int32)
+    seen = np.empty((1, lanes), np.int32)
     hits = np.empty((thresholds, lanes), np.int32)
     unseen = np.empty((thresholds, lanes), np.int32)
     best = np.empty((thresholds, lanes), np.float64)
@@ -157,48 +157,34 @@ def _accumulate_weighted(detections, objects, weights, recall_step, ap):
         first, last = start[category], start[category + 1]
         positives[:] = 0
         for row in range(object_start[category], object_start[category + 1]):
-            _add(positives, weights, object_image[row])
+            _add(positives, 1, weights, object_image[row])
         seen[:] = 0
         hits[:] = 0
         unseen[:] = 0
         best[:] = 0.0
         ap[category] = 0.0
         for row in range(first, last):
-            _add(seen, weights, image[row])
-            _add_at(hits, np.int64(matched[row]), weights, image[row])
-            _add_at(unseen, np.int64(ignored[row]), weights, image[row])
+            _add(seen, 1, weights, image[row])
+            _add(hits, np.int64(matched[row]), weights, image[row])
+            _add(unseen, np.int64(ignored[row]), weights, image[row])
         # From the worst score back to the best, so that the best precision so far is the interpolated one.
         for row in range(last - 1, first - 1, -1):
             bits, t = np.int64(ends[row]), 0
             while bits >> t:
-                if (bits >> t) & 1 and _raise(t, hits, seen, unseen, best, rise):
-                    _add_recalls(t, hits, positives, rise, recall_step, ap[category])
+                if (bits >> t) & 1 and _raise(t, hits, seen[0], unseen, best, rise):
+                    _add_recalls(t, hits, positives[0], rise, recall_step, ap[category])
                 t += 1
-            _take(seen, weights, image[row])
-            _take_at(hits, np.int64(matched[row]), weights, image[row])
-            _take_at(unseen, np.int64(ignored[row]), weights, image[row])
+            _take(seen, 1, weights, image[row])
+            _take(hits, np.int64(matched[row]), weights, image[row])
+            _take(unseen, np.int64(ignored[row]), weights, image[row])
         for t in range(thresholds):
             for lane in range(lanes):
-                ap[category, t, lane] = ap[category, t, lane] / 101.0 if positives[lane] else -1.0
+                ap[category, t, lane] = ap[category, t, lane] / 101.0 if positives[0, lane] else -1.0
 
 
 @compiled
-def _add(total, weights, place):
-    """Add the weights of the image at `place` to `total`, int32 [lanes]."""
-    for lane in range(len(total)):
-        total[lane] += weights[place, lane]
-
-
-@compiled
-def _take(total, weights, place):
-    """Take the weights of the image at `place` from `total`, int32 [lanes]."""
-    for lane in range(len(total)):
-        total[lane] -= weights[place, lane]
-
-
-@compiled
-def _add_at(total, bits, weights, place):
-    """Add the weights to `total`, int32 [thresholds, lanes], at the thresholds that `bits` name."""
+def _add(total, bits, weights, place):
+    """Add the weights of the image at `place` to `total`, int32 [thresholds, lanes], at thresholds that `bits` name."""
     t = 0
     while bits >> t:
         if (bits >> t) & 1:
@@ -208,8 +194,8 @@ def _add_at(total, bits, weights, place):
 
 
 @compiled
-def _take_at(total, bits, weights, place):
-    """Take the weights from `total`, int32 [thresholds, lanes], at the thresholds that `bits` name."""
+def _take(total, bits, weights, place):
+    """Take the weights away again, as :func:`_add` adds them."""
     t = 0
     while bits >> t:
         if (bits >> t) & 1:

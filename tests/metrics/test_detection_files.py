@@ -10,12 +10,13 @@ import pytest
 
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.detections import (
+    PROPOSALS,
     read_coco_results,
     read_detections,
-    read_proposals,
     write_detections,
     write_proposals,
 )
+from cascadebench.metrics.coco.parquet import read_parquet
 
 
 def columns(rows=3):
@@ -70,8 +71,9 @@ def test_no_detections(tmp_path):
 def test_proposals(tmp_path):
     path = tmp_path / "proposals.parquet"
     write_proposals(path, columns())
-    assert list(read_proposals(path)) == ["image_id", "score", "x", "y", "w", "h"]
-    assert read_proposals(path)["image_id"].tolist() == [2, 1, 0]
+    rows = read_parquet(path, PROPOSALS)
+    assert list(rows) == ["image_id", "score", "x", "y", "w", "h"]
+    assert rows["image_id"].tolist() == [2, 1, 0]
 
 
 def test_files_that_pandas_wrote_are_read(tmp_path):

@@ -89,19 +89,9 @@ def _falling(score: np.ndarray) -> np.ndarray:
 
 @compiled
 def _sorted_by(keys, order):
-    """Sort rows by their key, stable: least significant digit first.
+    """Sort rows, int32 [N], by their keys, uint64 [N], least significant digit first; equal keys keep `order`.
 
-    Parameters
-    ----------
-    keys : ndarray, uint64 [N]
-        Key of every row.
-    order : ndarray, int32 [N]
-        Rows in the order that equal keys keep; overwritten.
-
-    Returns
-    -------
-    ndarray, int32 [N]
-        Rows by rising key.
+    `order` is overwritten.
     """
     rows = len(order)
     differing, sorted_already = np.uint64(0), True

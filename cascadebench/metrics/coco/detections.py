@@ -1,6 +1,6 @@
 """Detections and proposals: their files, and COCO results as other tools write them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,11 @@ PROPOSALS = pa.schema([required("image_id", pa.int64()), *_MEASURE_FIELDS])
 """Columns of ``proposals.parquet``."""
 
 
-def problem_in(rows: pd.DataFrame) -> str | None:
-    """Say what is wrong with the first row that has a value that is not finite, or a negative width or height.
+def check_rows(rows: pd.DataFrame, source: str, error: type[Exception] = InputError) -> None:
+    """Raise at the first row that has a value that is not finite, or a negative width or height.
 
-    Returns
-    -------
-    str or None
-        Such as ``row 3 (counted from 0): score is nan; a finite number is expected``.
+    The message is such as ``file: row 3 (counted from 0): score is nan; a finite number is expected``; `source` is what
+    it calls the rows.
     """
     first = None
     for name in _MEASURES:
@@ -52,18 +50,10 @@ def problem_in(rows: pd.DataFrame) -> str | None:
         row = int(bad.argmax()) if len(bad) else 0
         if bad.any() and (first is None or row < first[0]):
             first = row, name, float(values[row])
-    if first is None:
-        return None
-    row, name, value = first
-    allowed = "at least 0" if np.isfinite(value) else "a finite number"
-    return f"row {row} (counted from 0): {name} is {value}; {allowed} is expected"
-
-
-def check_rows(rows: pd.DataFrame, source: str) -> None:
-    """Raise InputError at the first row that :func:`problem_in` finds; `source` is what the message calls the rows."""
-    problem = problem_in(rows)
-    if problem:
-        raise InputError(f"{source}: {problem}")
+    if first is not None:
+        row, name, value = first
+        allowed = "at least 0" if np.isfinite(value) else "a finite number"
+        raise error(f"{source}: row {row} (counted from 0): {name} is {value}; {allowed} is expected")
 
 
 def write_detections(path: Path, columns: Mapping[str, Any]) -> None:
@@ -98,9 +88,7 @@ def write_proposals(path: Path, columns: Mapping[str, Any]) -> None:
 def _write(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
     rows = pd.DataFrame({name: columns[name] for name in schema.names})
     rows = rows.astype({name: schema.field(name).type.to_pandas_dtype() for name in _MEASURES})
-    problem = problem_in(rows)
-    if problem:
-        raise ValueError(f"{path.name}: {problem}")
+    check_rows(rows, path.name, ValueError)
     write_parquet(path, rows, schema)
 
 
@@ -120,16 +108,7 @@ def read_detections(path: Path) -> pd.DataFrame:
     """
     kinds = types_of_columns(path)
     imported = any(kinds.get(name) == pa.float64() for name in _MEASURES)
-    return _read(path, IMPORTED_DETECTIONS if imported else DETECTIONS, [SEGMENTATION])
-
-
-def read_proposals(path: Path) -> pd.DataFrame:
-    """Read ``proposals.parquet``: as :func:`read_detections`, without ``test_stage`` and ``category_id``."""
-    return _read(path, PROPOSALS)
-
-
-def _read(path: Path, schema: pa.Schema, optional: Sequence[pa.Field] = ()) -> pd.DataFrame:
-    rows = read_parquet(path, schema, optional)
+    rows = read_parquet(path, IMPORTED_DETECTIONS if imported else DETECTIONS, [SEGMENTATION])
     check_rows(rows, str(path))
     return rows
 

@@ -206,10 +206,7 @@ def _insert(number, iou, count, least_iou, candidates, candidate_iou, passes):
 def _take(a, count, candidates, passes, crowd, object_ignored, taken, every):
     """Give a detection its object at every threshold, for one area.
 
-    Returns
-    -------
-    found, unseen, left : int
-        Thresholds, as bits, at which it took an object that counts, took an ignored one, took none.
+    Returned are the thresholds, as bits, at which it took an object that counts, took an ignored one, took none.
     """
     found, unseen, left = 0, 0, every
     for place in range(count):
