@@ -90,7 +90,7 @@ class Prediction:
         Gives the RoIs and boxes of every stage of the same pass, and the RPN's candidates if its argument is true.
     quality : callable or None
         Gives detections of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
-        (:class:`cascadebench.diagnostics.quality_matrix.QualityStage`); none with one regressor in a row.
+        (:class:`cascadebench.diagnostics.observations.QualityStage`); none with one regressor in a row.
 
     The two are called apart, so that they have no part in the time of a prediction. They hold what the stages gave:
     drop them when they have been called.

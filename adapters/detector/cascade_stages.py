@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois, one_box_each
 from cascadebench.detectors.inference_stages import TestStage
-from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
+from cascadebench.diagnostics.observations import QualityStage, quality_stages
 
 
 class CascadeStages:

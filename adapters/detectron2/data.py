@@ -12,7 +12,7 @@ from PIL import Image
 from adapters.data.pictures import check_size, reading
 from adapters.layers.instance_masks import record_bitmaps
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import resized_shape
 from cascadebench.study.run import Run
 
 

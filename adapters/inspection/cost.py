@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adapters.contract import Adapter
 from adapters.prediction.score_rules import StageOutputs
 from cascadebench.core.files import canonical_json
-from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import resized_shape
 from cascadebench.study.run import Run
 
 STRIDES = (4, 8, 16, 32)

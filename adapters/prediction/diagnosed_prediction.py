@@ -7,7 +7,7 @@ import numpy as np
 from adapters.contract import Detections, Prediction
 from adapters.prediction.prediction_columns import detection_columns
 from cascadebench.diagnostics.observations import ground_truth_by_image, iou_thresholds
-from cascadebench.diagnostics.prediction import PredictionDiagnostics
+from cascadebench.diagnostics.run_diagnostics import PredictionDiagnostics
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.results.layout import RunFolder
 from cascadebench.study.run import Run
@@ -36,7 +36,7 @@ class DiagnosedPrediction:
         self._quality.append((prediction.image_id, prediction.quality()))
 
     def write(self, folder: Path, category_ids: np.ndarray) -> None:
-        """Write the files of :class:`~cascadebench.diagnostics.prediction.PredictionDiagnostics`.
+        """Write the files of :class:`~cascadebench.diagnostics.run_diagnostics.PredictionDiagnostics`.
 
         With several regressors in a row also ``quality_detections.parquet``.
         """

@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adapters.training.seeding import seed_torch
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.image_size import resized_shape
-from cascadebench.determinism.training_order import TrainingOrder, sampling_seed
+from cascadebench.determinism.training_order import TrainingOrder, resized_shape, sampling_seed
 from cascadebench.study.run import Run, check_batch_division, check_parts
 
 RPN, REGRESSION, FIRST_STAGE = 0, 1, 2

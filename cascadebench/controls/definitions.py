@@ -2,7 +2,7 @@
 
 from cascadebench.controls.control_definition import ControlDefinition, constant, derived, equal, stated
 from cascadebench.controls.definitions_model import BACKBONE, HEADS, INFERENCE, MASKS, MODEL, RPN
-from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import resized_shape
 from cascadebench.study.run import Run
 
 ODD_SIZES = ((500, 333), (333, 500), (640, 427), (97, 101))

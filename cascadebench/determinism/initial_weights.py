@@ -30,30 +30,15 @@ _WEIGHTS = 4  # stream of the run's seed; see cascadebench.determinism.training_
 
 
 def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Draw one tensor.
+    """Draw one tensor, float32.
 
     Residual convolutions and those of mask branches: normal, variance 2 / fan-out (He). Pyramid and fully connected
     layers: uniform, variance 1 / fan-in (Caffe2's Xavier). RPN and classifiers: normal, deviation 0.01; box regressors
     and mask predictors: 0.001. Biases 0; norms start as the identity, embeddings at zero, reductions as the mean of
     what they reduce. Layers that a variant names itself: uniform, variance 1 / fan-in, and vectors 1.
 
-    Parameters
-    ----------
-    name : str
-        Common name.
-    shape : tuple of int
-        Outputs first, as PyTorch stores weights.
-    seed : int
-        The run's seed.
-
-    Returns
-    -------
-    ndarray, float32
-
-    Raises
-    ------
-    ValueError
-        If the name is none of the common ones.
+    `shape` has the outputs first, as PyTorch stores weights; `seed` is the run's. ValueError: `name` is none of the
+    common ones.
     """
     if re.search(r"\bnorm\d*\.(weight|running_var)$", name):
         return np.ones(shape, dtype=np.float32)

@@ -14,17 +14,9 @@ def corners(rows: pd.DataFrame) -> np.ndarray:
 
 
 def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """IoU of every box with every other, in double precision.
+    """IoU of every box x1, y1, x2, y2 with every other: float64 [N, M] of float [N, 4] and [M, 4].
 
-    Parameters
-    ----------
-    first, second : ndarray, float [N, 4] and [M, 4]
-        x1, y1, x2, y2.
-
-    Returns
-    -------
-    ndarray, float64 [N, M]
-        In [0, 1]; 0 for two boxes without area.
+    It is computed in double precision, and 0 for two boxes without area.
     """
     return _iou(np.asarray(first, dtype=np.float64).T[:, :, None], np.asarray(second, dtype=np.float64).T[:, None, :])
 
@@ -48,22 +40,18 @@ def _side(length: np.ndarray) -> np.ndarray:
     return np.maximum(length, 0, out=length)
 
 
-def best_ground_truth(boxes: np.ndarray, ground_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Highest IoU of every box with the ground truth, and with which; on equal IoU the first.
-
-    Returns
-    -------
-    ious : ndarray, float64 [N]
-        0 without ground truth.
-    places : ndarray, int64 [N]
-        Row of the ground truth; -1 for a box that overlaps none.
-    """
-    if not len(ground_truth):
-        return np.zeros(len(boxes)), np.full(len(boxes), -1)
-    overlaps = iou_matrix(boxes, ground_truth)
+def highest(overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest IoU of every row, float64 [N], and its column, int64 [N]: the first of equal ones, -1 where all are 0."""
+    if not overlaps.shape[1]:
+        return np.zeros(len(overlaps)), np.full(len(overlaps), -1)
     places = overlaps.argmax(axis=1)
-    ious = overlaps[np.arange(len(boxes)), places]
+    ious = overlaps[np.arange(len(overlaps)), places]
     return ious, np.where(ious > 0, places, -1)
+
+
+def best_ground_truth(boxes: np.ndarray, ground_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Highest IoU of every box with the ground truth, and with which, as :func:`highest` gives them."""
+    return highest(iou_matrix(boxes, ground_truth))
 
 
 def iou_bin(ious: np.ndarray) -> np.ndarray:

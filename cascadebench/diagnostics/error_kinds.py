@@ -24,13 +24,13 @@ by one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from cascadebench.diagnostics.boxes import corners, iou_matrix
+from cascadebench.diagnostics.boxes import corners, highest, iou_matrix
 from cascadebench.metrics.coco.ground_truth import GroundTruth
 from cascadebench.metrics.coco.matching import match_boxes
 from cascadebench.metrics.coco.parquet import WORD, required
@@ -51,26 +51,6 @@ ERROR_KINDS = pa.schema(
 )
 """Columns of ``error_kinds.parquet``: one row per test stage and kind. `ap50` is the same in all rows of a test stage;
 `cost` is AP50 with the kind mended minus AP50."""
-
-
-@dataclass
-class _Outcome:
-    """What became of the detections of one test stage, image by image; later as whole columns.
-
-    `score`, `category`, `true` and `kind` are per detection that counts; `mended` is the category in which it would be
-    a true positive, or -1 if mending removes it. `missed` holds the category of every missed ground truth.
-    """
-
-    score: list[np.ndarray] = field(default_factory=list)
-    category: list[np.ndarray] = field(default_factory=list)
-    true: list[np.ndarray] = field(default_factory=list)
-    kind: list[np.ndarray] = field(default_factory=list)
-    mended: list[np.ndarray] = field(default_factory=list)
-    missed: list[np.ndarray] = field(default_factory=list)
-
-    def column(self, name: str) -> np.ndarray:
-        """All images of one of the lists, one after the other."""
-        return np.concatenate(getattr(self, name))
 
 
 def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Sequence[str] = ()) -> pd.DataFrame:
@@ -96,10 +76,9 @@ def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seque
         ranked = of_stage.iloc[np.argsort(-of_stage["score"].to_numpy(dtype=np.float64), kind="stable")]
         ranked = ranked[ranked.groupby(["image_id", "category_id"]).cumcount() < MAX_DETS[-1]]
         images = _by_image(truth, ranked, ranked["score"].to_numpy(dtype=np.float64))
-        outcome = _Outcome()
-        for image, its_truth in zip(images, annotations, strict=True):
-            _judge(image, its_truth, outcome)
-        rows += [{"test_stage": label} | row for row in _costs(truth, outcome)]
+        judged = [_judge(image, its_truth) for image, its_truth in zip(images, annotations, strict=True)]
+        columns = [np.concatenate(parts) for parts in zip(*judged, strict=True)]
+        rows += [{"test_stage": label} | row for row in _costs(truth, *columns)]
     return pd.DataFrame(rows, columns=ERROR_KINDS.names)
 
 
@@ -123,18 +102,22 @@ def _by_image(truth: GroundTruth, rows: pd.DataFrame, mark: np.ndarray) -> list[
     return [every.chosen(slice(start, end)) for start, end in zip(starts, [*starts[1:], len(order)], strict=True)]
 
 
-def _judge(detections: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
-    """Add one image to the outcome."""
+def _judge(detections: _Boxes, truth: _Boxes) -> tuple[np.ndarray, ...]:
+    """What became of the detections of one image, and of its ground truth.
+
+    Of every detection that counts: score, category, whether it is true, kind, and the category in which it would be a
+    true positive, or -1 if mending removes it. Last, the category of every missed ground truth.
+    """
     counted, crowd = truth.chosen(~truth.mark), truth.chosen(truth.mark)
     overlaps = iou_matrix(detections.corners, counted.corners)
     same = detections.category[:, None] == counted.category[None, :]
     true, used = (bits[0, 0] for bits in match_boxes(np.where(same, overlaps, -1.0), np.array([RIGHT_IOU])))
-    own, other = _highest(np.where(same, overlaps, 0.0)), _highest(np.where(same, 0.0, overlaps))
-    kind = _kinds(own.iou, other.iou, _highest(np.where(same & used, overlaps, 0.0)).iou)
+    (own, its_own), (other, its_other) = highest(np.where(same, overlaps, 0.0)), highest(np.where(same, 0.0, overlaps))
+    kind = _kinds(own, other, highest(np.where(same & used, overlaps, 0.0))[0])
     kind[true] = -1
 
     kept = true | ~_on_crowd(detections, crowd)
-    about = np.select([kind == LOCALIZATION, kind == CLASSIFICATION], [own.index, other.index], -1)
+    about = np.select([kind == LOCALIZATION, kind == CLASSIFICATION], [its_own, its_other], -1)
     # What is about a ground truth that is found already mends nothing, and neither does what lies on a crowd.
     about[~kept | (np.append(used, False)[about])] = -1
     # Detections stand by falling score, so the first about a ground truth is the one that is mended.
@@ -143,20 +126,13 @@ def _judge(detections: _Boxes, truth: _Boxes, outcome: _Outcome) -> None:
     mended[first[places >= 0]] = counted.category[places[places >= 0]]
     missed = ~used
     missed[places[places >= 0]] = False
-
-    columns = {"score": detections.mark, "category": detections.category, "true": true, "kind": kind, "mended": mended}
-    for name, values in columns.items():
-        getattr(outcome, name).append(values[kept])
-    outcome.missed.append(counted.category[missed])
+    of_detections = detections.mark, detections.category, true, kind, mended
+    return (*(values[kept] for values in of_detections), counted.category[missed])
 
 
 def _kinds(own: np.ndarray, other: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Position in :data:`KINDS` of detections that are not true.
-
-    Parameters
-    ----------
-    own, other, taken : ndarray, float64 [N]
-        Highest IoU with ground truth of the detection's class, of other classes, and of its class and found already.
+    """Position in :data:`KINDS` of detections that are not true, from their highest IoU with ground truth of their own
+    class, of other classes, and of their own class and found already.
     """
     tests = {  # in the order in which they are asked
         "localization": (own >= BACKGROUND_IOU) & (own <= RIGHT_IOU),
@@ -165,21 +141,6 @@ def _kinds(own: np.ndarray, other: np.ndarray, taken: np.ndarray) -> np.ndarray:
         "background": np.maximum(own, other) <= BACKGROUND_IOU,
     }
     return np.select(list(tests.values()), [KINDS.index(name) for name in tests], KINDS.index("both"))
-
-
-@dataclass(frozen=True)
-class _Highest:
-    """Highest IoU of each detection with some of the ground truth, and which it is."""
-
-    iou: np.ndarray
-    index: np.ndarray
-
-
-def _highest(overlaps: np.ndarray) -> _Highest:
-    if not overlaps.shape[1]:
-        return _Highest(np.zeros(len(overlaps)), np.full(len(overlaps), -1))
-    places = overlaps.argmax(axis=1)
-    return _Highest(overlaps[np.arange(len(overlaps)), places], places)
 
 
 def _on_crowd(detections: _Boxes, crowd: _Boxes) -> np.ndarray:
@@ -192,11 +153,16 @@ def _on_crowd(detections: _Boxes, crowd: _Boxes) -> np.ndarray:
     return ((share >= RIGHT_IOU) & (detections.category[:, None] == crowd.category[None, :])).any(axis=1)
 
 
-def _costs(truth: GroundTruth, outcome: _Outcome) -> list[dict[str, object]]:
-    """Rows of one test stage."""
-    score, category, true, kind, mended, missed = (
-        outcome.column(name) for name in ("score", "category", "true", "kind", "mended", "missed")
-    )
+def _costs(
+    truth: GroundTruth,
+    score: np.ndarray,
+    category: np.ndarray,
+    true: np.ndarray,
+    kind: np.ndarray,
+    mended: np.ndarray,
+    missed: np.ndarray,
+) -> list[dict[str, object]]:
+    """Rows of one test stage, of what :func:`_judge` gives of all images."""
     counted = truth.boxes.loc[truth.boxes["iscrowd"] == 0, "category_id"].to_numpy()
     categories, totals = np.unique(counted, return_counts=True)
     positives = dict(zip(categories.tolist(), totals.tolist(), strict=True))

@@ -33,17 +33,9 @@ NMS_SURVIVORS = pa.schema(
 
 
 def suppress(boxes: np.ndarray, nms_ious: tuple[float, ...]) -> np.ndarray:
-    """Exact NMS at several thresholds.
+    """Survivors of exact NMS at several thresholds, bool [thresholds, N], of boxes by falling score, float [N, 4].
 
-    Parameters
-    ----------
-    boxes : ndarray, float [N, 4]
-        By falling score.
-
-    Returns
-    -------
-    ndarray, bool [thresholds, N]
-        Survivors: a box is suppressed by an earlier survivor whose IoU with it is above the threshold.
+    A box is suppressed by an earlier survivor whose IoU with it is above the threshold.
     """
     alive = np.ones((len(nms_ious), len(boxes)), dtype=bool)
     limits = np.asarray(nms_ious)[:, None]
@@ -65,17 +57,7 @@ def survivors(candidates: Candidates, nms_ious: tuple[float, ...] = NMS_IOUS) ->
 
 
 def _overlap_sums(boxes: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Sum over the survivors of each threshold of the highest IoU with another one; 0 for one alone.
-
-    Parameters
-    ----------
-    boxes : ndarray, float [N, 4]
-    alive : ndarray, bool [thresholds, N]
-
-    Returns
-    -------
-    ndarray, float64 [thresholds]
-    """
+    """Sum over the survivors of each threshold of the highest IoU with another one; 0 for one alone."""
     sums = np.zeros(len(alive))
     for start in range(0, len(boxes), _ROWS_AT_ONCE):
         rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(boxes)))

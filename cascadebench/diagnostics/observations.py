@@ -3,9 +3,11 @@
 Boxes are x1, y1, x2, y2 in pixels of the original image, float32. Stages, classifiers and regressors count from 1.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -122,6 +124,43 @@ class ImageObservation:
     candidates: Candidates | None = None
 
 
+@dataclass(frozen=True, order=True)
+class QualityStage:
+    """A cell of the quality matrix: a head on the RoIs of a stage, as detections of a test stage of its own.
+
+    The question is that of Cai and Vasconcelos, Cascade R-CNN, TPAMI 2019, Fig. 8: does a head need the RoIs that it
+    was trained on. Head t on the RoIs of stage s gives boxes and scores together, which no test stage (i, j) does.
+
+    Attributes
+    ----------
+    head : int
+        Head whose classifier and regressor are used, from 1.
+    stage : int
+        Stage whose entering RoIs it is given, from 1; those of stage 1 are the proposals.
+    """
+
+    head: int
+    stage: int
+
+    @property
+    def label(self) -> str:
+        """The test stage's name in ``quality_detections.parquet``: ``head 3 on stage 1``."""
+        return f"head {self.head} on stage {self.stage}"
+
+    @classmethod
+    def parse(cls, label: str) -> Self:
+        """Read a label; raises ValueError if it is none."""
+        match = re.fullmatch(r"head ([1-9]) on stage ([1-9])", label)
+        if not match:
+            raise ValueError(f"{label!r} is no cell of a quality matrix, such as head 3 on stage 1")
+        return cls(int(match[1]), int(match[2]))
+
+
+def quality_stages(heads: int, stages: int) -> list[QualityStage]:
+    """All cells of a detector with so many whole heads (classifier and regressor) and stages, head by head."""
+    return [QualityStage(head, stage) for head in range(1, heads + 1) for stage in range(1, stages + 1)]
+
+
 def iou_thresholds(run: Run) -> list[float]:
     """IoU threshold of every regressor or classifier of a run, whichever are more.
 
@@ -133,32 +172,18 @@ def iou_thresholds(run: Run) -> list[float]:
 
 
 def ground_truth_by_image(annotations: Path, categories: tuple[str, ...]) -> Mapping[int, GroundTruthBoxes]:
-    """Read the ground truth of a prepared split for the diagnostics of a prediction.
+    """Read the ground truth of a prepared split, ``val.json``, for the diagnostics of a prediction.
 
-    Parameters
-    ----------
-    annotations : Path
-        ``val.json``.
-    categories : tuple of str
-        Names in the order of the model's outputs, as in the dataset card.
-
-    Returns
-    -------
-    dict of int to GroundTruthBoxes
-        By image id, for every image; boxes are float64, as the evaluation reads them.
+    Every image has its entry, by id; boxes are float64, as the evaluation reads them. `categories` are names in the
+    order of the model's outputs, as in the dataset card.
     """
     truth = read_ground_truth(annotations)
-    label_of = {
-        category_id: categories.index(name)
-        for category_id, name in zip(truth.category_ids.tolist(), truth.category_names, strict=True)
-    }
     rows = truth.boxes
-    boxes = corners(rows)
-    labels = rows["category_id"].map(label_of).to_numpy(dtype=np.int64)
+    label_of = dict(zip(truth.category_ids.tolist(), map(categories.index, truth.category_names), strict=True))
+    boxes, labels = corners(rows), rows["category_id"].map(label_of).to_numpy(dtype=np.int64)
     crowd, areas = rows["iscrowd"].to_numpy() == 1, rows["area"].to_numpy(dtype=np.float64)
-    rows_of = {image_id: np.empty(0, dtype=np.int64) for image_id in truth.image_ids.tolist()}
-    rows_of |= {image_id: np.sort(chosen) for image_id, chosen in rows.groupby("image_id").indices.items()}
-    return {
-        image_id: GroundTruthBoxes(boxes[chosen], labels[chosen], crowd[chosen], areas[chosen])
-        for image_id, chosen in rows_of.items()
-    }
+    rows_of, found = rows.groupby("image_id").indices, {}
+    for image_id in truth.image_ids.tolist():
+        chosen = np.sort(rows_of.get(image_id, np.empty(0, dtype=np.int64)))
+        found[image_id] = GroundTruthBoxes(boxes[chosen], labels[chosen], crowd[chosen], areas[chosen])
+    return found

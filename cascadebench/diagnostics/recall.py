@@ -31,13 +31,7 @@ RECALL = pa.schema(
 
 
 class Recall:
-    """Matched and all ground truth over the images of a prediction pass.
-
-    Parameters
-    ----------
-    stages : int
-        Stages that may have a regressor.
-    """
+    """Matched and all ground truth over the images of a prediction pass; `stages` may have a regressor."""
 
     def __init__(self, stages: int) -> None:
         self._matched = np.zeros((stages + 1, len(AREAS), len(LIMITS), len(IOUS)), dtype=np.int64)

@@ -37,13 +37,7 @@ or more, the others of those in :data:`IOU_RANGE`."""
 
 
 def best_ious(truth: GroundTruth, detections: pd.DataFrame) -> np.ndarray:
-    """Highest IoU of each detection with a ground truth of its image and class, crowd left out: float64 [N].
-
-    Parameters
-    ----------
-    detections : DataFrame
-        image_id, category_id, x, y, w, h.
-    """
+    """Highest IoU of each detection with a ground truth of its image and class, crowd left out: float64 [N]."""
     counted = truth.boxes[truth.boxes["iscrowd"] == 0]
     truths, their_class, of_image = corners(counted), counted["category_id"].to_numpy(), _places(counted)
     boxes, category, best = corners(detections), detections["category_id"].to_numpy(), np.zeros(len(detections))

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_text, whole_lines, write_text
 from cascadebench.diagnostics.boxes import IOU_BINS, iou_bin
 from cascadebench.diagnostics.observations import StageTraining
-from cascadebench.metrics.coco.parquet import read_parquet, required, write_parquet
+from cascadebench.metrics.coco.parquet import required, write_parquet
 from cascadebench.results.layout import RunFolder
 
 TARGETS = ("dx", "dy", "dw", "dh")
@@ -45,6 +45,8 @@ STAGE_STATISTICS = pa.schema(
     ]
 )
 """Columns of ``stage_statistics.parquet``: one row per recorded iteration and stage."""
+LAST = 0.25
+"""Share of the recorded iterations, from the end, that a summary is of."""
 
 
 def target_edges(target: str) -> np.ndarray:
@@ -52,21 +54,10 @@ def target_edges(target: str) -> np.ndarray:
     return np.linspace(*TARGET_RANGES[target], TARGET_BINS + 1)
 
 
-def stage_row(stage: int, seen: StageTraining, iou_threshold: float, first_threshold: float) -> dict[str, Any]:
-    """Count what entered one stage in one step.
+def _stage_row(stage: int, seen: StageTraining, iou_threshold: float, first_threshold: float) -> dict[str, Any]:
+    """Count what entered one stage, from 1, in one step: columns of the table, ready for JSON.
 
-    Parameters
-    ----------
-    stage : int
-        From 1.
-    iou_threshold, first_threshold : float
-        IoU at which a RoI is positive in this stage, and in the first one. A RoI from the second to the first of these
-        is an outlier: the first stage trained on it, this one does not.
-
-    Returns
-    -------
-    dict
-        Columns of :data:`STAGE_STATISTICS` but for iteration and images, ready for JSON.
+    A RoI from the first stage's threshold to this stage's is an outlier: the first trained on it, this one does not.
     """
     ious, targets = np.asarray(seen.target_ious), np.asarray(seen.targets, dtype=np.float64).reshape(-1, 4)
     if len(ious) != len(targets):
@@ -122,7 +113,7 @@ class StageStatisticsLog:
         if len(stages) > len(self._thresholds):
             raise ValueError(f"{len(stages)} stages, and thresholds for {len(self._thresholds)}")
         rows = [
-            stage_row(number, seen, self._thresholds[number - 1], self._thresholds[0])
+            _stage_row(number, seen, self._thresholds[number - 1], self._thresholds[0])
             for number, seen in enumerate(stages, start=1)
         ]
         self._stream.write(json.dumps({"iteration": iteration, "images": images, "stages": rows}) + "\n")
@@ -135,12 +126,6 @@ class StageStatisticsLog:
     def close(self) -> None:
         """Close the log."""
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
 
 
 def write_stage_statistics(folder: Path) -> None:
@@ -164,20 +149,13 @@ def write_stage_statistics(folder: Path) -> None:
     write_parquet(RunFolder(folder).stage_statistics, table, STAGE_STATISTICS)
 
 
-def read_stage_statistics(path: Path) -> pd.DataFrame:
-    """Read ``stage_statistics.parquet``; histograms are arrays."""
-    return read_parquet(path, STAGE_STATISTICS)
-
-
-def summarize_stages(table: pd.DataFrame, last: float = 0.25) -> pd.DataFrame:
-    """Pool the last part of a training, or of several.
+def summarize_stages(table: pd.DataFrame) -> pd.DataFrame:
+    """Pool the last quarter of a training, or of several; early RoIs come from random weights.
 
     Parameters
     ----------
     table : DataFrame
-        As :func:`read_stage_statistics` returns it; those of several seeds may stand in one.
-    last : float
-        Share of the recorded iterations that counts, from the end: early RoIs come from random weights.
+        The columns of :data:`STAGE_STATISTICS`; those of several seeds may stand in one.
 
     Returns
     -------
@@ -188,7 +166,7 @@ def summarize_stages(table: pd.DataFrame, last: float = 0.25) -> pd.DataFrame:
         without any).
     """
     recorded = np.unique(table["iteration"])
-    counted = recorded[len(recorded) - max(1, round(last * len(recorded))) :] if len(recorded) else recorded
+    counted = recorded[len(recorded) - max(1, round(LAST * len(recorded))) :] if len(recorded) else recorded
     rows = []
     for stage, part in table[table["iteration"].isin(counted)].groupby("stage"):
         totals = {name: part[name].sum() for name in ("images", "rois", "inliers", "outliers")}

@@ -14,8 +14,9 @@ from torchvision.ops import batched_nms
 from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from cascadebench.diagnostics.nms_survivors import survivors
-from cascadebench.diagnostics.quality_matrix import quality_stages
-from cascadebench.metrics.coco.detections import read_detections, read_proposals
+from cascadebench.diagnostics.observations import quality_stages
+from cascadebench.metrics.coco.detections import PROPOSALS, read_detections
+from cascadebench.metrics.coco.parquet import read_parquet
 
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss", "iterative_bbox"]
 WHOLE_HEADS = {"cascade_rcnn": 3, "fscascade": 3, "decoupled_rcnn": 1, "iterative_bbox": 1}
@@ -196,7 +197,7 @@ def test_the_diagnostics_change_no_byte_of_a_prediction(framework, variant, smal
     recall = pd.read_parquet(folder / "recall.parquet")
     assert sorted(set(recall["stage"])) == list(range(run.variant.stages + 1))
     assert set(pd.read_parquet(folder / "nms_survivors.parquet")["images"]) == {8}
-    assert len(read_proposals(folder / "proposals.parquet")) > 0
+    assert len(read_parquet(folder / "proposals.parquet", PROPOSALS)) > 0
     if several:
         quality, found = (read_detections(folder / name) for name in (made[3], names[0]))
         for number in (1, 2, 3):

@@ -17,7 +17,8 @@ from adapters.training.stage_recording import StageRecording
 from adapters.training.training_session import TrainingSession
 from cascadebench.determinism.training_order import training_order
 from cascadebench.diagnostics.boxes import best_ground_truth
-from cascadebench.diagnostics.stage_statistics import read_stage_statistics
+from cascadebench.diagnostics.stage_statistics import STAGE_STATISTICS
+from cascadebench.metrics.coco.parquet import read_parquet
 
 FRAMEWORKS = ["mmdet", "detectron2"]
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]
@@ -37,11 +38,11 @@ def test_a_recording_changes_no_byte_of_a_training(
     train(run, records, tmp_path / "recorded", execution).finish()
     monkeypatch.setattr(training_session, "StageRecording", lambda *_: None)
     train(run, records, tmp_path / "not", execution).finish()
-    table = read_stage_statistics(tmp_path / "recorded" / "stage_statistics.parquet")
+    table = read_parquet(tmp_path / "recorded" / "stage_statistics.parquet", STAGE_STATISTICS)
     assert sorted(set(table["stage"])) == list(range(1, run.variant.stages + 1))
     assert list(table["iteration"]) == np.repeat(np.arange(6), run.variant.stages).tolist()
     assert (table["images"] == 2).all()
-    assert len(read_stage_statistics(tmp_path / "not" / "stage_statistics.parquet")) == 0
+    assert len(read_parquet(tmp_path / "not" / "stage_statistics.parquet", STAGE_STATISTICS)) == 0
     first, second = (tmp_path / name / "checkpoints" / "last.pt" for name in ("recorded", "not"))
     assert first.read_bytes() == second.read_bytes()
 

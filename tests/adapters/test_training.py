@@ -18,8 +18,7 @@ from adapters.data.training_dataset import TrainingDataset
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, trainable
-from cascadebench.determinism.image_size import resized_shape
-from cascadebench.determinism.training_order import TrainingOrder, training_order
+from cascadebench.determinism.training_order import TrainingOrder, resized_shape, training_order
 from cascadebench.study.study_file import Execution, load_protocol
 from cascadebench.study_loading import load_study
 

@@ -5,8 +5,8 @@ import numpy as np
 from cascadebench.diagnostics.localization import LOCALIZATION
 from cascadebench.diagnostics.nms_survivors import NMS_SURVIVORS
 from cascadebench.diagnostics.observations import Candidates, GroundTruthBoxes, ImageObservation, StagePrediction
-from cascadebench.diagnostics.prediction import PredictionDiagnostics
 from cascadebench.diagnostics.recall import RECALL
+from cascadebench.diagnostics.run_diagnostics import PredictionDiagnostics
 from cascadebench.metrics.coco.parquet import read_parquet
 
 BOX = np.array([[0, 0, 100, 100]], dtype=np.float32)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from cascadebench.cli.main import app
 from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
-from cascadebench.diagnostics.quality_matrix import QualityStage, quality_stages
+from cascadebench.diagnostics.observations import QualityStage, quality_stages
 from cascadebench.diagnostics.run_diagnostics import diagnose_run
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY
 from cascadebench.metrics.coco.ap_table import read_ap, summarize

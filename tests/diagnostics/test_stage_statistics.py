@@ -1,6 +1,7 @@
 """RoIs of a training whose numbers are known by hand, and a log that survives a crash."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import pytest
 from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.observations import StageTraining
 from cascadebench.diagnostics.stage_statistics import (
+    STAGE_STATISTICS,
     StageStatisticsLog,
-    read_stage_statistics,
     summarize_stages,
     write_stage_statistics,
 )
+from cascadebench.metrics.coco.parquet import read_parquet
 
 IOUS = np.array([0.0, 0.04, 0.5, 0.55, 0.6, 0.69, 0.7, 1.0], dtype=np.float32)
 TARGETS = np.array(
@@ -23,14 +25,14 @@ SEEN = StageTraining(IOUS, TARGETS, IOUS[2:])
 
 def logged(folder, *steps, start=0):
     """A log with these iterations, each with the same RoIs in two stages at 0.5 and 0.6."""
-    with StageStatisticsLog(folder, [0.5, 0.6], start) as log:
+    with closing(StageStatisticsLog(folder, [0.5, 0.6], start)) as log:
         for iteration in steps:
             log.add(iteration, 2, [SEEN, SEEN])
 
 
 def table_of(folder):
     write_stage_statistics(folder)
-    return read_stage_statistics(folder / "stage_statistics.parquet")
+    return read_parquet(folder / "stage_statistics.parquet", STAGE_STATISTICS)
 
 
 def test_counts_of_a_step(tmp_path):
@@ -64,7 +66,7 @@ def test_summary_pools_the_last_quarter(tmp_path):
 
 
 def test_a_stage_without_positives_has_no_statistics(tmp_path):
-    with StageStatisticsLog(tmp_path, [0.5], 0) as log:
+    with closing(StageStatisticsLog(tmp_path, [0.5], 0)) as log:
         log.add(0, 1, [StageTraining(np.array([0.2]), np.empty((0, 4)), np.empty(0))])
     row = summarize_stages(table_of(tmp_path)).iloc[0]
     assert row["positives_50"] == 0
@@ -113,5 +115,8 @@ def test_an_empty_log_gives_an_empty_table(tmp_path):
 
 
 def test_targets_must_have_an_iou(tmp_path):
-    with StageStatisticsLog(tmp_path, [0.5], 0) as log, pytest.raises(ValueError, match="6 targets with 2 IoUs"):
+    with (
+        closing(StageStatisticsLog(tmp_path, [0.5], 0)) as log,
+        pytest.raises(ValueError, match="6 targets with 2 IoUs"),
+    ):
         log.add(0, 1, [StageTraining(IOUS, TARGETS, IOUS[:2])])

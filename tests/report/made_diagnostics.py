@@ -1,5 +1,6 @@
 """Diagnostics of a detector that exists in numbers alone: boxes drawn around objects, tighter from stage to stage."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from cascadebench.diagnostics.observations import (
     StagePrediction,
     StageTraining,
     iou_thresholds,
+    quality_stages,
 )
-from cascadebench.diagnostics.prediction import PredictionDiagnostics
-from cascadebench.diagnostics.quality_matrix import quality_stages
+from cascadebench.diagnostics.run_diagnostics import PredictionDiagnostics
 from cascadebench.diagnostics.score_quality import SCORE_QUALITY, score_quality
 from cascadebench.diagnostics.stage_statistics import StageStatisticsLog, write_stage_statistics
 from cascadebench.metrics.coco.ap_table import write_ap
@@ -115,7 +116,7 @@ def write_diagnostics(
         )
 
     prediction = PredictionDiagnostics(thresholds, truths)
-    with StageStatisticsLog(folder, thresholds, 0) as log:
+    with closing(StageStatisticsLog(folder, thresholds, 0)) as log:
         for number, observation in enumerate(observations):
             prediction.add(observation)
             truth = truths[observation.image_id].boxes

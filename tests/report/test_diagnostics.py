@@ -14,7 +14,7 @@ from test_example_views import write_examples
 from cascadebench.core.configuration import PROJECT
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, KINDS
 from cascadebench.diagnostics.recall import RECALL
-from cascadebench.diagnostics.stage_statistics import read_stage_statistics, summarize_stages
+from cascadebench.diagnostics.stage_statistics import STAGE_STATISTICS, summarize_stages
 from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.study.study import Study
 
@@ -76,7 +76,7 @@ def test_recall_is_drawn_as_the_file_has_it(page: Page, study: Study, complete: 
 
 def test_stage_table_has_the_numbers_of_the_file(page: Page, study: Study, complete: Path) -> None:
     run = run_of(study, "Cascade R-CNN", "mmdet")
-    summary = summarize_stages(read_stage_statistics(complete / "runs" / run.id / "stage_statistics.parquet"))
+    summary = summarize_stages(read_parquet(complete / "runs" / run.id / "stage_statistics.parquet", STAGE_STATISTICS))
     for stage, row in enumerate(summary.to_dict("records"), start=1):
         printed = page.row("stage-values", f"stage {stage}", nth=1 if stage == 1 else 0)
         assert printed[0] == f"stage {stage}|IoU {row['iou_threshold']:g}"

@@ -3,7 +3,7 @@
 import altair as alt
 import pandas as pd
 
-from cascadebench.diagnostics.quality_matrix import QualityStage
+from cascadebench.diagnostics.observations import QualityStage
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.report.data.diagnostic_files import ap_by_iou
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults
