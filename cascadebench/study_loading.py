@@ -169,13 +169,14 @@ def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str
     stages, classifiers = card.number_of_stages(options), card.number_of_classifiers(options)
     if isinstance(card.classifiers, str) and classifiers > stages:
         raise InputError(f"{asked_by}.{card.classifiers}: {classifiers}: at most one for each of {stages} stages")
+    headline = "(T,1)" if classifiers == 1 else card.headline
     return ChosenVariant(
         name=card.name,
         options=options,
         stages=stages,
         classifiers=classifiers,
-        heads=card.number_of_heads(options),
-        headline=card.headline_stage(options),
+        heads=card.heads or max(stages, classifiers),
+        headline=headline.replace("T", str(stages)).replace("C", str(classifiers)),
         masks=card.masks,
         folder=None if found.folder.parent == VARIANTS else str(found.folder),
     )

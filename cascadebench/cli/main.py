@@ -88,8 +88,7 @@ def freeze(study: StudyName, run: Annotated[str, typer.Option()], out: Annotated
 @app.command()
 def audit(study: StudyName, results: Results = RESULTS) -> None:
     """Compare the effective values of a study's runs; exit code 1 if one differs that must not."""
-    from cascadebench.controls.audit_files import audit_study
-    from cascadebench.controls.audit_tables import print_audit
+    from cascadebench.controls.audit_files import audit_study, print_audit
 
     outcome = audit_study(load_study(study), results)
     print_audit(outcome, _console())

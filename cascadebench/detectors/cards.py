@@ -134,17 +134,6 @@ class VariantCard(Configuration):
             return self.number_of_stages(options)
         return options[self.classifiers] if isinstance(self.classifiers, str) else self.classifiers
 
-    def number_of_heads(self, options: dict[str, Any]) -> int:
-        """Heads that are trained, with these (complete) options."""
-        return self.heads or max(self.number_of_stages(options), self.number_of_classifiers(options))
-
-    def headline_stage(self, options: dict[str, Any]) -> str:
-        """Label of the test stage that stands for the variant in a comparison."""
-        stages, classifiers = self.number_of_stages(options), self.number_of_classifiers(options)
-        if classifiers == 1:
-            return f"({stages},1)"
-        return self.headline.replace("T", str(stages)).replace("C", str(classifiers))
-
     def treatment_of(self, options: dict[str, Any]) -> tuple[str, ...]:
         """Controls that the variant may change with these (complete) options."""
         further = (control for name in self._changed(options) for control in self.options[name].treatment)

@@ -60,12 +60,6 @@ def new_variant(name: str, base: str, folder: Path | None) -> list[Path]:
     return paths
 
 
-def _fields(card: VariantCard) -> dict[str, str]:
-    """Everything that a card says, as YAML, without what it leaves at its default."""
-    content = card.model_dump(mode="json", exclude_unset=True)
-    return {key: _yaml({key: content[key]}) for key in content}
-
-
 class _Dumper(yaml.SafeDumper):
     """Safe YAML whose short lists stand on one line."""
 
@@ -75,8 +69,11 @@ _Dumper.add_representer(
 )
 
 
-def _yaml(value: Any) -> str:
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110).rstrip()
+def _fields(card: VariantCard) -> dict[str, str]:
+    """Everything that a card says, as YAML, without what it leaves at its default."""
+    layout = {"Dumper": _Dumper, "sort_keys": False, "allow_unicode": True, "width": 110}
+    said = card.model_dump(mode="json", exclude_unset=True)
+    return {key: yaml.dump({key: value}, **layout).rstrip() for key, value in said.items()}
 
 
 def _write(path: Path, template: str, **content: Any) -> None:

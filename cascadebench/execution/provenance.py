@@ -19,14 +19,8 @@ def project_state(folder: Path = PROJECT) -> dict[str, Any]:
         ``version``; ``commit`` (40 hex digits) and ``changed`` (bool), both None where `folder` is no checkout of its
         own or git is not there.
     """
-    top, commit, changes = (
-        _git(folder, *words)
-        for words in (
-            ("rev-parse", "--show-toplevel"),
-            ("rev-parse", "HEAD"),
-            ("status", "--porcelain", "--untracked-files=no"),
-        )
-    )
+    top, commit = _git(folder, "rev-parse", "--show-toplevel"), _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     # Installed inside another project's checkout, git would answer for that one.
     own = top is not None and commit is not None and Path(top).resolve() == folder.resolve()
     return {

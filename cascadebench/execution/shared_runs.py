@@ -43,9 +43,8 @@ def take_training(shared: Path, run: Run, out: RunFolder, expected: dict[str, An
     manifest = _manifest(there, run, there.trained, expected)
     _check_controls(there, out)
     files = manifest.get("files") or {}
-    if files.get(RunFolder.last_checkpoint) != manifest.get("checkpoint_sha256") or not set(TRAINING_FILES) <= set(
-        files
-    ):
+    missing = set(TRAINING_FILES) - set(files)
+    if missing or files[RunFolder.last_checkpoint] != manifest.get("checkpoint_sha256"):
         raise InputError(f"{there.trained}: files: the checksums of a training are not all there")
     # Whoever goes on after a kill between the checkpoint and the manifest still says where it comes from.
     note = {"start": 0, "time": now(), "note": f"taken from {there.path}"}

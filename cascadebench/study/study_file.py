@@ -98,8 +98,6 @@ class StudyFile(Configuration):
 def load_protocol(name: str, override: dict[str, Any], asked_by: str) -> Protocol:
     """Read ``config/protocols/<name>.yaml`` with some values replaced."""
     protocol = read_named(Protocol, CONFIG / "protocols", name, f"{asked_by}: protocol")
-    if not override:
-        return protocol
     changed = merged(protocol.model_dump(mode="json"), override)
     return validated(Protocol, changed, f"{asked_by}: protocol_override")
 
