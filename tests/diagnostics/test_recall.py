@@ -1,12 +1,9 @@
 """Recall against pycocotools without categories."""
 
-import io
-from contextlib import redirect_stdout
-
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from detection_cases import annotations
+from pycocotools_reference import pycocotools_evaluation
 
 from cascadebench.diagnostics.observations import GroundTruthBoxes, ImageObservation, StagePrediction
 from cascadebench.diagnostics.recall import LIMITS, Recall, average_recall
@@ -45,35 +42,18 @@ def xywh(box):
     return [x1, y1, x2 - x1, y2 - y1]
 
 
-def coco(annotations, images):
-    made = COCO()
-    made.dataset = {
-        "images": [{"id": number} for number in range(images)],
-        "categories": [{"id": 1}, {"id": 2}, {"id": 3}],
-        "annotations": [entry | {"id": number} for number, entry in enumerate(annotations, start=1)],
-    }
-    made.createIndex()
-    return made
-
-
 def reference(images, boxes_of):
     """COCO's recall [thresholds, areas, limits]."""
-    truth, found = [], []
+    truth, found = annotations([], images=len(images)), []
     for observation, gt in images:
         for box, label, crowd, area in zip(gt.boxes, gt.labels, gt.crowd, gt.areas, strict=True):
-            truth.append({"image_id": observation.image_id, "category_id": int(label) + 1, "bbox": xywh(box),
-                          "area": float(area), "iscrowd": int(crowd)})  # fmt: skip
+            number = len(truth["annotations"]) + 1
+            place = {"id": number, "image_id": observation.image_id, "category_id": int(label) + 1}
+            truth["annotations"].append(place | {"bbox": xywh(box), "area": float(area), "iscrowd": int(crowd)})
         for box, score in zip(boxes_of(observation), observation.objectness, strict=True):
-            side = xywh(box)
-            found.append({"image_id": observation.image_id, "category_id": 1, "bbox": side,
-                          "area": side[2] * side[3], "score": float(score)})  # fmt: skip
-    with redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco(truth, len(images)), coco(found, len(images)), "bbox")
-        evaluation.params.useCats = 0
-        evaluation.params.maxDets = list(LIMITS)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    recall = evaluation.eval["recall"][:, 0]
+            place = {"image_id": observation.image_id, "category_id": 1}
+            found.append(place | {"bbox": xywh(box), "score": float(score)})
+    recall = pycocotools_evaluation(truth, found, max_dets=LIMITS, class_agnostic=True).eval["recall"][:, 0]
     return np.where(recall < 0, np.nan, recall)
 
 

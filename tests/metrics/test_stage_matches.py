@@ -4,17 +4,14 @@ import tracemalloc
 
 import numpy as np
 import pandas as pd
+from detection_cases import annotations
 
 from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.stage_matches import match_stages
 
 STAGES, OF_A_STAGE = 20, 5000
-TRUTH = {
-    "images": [{"id": 3}, {"id": 8}],
-    "categories": [{"id": 1, "name": "disc"}],
-    "annotations": [{"id": 1, "image_id": 3, "category_id": 1, "bbox": [0, 0, 9, 9]}],
-}
+TRUTH = annotations([(3, 1, 0, 0, 9, 9)], images=[3, 8], categories=1)
 
 
 def test_memory_is_that_of_one_test_stage():
