@@ -34,14 +34,24 @@ def columns(rows=3):
     }
 
 
+def as_kinds(numbers):
+    """The columns as they are read, where scores and boxes have these numbers."""
+    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"}
+    kinds |= dict.fromkeys(["score", "x", "y", "w", "h"], numbers)
+    return pd.DataFrame(columns()).astype(kinds)[list(kinds)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of detections."""
+    write_detections(tmp_path / "detections.parquet", columns())
+    return tmp_path / "detections.parquet"
+
+
 def test_detections_are_read_back_in_their_order(tmp_path):
     path = tmp_path / "new" / "detections.parquet"
     write_detections(path, columns())
-    found = read_detections(path)
-    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
-        ["score", "x", "y", "w", "h"], "float32"
-    )
-    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+    pd.testing.assert_frame_equal(read_detections(path), as_kinds("float32"), check_categorical=False)
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
@@ -52,9 +62,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_storage(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_storage(path):
     group = pq.ParquetFile(path).metadata.row_group(0)
     stored = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert {column.compression for column in stored.values()} == {"ZSTD"}
@@ -76,9 +84,7 @@ def test_proposals(tmp_path):
     assert rows["image_id"].tolist() == [2, 1, 0]
 
 
-def test_files_that_pandas_wrote_are_read(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_files_that_pandas_wrote_are_read(path):
     expected = read_detections(path)
     expected.astype({"test_stage": "str"}).assign(note=1).set_index("score").to_parquet(path)
     pd.testing.assert_frame_equal(read_detections(path), expected, check_categorical=False)
@@ -90,11 +96,7 @@ def test_other_numbers_are_read_where_none_changes(tmp_path):
     as_pandas = pd.DataFrame(columns()).astype({"image_id": "int32", "x": "float32"})
     assert (as_pandas["category_id"].dtype, as_pandas["y"].dtype) == ("int64", "int64")
     as_pandas.to_parquet(path)
-    found = read_detections(path)
-    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
-        ["score", "x", "y", "w", "h"], "float64"
-    )
-    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+    pd.testing.assert_frame_equal(read_detections(path), as_kinds("float64"), check_categorical=False)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +108,14 @@ def test_other_numbers_are_read_where_none_changes(tmp_path):
         ("score", ["a", "b", "c"], "'score' is string; float is expected$"),
     ],
 )
-def test_numbers_that_would_change_are_refused(tmp_path, name, values, message):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_numbers_that_would_change_are_refused(path, name, values, message):
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.names.index(name), name, pa.array(values)), path)
     with pytest.raises(InputError, match=f"column {message}"):
         read_detections(path)
 
 
-def test_row_groups_with_their_own_dictionaries(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_row_groups_with_their_own_dictionaries(path):
     table, expected = pq.read_table(path), read_detections(path)
     with pq.ParquetWriter(path, table.schema) as writer:
         for row in range(3):
@@ -139,9 +137,7 @@ def test_the_first_bad_row_is_named_whatever_its_column(tmp_path):
         ("w", -1, r"row 1 \(counted from 0\): w is -1.0; at least 0 is expected"),
     ],
 )
-def test_bad_rows_are_neither_written_nor_read(tmp_path, name, value, message):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_bad_rows_are_neither_written_nor_read(path, tmp_path, name, value, message):
     schema = pq.read_schema(path)
     bad = columns()
     bad[name] = np.array([0.5, value, value])
@@ -236,9 +232,7 @@ def test_masks_are_a_further_column_that_box_detectors_do_not_have(tmp_path):
     pd.testing.assert_frame_equal(read_detections(mask).drop(columns="segmentation"), read_detections(box))
 
 
-def test_masks_of_another_type_are_refused(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_masks_of_another_type_are_refused(path):
     pq.write_table(pq.read_table(path).append_column("segmentation", pa.array([1, 2, 3])), path)
     with pytest.raises(InputError, match="column 'segmentation' is int64; string is expected"):
         read_detections(path)
