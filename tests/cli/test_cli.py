@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from detection_cases import annotations
 
 from cascadebench.core.configuration import PROJECT
 from cascadebench.metrics.coco.ap_table import METRICS
@@ -104,16 +105,9 @@ def test_an_untrained_run_cannot_predict(run_file, tmp_path):
 
 
 def test_evaluate_prints_the_documented_keys(tmp_path):
-    boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}]
-    truth = {
-        "images": [{"id": 1, "width": 20, "height": 20}],
-        "categories": [{"id": 1, "name": "a"}],
-        "annotations": boxes,
-    }
-    (tmp_path / "gt.json").write_text(json.dumps(truth))
-    (tmp_path / "dt.json").write_text(
-        json.dumps([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 9], "score": 1}])
-    )
+    found = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 9], "score": 1}]
+    (tmp_path / "gt.json").write_text(json.dumps(annotations([(1, 1, 0, 0, 10, 10)], images=[1], categories=["a"])))
+    (tmp_path / "dt.json").write_text(json.dumps(found))
     done = call("evaluate", "--annotations", tmp_path / "gt.json", "--detections", tmp_path / "dt.json", "--json")
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)

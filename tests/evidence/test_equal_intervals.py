@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from gaps_in_claims import equal_intervals, intervals_equal_as_printed
-from made_up_results import study_of, write_clean_audit, write_run, write_truth
+from made_up_results import misses, study_of, write_clean_audit, write_run, write_truth
 from parsed_page import Page, report_on
 
 from cascadebench.core.configuration import PROJECT
@@ -32,7 +32,7 @@ def study_and_results(tmp_path_factory):
     truth = write_truth(folder, study)
     for number, planned in enumerate(study.runs):
         if (planned.label, planned.run.framework, planned.run.seed) != ("Faster R-CNN FPN", "detectron2", 1):
-            write_run(folder, study, planned.run.id, truth, {"(3,3)": 0.5 + 0.04 * number, "(2,2)": 0.8})
+            write_run(folder, planned.run, truth, misses({"(3,3)": 0.5 + 0.04 * number, "(2,2)": 0.8}))
     write_clean_audit(folder, study)
     resampled = ResampledStudy(study, folder, 199, 4)
     write_intervals(resampled)

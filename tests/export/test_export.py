@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 from zipfile import ZipFile
 
-import pandas as pd
 import pytest
 import yaml
 from crate_validator import required_issues
+from detection_cases import annotations, detections
 from rocrate.rocrate import ROCrate
 
 from cascadebench.core.configuration import CONFIG, read_yaml
@@ -25,11 +25,6 @@ from cascadebench.study_loading import load_study
 from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.run_evaluation import evaluate_run
 
-TRUTH = {
-    "images": [{"id": 1, "file_name": "-", "width": 20, "height": 20}],
-    "categories": [{"id": number, "name": name} for number, name in enumerate(("disc", "square", "triangle"), 1)],
-    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}],
-}
 FINISHED = "2026-02-03T04:05:06+00:00"
 
 
@@ -41,13 +36,13 @@ def made(tmp_path_factory) -> Path:
     data = results / "datasets" / "shapes"
     data.mkdir(parents=True)
     (data / "lock.json").write_text("{}")
-    (data / "val.json").write_text(json.dumps(TRUTH))
+    truth = annotations([(1, 1, 1, 1, 9, 9)], [1], ["disc", "square", "triangle"], file_name="-", width=20, height=20)
+    (data / "val.json").write_text(json.dumps(truth))
     good, bad = (results / "runs" / planned.run.id for planned in study.runs[:2])
     for planned, run in zip(study.runs, (good, bad), strict=False):
         planned.run.write(run / "run.yaml")
         (run / "cost.json").write_text(json.dumps({"parameters": 12}))
-    rows = {"image_id": [1], "test_stage": ["(1,1)"], "category_id": [1], "score": [0.5]}
-    write_detections(good / "detections.parquet", pd.DataFrame(rows | {"x": [1.0], "y": [1.0], "w": [9.0], "h": [9.0]}))
+    write_detections(good / "detections.parquet", detections([(1, 1, 0.5, 1, 1, 9, 9)]))
     evaluate_run(good, data)
     versions = {"torch": "2.0", "mmcv operators": "torchvision"}
     trained = {"resumes": 0, "wall_seconds": 66.0, "finished": "2026-02-03T04:00:06+00:00", "versions": versions}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from detection_cases import annotations
 
 from cascadebench.controls.audit import audit
 from cascadebench.core.configuration import CONFIG, read_yaml
@@ -25,14 +26,8 @@ from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.study_intervals import write_intervals
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-TRUTH = {
-    "images": [{"id": n, "file_name": f"{n}.png", "width": 100, "height": 100} for n in (1, 2, 3)],
-    "categories": [{"id": 1, "name": "disc"}, {"id": 7, "name": "star"}],
-    "annotations": [
-        {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
-        for n in (1, 2, 3)
-    ],
-}
+BOXES = [(n, 1, 10, 10, 40, 40) for n in (1, 2, 3)]
+TRUTH = annotations(BOXES, images=[1, 2, 3], categories=["disc", "star"], file_name="-", width=100, height=100)
 
 
 def found(image: int, width: float = 40, **changes) -> dict:
@@ -141,7 +136,7 @@ def test_other_ground_truth_is_not_shown(folder):
     ("entries", "message"),
     [
         ([found(1), found(9)], r"found.json: row 1 .*: image_id 9 is not in"),
-        ([found(1, category_id=2)], r"found.json: row 0 .*: category_id 2 is not in"),
+        ([found(1, category_id=7)], r"found.json: row 0 .*: category_id 7 is not in"),
         ([found(1, score="high")], r"found.json: \[0\].score: a number is expected"),
         ([found(1, bbox=[1, 1, -2, 2])], r"found.json: \[0\].bbox: finite numbers with width and height at least 0"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, NaN], "score": 1}]', r"\[0\].bbox: finite numbers"),

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from detection_cases import annotations, detections
 from two_detectors import two_detectors
 
 from cascadebench.datasets.masks import encoded
@@ -13,11 +14,8 @@ from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.tables.aggregate import aggregate
 
 STUDY = two_detectors()
-TRUTH = {
-    "images": [{"id": 1}],
-    "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "ring"}],
-    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]}],
-}
+TRUTH = annotations([(1, 1, 0, 0, 50, 50)], images=[1], categories=["disc", "ring"])
+FOUND = [(1, 1, 0.5, 0, 0, 50, 50)]
 
 
 def run_folder(results, planned):
@@ -28,8 +26,7 @@ def run_folder(results, planned):
 
 def write_evaluation(folder, *test_stages):
     """AP table in which these test stages found the object; others of a cascade found nothing."""
-    box = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50}
-    rows = pd.DataFrame([box | {"test_stage": label} for label in test_stages])
+    rows = pd.concat([detections(FOUND, label) for label in test_stages])
     write_ap(folder / "ap.parquet", evaluate(TRUTH, rows, ["(1,1)", "(2,2)", "(3,3)"]))
 
 
@@ -123,9 +120,7 @@ def test_masks_have_a_table_of_their_own(tmp_path):
     study = replace(STUDY, runs=(masked, *rest))
     truth = TRUTH | {"images": [{"id": 1, "width": 60, "height": 60}]}
     truth["annotations"] = [one | {"segmentation": [[0, 0, 50, 0, 50, 50, 0, 50]]} for one in TRUTH["annotations"]]
-    box = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50, "test_stage": "(1,1)"}
-    half = encoded([[0, 0, 30, 0, 30, 50, 0, 50]], 60, 60)["counts"]
-    rows = pd.DataFrame([box | {"segmentation": half}])
+    rows = detections(FOUND).assign(segmentation=encoded([[0, 0, 30, 0, 30, 50, 0, 50]], 60, 60)["counts"])
     tables = [evaluate(truth, rows, iou_type=iou_type) for iou_type in ("bbox", "segm")]
     folder = run_folder(tmp_path, masked)
     write_ap(folder / "ap.parquet", pd.concat(tables, ignore_index=True))

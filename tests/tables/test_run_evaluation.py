@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from detection_cases import annotations, detections
 
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import encoded
@@ -15,20 +16,12 @@ from cascadebench.study.run import read_run
 from cascadebench.study_loading import load_study
 from cascadebench.tables.run_evaluation import evaluate_run
 
-TRUTH = {
-    "images": [{"id": 1}, {"id": 2}],
-    "categories": [{"id": 1, "name": "disc"}],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
-        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
-    ],
-}
+TRUTH = annotations([(1, 1, 0, 0, 50, 50), (2, 1, 0, 0, 50, 50)], images=[1, 2], categories=1)
 
 
-def detections(*test_stages):
+def found(*test_stages):
     """One right detection, on the first of two images, for every test stage."""
-    box = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50}
-    return pd.DataFrame([box | {"test_stage": label} for label in test_stages])
+    return pd.concat([detections([(1, 1, 0.5, 0, 0, 50, 50)], label) for label in test_stages])
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def folders(tmp_path):
     dataset_folder.mkdir()
     (dataset_folder / "val.json").write_text(json.dumps(TRUTH))
     planned.run.write(run_folder / "run.yaml")
-    write_detections(run_folder / "detections.parquet", detections("extra", "(2,1)"))
+    write_detections(run_folder / "detections.parquet", found("extra", "(2,1)"))
     return run_folder, dataset_folder
 
 
@@ -65,7 +58,7 @@ def test_same_bytes_again(folders):
 
 def test_detections_of_another_dataset_leave_no_table(folders):
     run_folder, dataset_folder = folders
-    write_detections(run_folder / "detections.parquet", detections("(1,1)").assign(image_id=3))
+    write_detections(run_folder / "detections.parquet", found("(1,1)").assign(image_id=3))
     with pytest.raises(InputError, match=r"detections\.parquet: row 0 .*image_id 3 is not in .*val\.json"):
         evaluate_run(run_folder, dataset_folder)
     assert not (run_folder / "ap.parquet").exists()
@@ -82,7 +75,7 @@ def test_a_detector_with_masks_has_its_headline_a_second_time(folders):
     run = read_run(run_folder / "run.yaml")
     run.model_copy(update={"variant": run.variant.model_copy(update={"masks": True})}).write(run_folder / "run.yaml")
     headline = run.variant.headline
-    rows = detections("(1,1)", headline).assign(segmentation=[None, encoded(square, 60, 60)["counts"]])
+    rows = found("(1,1)", headline).assign(segmentation=[None, encoded(square, 60, 60)["counts"]])
     write_detections(run_folder / "detections.parquet", rows)
     evaluate_run(run_folder, dataset_folder)
     boxes, masks = read_ap(run_folder / "ap.parquet"), read_ap(run_folder / "ap.parquet", "segm")

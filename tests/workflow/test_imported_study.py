@@ -9,6 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from detection_cases import annotations
 
 from cascadebench.core.configuration import PROJECT
 
@@ -24,11 +25,8 @@ EXAMPLE_TRUTH, EXAMPLE_FOUND = (
 def folder(tmp_path_factory) -> Path:
     """A folder with a study of one model from outside, and its report by Snakemake."""
     place = tmp_path_factory.mktemp("outside")
-    truth = {
-        "images": [{"id": n, "file_name": f"{n}.png", "width": 50, "height": 50} for n in (1, 2)],
-        "categories": [{"id": 1, "name": "disc"}],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20]} for n in (1, 2)],
-    }
+    boxes = [(n, 1, 5, 5, 20, 20) for n in (1, 2)]
+    truth = annotations(boxes, images=[1, 2], categories=["disc"], file_name="-", width=50, height=50)
     (place / "truth.json").write_text(json.dumps(truth))
     found = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "score": 0.5}]
     (place / "found.json").write_text(json.dumps(found))
