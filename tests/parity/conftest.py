@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from comparison import BOTH, add_noise, ground_truth, run_of, two_images
-from double_precision import double_precision
 from sides import Detectron2Side, MMDetectionSide
 
+from adapters.witness.double_precision import double_precision
 from cascadebench.detectors.variant_catalog import find_variant, own_variants
 
 torch.set_num_threads(1)

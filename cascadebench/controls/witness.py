@@ -1,0 +1,160 @@
+"""What a run did at its inspection, and how two runs' doings are compared.
+
+A control is one value that somebody listed. A witness is what came out when the run's own objects did their work once,
+on fixed pictures and from fixed weights: whatever changes the work changes the numbers, listed or not.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cascadebench.core.configuration import Configuration, validated
+from cascadebench.core.files import read_json
+
+Value = Any
+"""A number, a text or a list of them."""
+Readings = Mapping[str, Mapping[str, Any]]
+"""Controls of a run by name, as the audit has them: ``value``, ``read_from``."""
+
+
+class Quantity(Configuration):
+    """One thing that came out.
+
+    Attributes
+    ----------
+    step : str
+        What was done, one of :data:`STEPS`.
+    name : str
+        What came out of it; common to all frameworks.
+    value : number, str or list of them
+        The numbers, or a digest.
+    wanted : number, str, list of them, or None
+        What a plain computation from the run's protocol, backbone and variant gives; None: there is none.
+    """
+
+    step: str
+    name: str
+    value: Value
+    wanted: Value = None
+
+
+class WitnessFile(Configuration):
+    """``witness.json`` of a run."""
+
+    run: str
+    quantities: tuple[Quantity, ...]
+
+
+PICTURE = ("input.",)
+TRUNK = (*PICTURE, "backbone.", "neck.", "model.", "training.precision")
+PROPOSALS = (*TRUNK, "rpn.")
+FIRST_STAGE = (*PROPOSALS, "heads.")
+EVERYTHING = (*FIRST_STAGE, "inference.", "masks.")
+STEPS: dict[str, tuple[str, ...] | None] = {
+    "training pictures": PICTURE,
+    "test picture": PICTURE,
+    "order": (),
+    "updates": (),
+    "network input": PICTURE,
+    "pyramid": TRUNK,
+    "proposal network": PROPOSALS,
+    "first stage": FIRST_STAGE,
+    "whole step": EVERYTHING,
+    "proposals at test": PROPOSALS,
+    "first stage at test": (*FIRST_STAGE, "inference."),
+    "all stages at test": EVERYTHING,
+    "heads": EVERYTHING,
+    "losses of the heads": EVERYTHING,
+    "initial numbers": None,
+}
+"""Every step, and the beginnings of the names of the controls that what comes out of it follows from. None: from the
+run's seed and from every control."""
+OF_LATER_STAGES = {"heads.stages", "heads.classifiers", "heads.trunk_gradient", "inference.score_rule"}
+"""Controls that say how the stages are put together: nothing about what the first one does by itself."""
+OF_TWO_LISTS = {"rpn.train_nms_iou"}
+"""Controls of what is done with the proposals of training, after the network's own losses."""
+ALONE = {"proposal network", "proposals at test"}
+"""Steps in which the stages have no part."""
+COUNTS = {"model.parameters", "model.trainable_parameters"}
+"""Controls that count over the whole detector: another count says nothing of a part."""
+TOLERANCE = {"training pictures": 1e-5, "test picture": 1e-5, "all stages at test": 1e-5, "first stage at test": 1e-5,
+             "proposals at test": 1e-5}  # fmt: skip
+"""Relative difference that two frameworks may have: what they hand over in float32 is rounded to either neighbour."""
+IN_DOUBLE = 1e-8
+"""The same, of what is computed in double precision."""
+
+
+def read_witness(path: Path) -> list[dict[str, Any]]:
+    """Read the quantities of a ``witness.json``; raises InputError if it is none."""
+    return [one.model_dump() for one in validated(WitnessFile, read_json(path), path).quantities]
+
+
+def tolerance(step: str) -> float:
+    """Relative difference that two frameworks, or a framework and a plain computation, may have in a step."""
+    return TOLERANCE.get(step, IN_DOUBLE)
+
+
+def explained(step: str, here: Readings, there: Readings) -> bool:
+    """Whether a control explains that two runs differ in a step.
+
+    A control that differs is either declared as the variant's treatment or a violation by itself. So a difference
+    behind which no control stands is nobody's: nobody declared it.
+    """
+    prefixes = STEPS[step]
+    first = step.startswith("first stage") or step in ALONE
+    for name in here.keys() & there.keys():
+        if prefixes is not None and not name.startswith(prefixes):
+            continue
+        if (first and name in OF_LATER_STAGES | COUNTS) or (step in ALONE and name in OF_TWO_LISTS) or name in COUNTS:
+            continue
+        values = [one[name]["value"] for one in (here, there)]
+        if first and name.startswith("heads."):
+            values = [value[0] if isinstance(value, list) and value else value for value in values]
+        if not close(*values, 1e-6):
+            return True
+    return False
+
+
+def close(one: Value, other: Value, relative: float) -> bool:
+    """Whether two values are equal: texts and truths exactly, numbers within a share of the greater or of the list's.
+
+    A relative difference of 0 asks for the same bits.
+    """
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            return False
+        # A projection may be near zero where the norm beside it is not.
+        numbers = [abs(value) for value in (*one, *other) if _is_number(value)]
+        size = max(numbers, default=0.0)
+        return all(_near(a, b, relative, size) for a, b in zip(one, other, strict=True))
+    return _near(one, other, relative, 0.0)
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _near(one: Value, other: Value, relative: float, size: float) -> bool:
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return close(one, other, relative)
+    if _is_number(one) and _is_number(other):
+        return one == other or math.isclose(one, other, rel_tol=relative, abs_tol=relative * size)
+    return type(one) is type(other) and one == other
+
+
+def differences(
+    here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], relative: float | None
+) -> Iterator[tuple[str, str, Value, Value]]:
+    """Yield step, name and both values of what differs between two runs; None stands for a quantity that one lacks.
+
+    Parameters
+    ----------
+    relative : float or None
+        0 within a framework; None: what two frameworks may differ by.
+    """
+    values = [{(one["step"], one["name"]): one["value"] for one in run} for run in (here, there)]
+    for step, name in dict.fromkeys([*values[0], *values[1]]):
+        ours, theirs = (run.get((step, name)) for run in values)
+        if not close(ours, theirs, tolerance(step) if relative is None else relative):
+            yield step, name, ours, theirs
