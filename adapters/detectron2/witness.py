@@ -10,7 +10,7 @@ from adapters.detector.cascade_stages import CascadeStages
 from adapters.detectron2.controls.head_probes import probed_heads as probed_heads
 from adapters.detectron2.training import loss_name
 from adapters.prediction.original_image import Rows
-from adapters.witness.pictures import Item
+from adapters.witness.framework import Item
 from cascadebench.study.run import Run
 
 

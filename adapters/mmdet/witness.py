@@ -10,7 +10,7 @@ from adapters.mmdet.controls.head_probes import probed_heads as probed_heads
 from adapters.mmdet.inference import detect
 from adapters.mmdet.training import loss_name
 from adapters.prediction.original_image import Rows
-from adapters.witness.pictures import Item
+from adapters.witness.framework import Item
 from cascadebench.study.run import Run
 
 

@@ -1,5 +1,6 @@
 """What the witness asks of a framework: ``adapters/<framework>/witness.py`` has these functions."""
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -7,8 +8,27 @@ from torch import Tensor, nn
 from adapters.detector.cascade_stages import CascadeStages
 from adapters.inspection.head_probes import ProbedHeads
 from adapters.training.assembly import Built
-from adapters.witness.pictures import Item
 from cascadebench.study.run import Run
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item as a framework hands it to its model, in common terms.
+
+    Attributes
+    ----------
+    pixels : Tensor, uint8 [3, H, W]
+        Red first.
+    boxes : Tensor, float [N, 4], or None
+        x1, y1, x2, y2 in pixels of the item; None at test.
+    labels : Tensor, int64 [N], or None
+    masks : Tensor, uint8 [N, H, W], or None
+    """
+
+    pixels: Tensor
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
+    masks: Tensor | None = None
 
 
 class WitnessedFramework(Protocol):

@@ -7,14 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from adapters.contract import Adapter
 from adapters.detector.variant_module import variant_reference
 from adapters.inspection.head_probes import TaskOutput
 from adapters.inspection.probe_inputs import probe_ground_truth
-from adapters.training.assembly import Built
 from adapters.training.stage_recording import box_deltas
-from adapters.witness.fixtures import named
 from adapters.witness.quantities import summary
+from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import StageSettings, stage_settings
@@ -27,11 +25,9 @@ Features = Callable[[int, str], Tensor]
 """From a head, from 0, and a task to what its layers make of the given RoIs."""
 
 
-def head_quantities(adapter: Adapter, built: Built) -> Iterator[Quantity]:
+def head_quantities(subject: Subject) -> Iterator[Quantity]:
     """Note outputs and gradients of every stage, and what the card says that they are."""
-    run, heads = built.run, adapter.witnessed.stages(built.model)
-    weights = {name: tensor for name, tensor in named(built.model, adapter.common_names(run)).items()
-               if name.startswith(("heads.", "variant."))}  # fmt: skip
+    run, heads, weights = subject.built.run, subject.stages, subject.tensors("heads.", "variant.")
     size = run.protocol.heads.pool_size
     pooled = torch.randn(ROIS, run.protocol.neck.channels, size, size, generator=torch.Generator().manual_seed(0))
     for stage in range(run.variant.stages):
@@ -91,8 +87,9 @@ def plain_outputs(run: Run, stage: int, pooled: Tensor, weights: Weights) -> tup
     logits = [outputs["classification"]] if "classification" in outputs else []
     # Further classifiers of a stage read the same feature.
     further = range(run.variant.stages, run.variant.heads) if stage == 0 else ()
-    logits += [F.linear(read["classification"], *(weights[f"heads.{head + 1}.classifier.{part}"] for part in ("weight", "bias")))
-               for head in further]  # fmt: skip
+    for head in further:
+        name = f"heads.{head + 1}.classifier"
+        logits.append(F.linear(read["classification"], weights[f"{name}.weight"], weights[f"{name}.bias"]))
     return logits, outputs.get("regression")
 
 
@@ -101,19 +98,18 @@ def _has(weights: Weights, stage: int, task: str) -> bool:
     return f"heads.{stage + 1}.{layer}.weight" in weights
 
 
-def loss_quantities(adapter: Adapter, built: Built) -> Iterator[Quantity]:
+def loss_quantities(subject: Subject) -> Iterator[Quantity]:
     """Train the heads on given maps and boxes; every loss beside that of the settings of its stage."""
-    step, run = adapter.witnessed.probed_heads(built).step, built.run
+    step, run = subject.framework.probed_heads(subject.built).step, subject.built.run
     truth, labels = probe_ground_truth()
     labels = labels % len(run.dataset.categories)
-    aligned = run.protocol.rules == "aligned"
     for task, outputs, plainly in (
         ("classification", step.classification, plain_classification),
         ("regression", step.regression, plain_regression),
     ):
         for output in outputs:
             settings = stage_settings(run)[output.head]
-            wanted = [float(plainly(settings, output, truth, labels))] if aligned else None
+            wanted = [float(plainly(settings, output, truth, labels))] if subject.aligned else None
             name = f"{task} of head {output.head + 1}"
             yield Quantity(step="losses of the heads", name=name, value=[float(output.loss)], wanted=wanted)
 

@@ -1,8 +1,6 @@
 """One item of the training as it is read, mirrored and not, and one of the test; and the whole order."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,53 +9,32 @@ from torch import Tensor
 
 from adapters.data.training_dataset import TrainingDataset
 from adapters.training.assembly import Built
+from adapters.witness.framework import Item
 from adapters.witness.quantities import bytes_digest, plain
+from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
-from cascadebench.study.run import Run
+from cascadebench.determinism.training_order import TrainingOrder
 
 TRIED = 64
 """Items among which a mirrored and an unmirrored one are looked for."""
 
 
-@dataclass(frozen=True)
-class Item:
-    """One item as a framework hands it to its model, in common terms.
-
-    Attributes
-    ----------
-    pixels : Tensor, uint8 [3, H, W]
-        Red first.
-    boxes : Tensor, float [N, 4], or None
-        x1, y1, x2, y2 in pixels of the item; None at test.
-    labels : Tensor, int64 [N], or None
-    masks : Tensor, uint8 [N, H, W], or None
-    """
-
-    pixels: Tensor
-    boxes: Tensor | None = None
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-
-
-def picture_quantities(
-    built: Built, records: Sequence[ImageRecord], fields: Callable[[Run, Any], Item]
-) -> Iterator[Quantity]:
+def picture_quantities(subject: Subject, records: Sequence[ImageRecord]) -> Iterator[Quantity]:
     """Read items of the training in the sizes of the protocol, and one picture for testing."""
-    dataset, aligned = built.dataset, built.run.protocol.rules == "aligned"
+    run, dataset = subject.built.run, subject.built.dataset
     for flip, position in _positions(dataset).items():
         _, _, short_side = dataset.planned(position)
         record = dataset.records[int(dataset.order.images.flat[position])]
-        expected = read_plainly(record, short_side, dataset.reader.max_long_side, flip)
+        expected = read_plainly(record, short_side, run.protocol.input.max_long_side, flip)
+        item = subject.framework.item_fields(run, dataset[position])
         name = "mirrored" if flip else "as it is"
-        yield from _of_item(
-            "training pictures", name, fields(built.run, dataset[position]), expected if aligned else None
-        )
-    sizes = built.run.protocol.input
-    expected = read_plainly(records[0], sizes.test_short_side, sizes.max_long_side, False)
-    tested = Item(fields(built.run, built.reader.test_image(records[0])).pixels)
-    yield from _of_item("test picture", "", tested, Item(expected.pixels) if aligned else None)
+        yield from _of_item("training pictures", name, item, expected if subject.aligned else None)
+    sizes = run.protocol.input
+    expected = Item(read_plainly(records[0], sizes.test_short_side, sizes.max_long_side, False).pixels)
+    tested = Item(subject.framework.item_fields(run, subject.built.reader.test_image(records[0])).pixels)
+    yield from _of_item("test picture", "", tested, expected if subject.aligned else None)
 
 
 def _positions(dataset: TrainingDataset) -> dict[bool, int]:
@@ -93,7 +70,7 @@ def _of_item(step: str, name: str, item: Item, expected: Item | None) -> Iterato
         yield Quantity(step=step, name=f"masks {name}", value=bytes_digest(item.masks.to(torch.uint8)))
 
 
-def order_quantities(built: Built, whole: Any) -> Iterator[Quantity]:
+def order_quantities(built: Built, whole: TrainingOrder) -> Iterator[Quantity]:
     """Digest every image, flip and size of the schedule, and what the dataset would read of the first thousand."""
     order = built.dataset.order
     for part in ("images", "flips", "short_sides"):

@@ -10,6 +10,7 @@ from adapters.contract import Adapter, Detections
 from adapters.training.assembly import Built
 from adapters.witness.fixtures import SHORT_SIDE
 from adapters.witness.quantities import unordered
+from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import all_test_stages
@@ -18,9 +19,9 @@ IMAGE = (128, 128)
 """Height and width of the image that given boxes lie in."""
 
 
-def test_quantities(adapter: Adapter, built: Built, record: ImageRecord) -> Iterator[Quantity]:
+def test_quantities(adapter: Adapter, subject: Subject, record: ImageRecord) -> Iterator[Quantity]:
     """Detect on a small picture, and once from given boxes and scores."""
-    model, variant = built.model, built.run.variant
+    built, model, variant = subject.built, subject.built.model, subject.built.run.variant
     model.eval()
     image = built.dataset.reader.training_image(record, SHORT_SIDE, False)
     stages = all_test_stages(variant.stages, variant.classifiers)
@@ -30,8 +31,8 @@ def test_quantities(adapter: Adapter, built: Built, record: ImageRecord) -> Iter
         step = "first stage at test" if label == "(1,1)" else "all stages at test"
         yield Quantity(step=step, name=f"detections {label}", value=_detected(detections))
     boxes, scores = given_outputs(len(built.run.dataset.categories))
-    detected = adapter.witnessed.detect_given(model, boxes, scores, IMAGE)
-    wanted = unordered(plain_detections(built, boxes, scores)) if built.run.protocol.rules == "aligned" else None
+    detected = subject.framework.detect_given(model, boxes, scores, IMAGE)
+    wanted = unordered(plain_detections(built, boxes, scores)) if subject.aligned else None
     yield Quantity(step="first stage at test", name="detections from given boxes and scores", wanted=wanted,
                    value=unordered(_columns(*detected)))  # fmt: skip
 
@@ -46,7 +47,7 @@ def _columns(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Tensor]:
 
 
 def given_outputs(classes: int) -> tuple[Tensor, Tensor]:
-    """Four hundred boxes in twenty heaps, float64 [400, 4], and the probabilities of their classes [400, classes + 1]."""
+    """Four hundred boxes in twenty heaps, float64 [400, 4], and their probabilities, float64 [400, classes + 1]."""
     random = torch.Generator().manual_seed(0)
     heaps = torch.rand(20, 1, 2, generator=random) * 100
     corner = (heaps + 8 * torch.rand(20, 20, 2, generator=random)).reshape(-1, 2)

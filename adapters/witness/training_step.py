@@ -7,11 +7,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from adapters.contract import Adapter
 from adapters.training.assembly import Built
 from adapters.training.seeding import seed_everything
-from adapters.witness.fixtures import SHORT_SIDE, named
+from adapters.witness.fixtures import SHORT_SIDE
 from adapters.witness.quantities import of_tensors, summary
+from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.image_size import resized_shape
@@ -40,16 +40,17 @@ def step_batch(built: Built, records: Sequence[ImageRecord]) -> Any:
     return built.loader.collate_fn(items)
 
 
-def step_quantities(adapter: Adapter, built: Built, records: Sequence[ImageRecord]) -> Iterator[Quantity]:
+def step_quantities(subject: Subject, records: Sequence[ImageRecord]) -> Iterator[Quantity]:
     """Run forward once, and backward from the losses of the proposal network, of the first stage, and of all."""
-    model, heads, entering = built.model, adapter.witnessed.stages(built.model), EnteringRoIs()
+    built, entering = subject.built, EnteringRoIs()
+    model = built.model
     model.train()
     batch = step_batch(built, records)
-    yield Quantity(step="network input", name="batch", value=summary(adapter.witnessed.network_input(model, batch)))
+    yield Quantity(step="network input", name="batch", value=summary(subject.framework.network_input(model, batch)))
     seed_everything(0)
     built.session.sampling.begin(0)
-    with patch.object(built.session.sampling, "seed", 0), patch.object(heads, "recording", entering):
-        losses = adapter.witnessed.training_losses(model, batch)
+    with patch.object(built.session.sampling, "seed", 0), patch.object(subject.stages, "recording", entering):
+        losses = subject.framework.training_losses(model, step_batch(built, records))
     groups = {"proposal network": "rpn_", "first stage": "stage1_"}
     own = {step: {name: loss for name, loss in losses.items() if name.startswith(prefix) and "mask" not in name}
            for step, prefix in groups.items()}  # fmt: skip
@@ -58,10 +59,8 @@ def step_quantities(adapter: Adapter, built: Built, records: Sequence[ImageRecor
         for name, loss in sorted(terms.items()):
             yield Quantity(step=step, name=f"loss {name}", value=float(loss))
     yield from _rois(entering)
-    yield from _gradients(adapter, built, [sum(terms.values()) for terms in (*own.values(), rest)])
-    buffers = (
-        (name, tensor) for name, tensor in _named(adapter, built).items() if not isinstance(tensor, nn.Parameter)
-    )
+    yield from _gradients(subject, [sum(terms.values()) for terms in (*own.values(), rest)])
+    buffers = ((name, tensor) for name, tensor in subject.tensors().items() if not isinstance(tensor, nn.Parameter))
     yield from of_tensors("whole step", ((f"{name} afterwards", tensor) for name, tensor in sorted(buffers)))
 
 
@@ -72,9 +71,9 @@ def _rois(entering: EnteringRoIs) -> Iterator[Quantity]:
         yield from of_tensors(step, [(f"RoIs and ground truth of stage {stage + 1}", torch.cat(parts))])
 
 
-def _gradients(adapter: Adapter, built: Built, losses: list[Tensor]) -> Iterator[Quantity]:
+def _gradients(subject: Subject, losses: list[Tensor]) -> Iterator[Quantity]:
     """Gradients by common names: from the proposal network's losses, from the first stage's, and whole."""
-    learning = {name: one for name, one in _named(adapter, built).items() if one.requires_grad}
+    learning = {name: one for name, one in subject.tensors().items() if one.requires_grad}
     totals: dict[str, Tensor | None] = dict.fromkeys(learning)
     for step, loss in zip(("proposal network", "first stage", None), losses, strict=True):
         if not isinstance(loss, Tensor):
@@ -87,7 +86,3 @@ def _gradients(adapter: Adapter, built: Built, losses: list[Tensor]) -> Iterator
         if step:
             yield from of_tensors(step, ((f"gradient of {name}", one) for name, one in sorted(reached.items())))
     yield from of_tensors("whole step", ((f"gradient of {name}", one) for name, one in sorted(totals.items())))
-
-
-def _named(adapter: Adapter, built: Built) -> dict[str, Tensor]:
-    return named(built.model, adapter.common_names(built.run))

@@ -11,6 +11,7 @@ from adapters.witness.fixtures import fix_weights, like, saved_records
 from adapters.witness.heads import head_quantities, loss_quantities
 from adapters.witness.initial_numbers import initial_quantities
 from adapters.witness.pictures import order_quantities, picture_quantities
+from adapters.witness.subject import Subject
 from adapters.witness.test_pass import test_quantities
 from adapters.witness.training_step import step_quantities
 from adapters.witness.updates import update_quantities
@@ -28,21 +29,21 @@ def witness(adapter: Adapter, built: Built) -> list[Quantity]:
     list of Quantity
         In the order of the steps; the same bytes for the same run on the same machine.
     """
-    common_name, run = adapter.common_names(built.run), built.run
+    run, subject = built.run, Subject(built, adapter.witnessed, adapter.common_names(built.run))
     built.loader.num_workers = 0
     with saved_records(len(run.dataset.categories)) as records, undisturbed(built.model):
-        planned = built.dataset.records
-        built.dataset.records = [like(records[one.width < one.height], one) for one in planned]
-        noted = [*initial_quantities(adapter, built), *order_quantities(built, drawn_order(run))]
-        noted += picture_quantities(built, records, adapter.witnessed.item_fields)
+        built.dataset.records = [like(records[one.width < one.height], one) for one in built.dataset.records]
+        noted = [*initial_quantities(subject), *order_quantities(built, drawn_order(run))]
+        noted += picture_quantities(subject, records)
+        built.model.double()
+        fix_weights(subject)
+        noted += update_quantities(subject)
         with double_precision():
-            built.model.double()
-            noted += update_quantities(built, common_name)
-            fix_weights(built.model, common_name, run)
-            noted += step_quantities(adapter, built, records)
-            noted += head_quantities(adapter, built)
-            noted += loss_quantities(adapter, built)
-            noted += test_quantities(adapter, built, records[0])
+            fix_weights(subject)
+            noted += step_quantities(subject, records)
+            noted += head_quantities(subject)
+            noted += loss_quantities(subject)
+            noted += test_quantities(adapter, subject, records[0])
     return noted
 
 
