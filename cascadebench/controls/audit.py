@@ -13,7 +13,7 @@ from cascadebench.study.study import Detector, PlannedRun, Study
 from cascadebench.study.study_file import AcceptedViolation
 
 FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
-Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance"]
+Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance", "witness"]
 Readings = dict[str, dict[str, Any]]
 """A run's readings by control: ``name``, ``value``, ``read_from``."""
 
@@ -57,12 +57,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audit of a study found, among how many runs and controls."""
+    """What the audit of a study found, among how many runs, controls and witnessed quantities of a run."""
 
     study: str
     runs: int
     controls: int
     findings: tuple[Finding, ...]
+    quantities: int = 0
 
     def of_kind(self, kind: FindingKind) -> list[Finding]:
         """Findings of one kind."""
@@ -83,7 +84,8 @@ class Audit:
             _counted(stated["framework difference"], "stated framework difference"),
             *([_counted(stated["own rule"], "own rule")] * bool(stated["own rule"])),
         ]
-        return f"{'; '.join(words)} ({self.controls} controls in {_counted(self.runs, 'run')})"
+        witnessed = f" and up to {self.quantities} witnessed quantities" if self.quantities else ""
+        return f"{'; '.join(words)} ({self.controls} controls{witnessed} in {_counted(self.runs, 'run')})"
 
 
 def _counted(number: int, word: str) -> str:

@@ -47,42 +47,41 @@ class WitnessFile(Configuration):
 
 
 PICTURE = ("input.",)
-TRUNK = (*PICTURE, "backbone.", "neck.", "model.", "training.precision")
+TRUNK = (*PICTURE, "backbone.", "neck.", "training.precision")
 PROPOSALS = (*TRUNK, "rpn.")
 FIRST_STAGE = (*PROPOSALS, "heads.")
 EVERYTHING = (*FIRST_STAGE, "inference.", "masks.")
-STEPS: dict[str, tuple[str, ...] | None] = {
+STEPS: dict[str, tuple[str, ...]] = {
+    "initial numbers": (*EVERYTHING, "weights."),
+    "order": ("training.", "schedule.", "input."),
     "training pictures": PICTURE,
     "test picture": PICTURE,
-    "order": (),
-    "updates": (),
+    "updates": ("training.", "schedule.", "optimizer."),
+    "hooks": ("training.weight_averaging",),
     "network input": PICTURE,
-    "pyramid": TRUNK,
     "proposal network": PROPOSALS,
     "first stage": FIRST_STAGE,
     "whole step": EVERYTHING,
+    "heads": EVERYTHING,
+    "losses of the heads": EVERYTHING,
     "proposals at test": PROPOSALS,
     "first stage at test": (*FIRST_STAGE, "inference."),
     "all stages at test": EVERYTHING,
-    "heads": EVERYTHING,
-    "losses of the heads": EVERYTHING,
-    "initial numbers": None,
 }
-"""Every step, and the beginnings of the names of the controls that what comes out of it follows from. None: from the
-run's seed and from every control."""
+"""Every step, and beginnings of the names of the controls that what comes out of it follows from."""
+OF_ONE_FRAMEWORK = {"hooks"}
+"""Steps that two frameworks do in ways of their own."""
+OF_THE_SEED = {"initial numbers", "order"}
+"""Steps that two seeds do differently; all others begin from fixed weights."""
+BY_ITSELF = {"proposal network", "first stage", "proposals at test", "first stage at test"}
+"""Steps in which only the first stage has a part, or none."""
 OF_LATER_STAGES = {"heads.stages", "heads.classifiers", "heads.trunk_gradient", "inference.score_rule"}
-"""Controls that say how the stages are put together: nothing about what the first one does by itself."""
-OF_TWO_LISTS = {"rpn.train_nms_iou"}
-"""Controls of what is done with the proposals of training, after the network's own losses."""
-ALONE = {"proposal network", "proposals at test"}
-"""Steps in which the stages have no part."""
-COUNTS = {"model.parameters", "model.trainable_parameters"}
-"""Controls that count over the whole detector: another count says nothing of a part."""
-TOLERANCE = {"training pictures": 1e-5, "test picture": 1e-5, "all stages at test": 1e-5, "first stage at test": 1e-5,
-             "proposals at test": 1e-5}  # fmt: skip
-"""Relative difference that two frameworks may have: what they hand over in float32 is rounded to either neighbour."""
-IN_DOUBLE = 1e-8
-"""The same, of what is computed in double precision."""
+"""Controls of how the stages are put together: nothing about what the first one does by itself."""
+BEFORE_PROPOSALS = {"proposal network", "proposals at test"}
+AFTER_PROPOSALS = {"rpn.train_nms_iou"}
+"""Controls of what becomes of the proposals of training, when the network's own losses are done."""
+IN_FLOAT32 = {"training pictures", "test picture", "proposals at test", "first stage at test", "all stages at test"}
+"""Steps whose results are handed over in float32, where two frameworks may round to either neighbour."""
 
 
 def read_witness(path: Path) -> list[dict[str, Any]]:
@@ -92,24 +91,21 @@ def read_witness(path: Path) -> list[dict[str, Any]]:
 
 def tolerance(step: str) -> float:
     """Relative difference that two frameworks, or a framework and a plain computation, may have in a step."""
-    return TOLERANCE.get(step, IN_DOUBLE)
+    return 1e-5 if step in IN_FLOAT32 else 1e-8
 
 
 def explained(step: str, here: Readings, there: Readings) -> bool:
     """Whether a control explains that two runs differ in a step.
 
-    A control that differs is either declared as the variant's treatment or a violation by itself. So a difference
-    behind which no control stands is nobody's: nobody declared it.
+    A control that differs is declared as the variant's treatment, or a violation by itself. So what differs without a
+    control behind it was declared by nobody.
     """
-    prefixes = STEPS[step]
-    first = step.startswith("first stage") or step in ALONE
     for name in here.keys() & there.keys():
-        if prefixes is not None and not name.startswith(prefixes):
+        alone = step in BY_ITSELF and name in OF_LATER_STAGES or step in BEFORE_PROPOSALS and name in AFTER_PROPOSALS
+        if alone or not name.startswith(STEPS[step]):
             continue
-        if (first and name in OF_LATER_STAGES | COUNTS) or (step in ALONE and name in OF_TWO_LISTS) or name in COUNTS:
-            continue
-        values = [one[name]["value"] for one in (here, there)]
-        if first and name.startswith("heads."):
+        values = [readings[name]["value"] for readings in (here, there)]
+        if step in BY_ITSELF and name.startswith("heads."):  # stage by stage, where stages differ
             values = [value[0] if isinstance(value, list) and value else value for value in values]
         if not close(*values, 1e-6):
             return True
@@ -153,7 +149,7 @@ def differences(
     relative : float or None
         0 within a framework; None: what two frameworks may differ by.
     """
-    values = [{(one["step"], one["name"]): one["value"] for one in run} for run in (here, there)]
+    values = [{(entry["step"], entry["name"]): entry["value"] for entry in run} for run in (here, there)]
     for step, name in dict.fromkeys([*values[0], *values[1]]):
         ours, theirs = (run.get((step, name)) for run in values)
         if not close(ours, theirs, tolerance(step) if relative is None else relative):
