@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from cascadebench.determinism.image_size import resized_shape
 from PIL import Image
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from adapters.witness.quantities import bytes_digest, plain
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.image_size import resized_shape
 from cascadebench.determinism.training_order import TrainingOrder
 
 TRIED = 64

@@ -5,6 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from cascadebench.determinism.image_size import resized_shape
 from torch import Tensor, nn
 
 from adapters.training.assembly import Built
@@ -14,7 +15,6 @@ from adapters.witness.quantities import of_tensors, summary
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.image_size import resized_shape
 
 
 class EnteringRoIs:

@@ -5,17 +5,19 @@ on fixed pictures and from fixed weights: whatever changes the work changes the 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cascadebench.controls.findings import PROTOCOL, Check, Finding, Readings
 from cascadebench.core.configuration import Configuration, validated
 from cascadebench.core.files import read_json
+from cascadebench.study.study import PlannedRun, Study
 
 Value = Any
 """A number, a text or a list of them."""
-Readings = Mapping[str, Mapping[str, Any]]
-"""Controls of a run by name, as the audit has them: ``value``, ``read_from``."""
+Quantities = Sequence[Mapping[str, Any]]
+"""A run's witness: ``step``, ``name``, ``value`` and ``wanted`` of each :class:`Quantity`."""
 
 
 class Quantity(Configuration):
@@ -101,7 +103,9 @@ def explained(step: str, here: Readings, there: Readings) -> bool:
     control behind it was declared by nobody.
     """
     for name in here.keys() & there.keys():
-        alone = step in BY_ITSELF and name in OF_LATER_STAGES or step in BEFORE_PROPOSALS and name in AFTER_PROPOSALS
+        alone = (step in BY_ITSELF and name in OF_LATER_STAGES) or (
+            step in BEFORE_PROPOSALS and name in AFTER_PROPOSALS
+        )
         if alone or not name.startswith(STEPS[step]):
             continue
         values = [readings[name]["value"] for readings in (here, there)]
@@ -139,9 +143,7 @@ def _near(one: Value, other: Value, relative: float, size: float) -> bool:
     return type(one) is type(other) and one == other
 
 
-def differences(
-    here: Sequence[Mapping[str, Any]], there: Sequence[Mapping[str, Any]], relative: float | None
-) -> Iterator[tuple[str, str, Value, Value]]:
+def differences(here: Quantities, there: Quantities, relative: float | None) -> Iterator[tuple[str, str, Value, Value]]:
     """Yield step, name and both values of what differs between two runs; None stands for a quantity that one lacks.
 
     Parameters
@@ -154,3 +156,80 @@ def differences(
         ours, theirs = (run.get((step, name)) for run in values)
         if not close(ours, theirs, tolerance(step) if relative is None else relative):
             yield step, name, ours, theirs
+
+
+def witness_findings(
+    study: Study,
+    pairs: Iterable[tuple[Check, PlannedRun, PlannedRun]],
+    readings: Mapping[str, Readings],
+    witnesses: Mapping[str, Quantities],
+    found: Sequence[Finding],
+) -> Iterator[Finding]:
+    """Compare what the runs of a study did: with plain computations, and with each other.
+
+    One difference is followed by others: of every step and pair of runs only the first is a finding.
+
+    Parameters
+    ----------
+    pairs : iterable of (check, run, run that it is compared with)
+        Of the audit.
+    readings : mapping of str to dict
+        Controls by run id.
+    found : sequence of Finding
+        What the controls have said already; it is not said again.
+    """
+    said = {(finding.run, finding.control) for finding in found}
+    for planned in study.runs:
+        run_id = planned.run.id
+        if run_id not in witnesses:
+            reason = "the run has no witness.json: inspect it first"
+            yield Finding("violation", "readings", "", run_id, reason=reason)
+            continue
+        differing = (
+            (quantity["step"], quantity["name"], quantity["value"], quantity["wanted"])
+            for quantity in witnesses[run_id]
+            if quantity.get("wanted") is not None
+            and not close(quantity["value"], quantity["wanted"], tolerance(quantity["step"]))
+            and not any(run == run_id and name.startswith(STEPS[quantity["step"]]) for run, name in said)
+        )
+        reason = "a plain computation from the protocol, the backbone and the variant's card gives another value"
+        yield from _first_of_each_step(differing, run_id, PROTOCOL, reason)
+    for check, planned, reference in pairs:
+        ids = planned.run.id, reference.run.id
+        if all(run_id in witnesses for run_id in ids):
+            here, there = (readings.get(run_id, {}) for run_id in ids)
+            differing = _between(check, planned, *(witnesses[run_id] for run_id in ids))
+            undeclared = (one for one in differing if not explained(one[0], here, there))
+            yield from _first_of_each_step(undeclared, *ids, REASONS[check])
+
+
+REASONS: dict[Check, str] = {
+    "treatment": "differs from the baseline, and no control that the variant's card declares explains it",
+    "seeds": "differs between seeds of the same variant, though both begin from the same fixed weights",
+    "frameworks": "differs between frameworks, and no control explains it",
+}
+"""Why a difference between two runs is a violation, by what is compared."""
+Difference = tuple[str, str, Value, Value]
+
+
+def _between(check: Check, planned: PlannedRun, here: Quantities, there: Quantities) -> Iterator[Difference]:
+    """What should not differ between two runs, and does."""
+    across = check == "frameworks"
+    if across and planned.run.protocol.rules != "aligned":
+        return
+    for step, name, ours, theirs in differences(here, there, None if across else 0.0):
+        absent = ours is None or theirs is None
+        skipped = {"frameworks": OF_ONE_FRAMEWORK, "seeds": OF_THE_SEED}.get(check, set())
+        # A variant has stages, and a mask branch, that the baseline does not have.
+        if step not in skipped and not (absent and (check == "treatment" or step in OF_THE_SEED)):
+            yield step, name, ours, theirs
+
+
+def _first_of_each_step(differing: Iterable[Difference], run_id: str, other: str, reason: str) -> Iterator[Finding]:
+    steps: dict[str, list[Difference]] = {}
+    for one in differing:
+        steps.setdefault(one[0], []).append(one)
+    for step, (first, *others) in steps.items():
+        more = f"; so do {len(others)} more of this step" if others else ""
+        name, places = f"{step}: {first[1]}", ("witness.json", "witness.json" if other != PROTOCOL else "")
+        yield Finding("violation", "witness", name, run_id, other, first[2], first[3], *places, reason + more)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cascadebench.controls.audit import Finding, FindingKind, grouped
+from cascadebench.controls.findings import Finding, FindingKind, grouped
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import Cell, Group, Line, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.section import Section, has_runs
