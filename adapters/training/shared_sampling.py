@@ -48,17 +48,18 @@ def draw(positive: Tensor, negative: Tensor, number: int, positive_fraction: flo
     [[0, 3], [1, 2]]
     """
     random = np.random.default_rng(seed)
-    positives = _some(positive, int(number * positive_fraction), random)
-    return positives, _some(negative, number - len(positives), random)
+    kinds = torch.stack([positive, negative]).cpu().numpy()  # the only wait for the device
+    positives = _some(kinds[0], int(number * positive_fraction), random)
+    negatives = _some(kinds[1], number - len(positives), random)
+    return tuple(torch.from_numpy(places).to(positive.device) for places in (positives, negatives))
 
 
-def _some(candidate: Tensor, number: int, random: np.random.Generator) -> Tensor:
+def _some(candidate: np.ndarray, number: int, random: np.random.Generator) -> np.ndarray:
     """Places of so many candidates; of few among many NumPy draws without touching the others."""
-    places = candidate.nonzero()[:, 0]
+    places = np.flatnonzero(candidate)
     if len(places) <= number:
         return places
-    drawn = np.sort(random.choice(len(places), number, replace=False, shuffle=False))
-    return places[torch.from_numpy(drawn).to(places.device)]
+    return places[np.sort(random.choice(len(places), number, replace=False, shuffle=False))]
 
 
 class ImageSampling:

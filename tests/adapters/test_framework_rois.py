@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from head_sides import FRAMEWORKS, IMAGES, SIZE, crowd, detector
+from head_sides import IMAGES, SIZE, detector
 from torchvision.ops import box_iou, nms
 
 LISTS = pytest.mark.parametrize(
