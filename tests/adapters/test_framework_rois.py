@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from head_sides import FRAMEWORKS, IMAGES, SIZE, crowd, detector
+from head_sides import IMAGES, SIZE, detector
 from torchvision.ops import box_iou, nms
 
 LISTS = pytest.mark.parametrize(
@@ -78,30 +78,6 @@ def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options,
     (tested,) = generator.eval().predict_proposals(*given)
     kept = nms(boxes[best], scores[0, best], rpn.nms_iou)[: rpn.test_post_nms]
     torch.testing.assert_close(tested.proposal_boxes.tensor, boxes[best[kept]], rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_order_of_the_draws(framework, monkeypatch):
-    """Classification before regression, image by image."""
-    one, sizes = detector(framework, "decoupled_rcnn"), []
-
-    def noting(plain, length):
-        def note(first, *more):
-            sizes.append(length(first))
-            return plain(first, *more)
-
-        return note
-
-    if framework == "mmdet":
-        for sampler in (one.heads.bbox_sampler[0], one.heads.regression_sampler):
-            monkeypatch.setattr(sampler, "sample", noting(sampler.sample, lambda matched: len(matched.gt_inds)))
-    else:
-        from detectron2.modeling.roi_heads import roi_heads
-
-        monkeypatch.setattr(roi_heads, "subsample_labels", noting(roi_heads.subsample_labels, len))
-    one.train(crowd(1, 2), crowd(1, 4))
-    truth = 0 if framework == "mmdet" else 2  # MMDetection's sampler adds ground truth itself
-    assert sizes[:4] == [3 + truth, 5] * 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 
-from comparison import add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
+from comparison import SHORT, add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
 from sides import Detectron2Side, Inference, MMDetectionSide, Step
 
 from adapters.training.arithmetic import arithmetic, set_arithmetic
@@ -23,6 +23,11 @@ from cascadebench.core.files import write_json
 from cascadebench.detectors.variant_catalog import find_variant
 
 VARIANTS = ("faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn")
+EVERYTHING = SHORT | {
+    "rpn": {"anchors_per_image": 100_000, "positive_fraction": 1.0},
+    "heads": {"rois_per_image": 10_000, "positive_fraction": 1.0},
+}
+"""All candidates are sampled: one that a device has alone would change which others are drawn."""
 SAME_PLACE = 0.01
 """Pixels within which two proposals are the same one."""
 
@@ -69,18 +74,12 @@ def compare(cpu: Inference, device: Inference, cpu_step: Step, device_step: Step
     }
 
 
-def seeded_step(side: MMDetectionSide | Detectron2Side, model: torch.nn.Module, images: list) -> Step:
-    """Train one step; everything is sampled, but in a random order, which decides the last bits of sums."""
-    torch.manual_seed(0)
-    return Step(**on_cpu(asdict(side.step(model, images, ground_truth()))))
-
-
 def measure(variant: str, device: torch.device) -> dict[str, Any]:
     """Ask both frameworks on the CPU and on the device, and compare the frameworks with each other on the device."""
     images, found, on_device, given = two_images(), {}, [], None
     for kind in (MMDetectionSide, Detectron2Side):
         torch.manual_seed(0)
-        run = run_of(kind.framework, find_variant(variant, "device_parity"))
+        run = run_of(kind.framework, find_variant(variant, "device_parity"), protocol=EVERYTHING)
         side = kind(run)
         model = side.adapter.build_model(run)
         add_noise(model, side.common_name)
@@ -89,7 +88,7 @@ def measure(variant: str, device: torch.device) -> dict[str, Any]:
         given = given or cpu.proposals
         cpu = side.infer(model, images, given)
         there = Inference(**on_cpu(asdict(side.infer(moved, images, [boxes.to(device) for boxes in given]))))
-        steps = [seeded_step(side, one, images) for one in (model, moved)]
+        steps = [Step(**on_cpu(asdict(side.step(one, images, ground_truth())))) for one in (model, moved)]
         found[side.framework] = compare(cpu, there, *steps)
         on_device.append(there)
     parts = ("features", "boxes", "logits")

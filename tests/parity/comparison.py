@@ -13,20 +13,15 @@ from cascadebench.study.study_file import load_protocol
 from cascadebench.study_loading import chosen_variant, load_study
 
 BOTH = ("mmdet", "detectron2")
-EVERYTHING = {
-    "schedule": {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]},
-    "rpn": {"anchors_per_image": 100_000, "positive_fraction": 1.0},
-    "heads": {"rois_per_image": 10_000, "positive_fraction": 1.0},
-    "inference": {"score_threshold": 0.05},
-    "backbone": {"frozen_stages": 0, "batch_norm": "trained"},
-}
-"""Where a step samples at random so many samples are asked for that everything is taken: the RoIs are the same."""
+SCHEDULE = {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]}
+SHORT = {"schedule": SCHEDULE, "inference": {"score_threshold": 0.05}}
+TWENTY_STEPS = SHORT | {"schedule": SCHEDULE | {"iterations": 20}}
 
 
-def run_of(framework: str, found: FoundVariant, options: dict | None = None) -> Run:
-    """Return the embedded study's run of a variant, sampling everything."""
+def run_of(framework: str, found: FoundVariant, options: dict | None = None, protocol: dict = SHORT) -> Run:
+    """Return the embedded study's run of a variant, with some values of its protocol changed."""
     chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
-    update = {"framework": framework, "variant": chosen, "protocol": load_protocol("tiny", EVERYTHING, "test")}
+    update = {"framework": framework, "variant": chosen, "protocol": load_protocol("tiny", protocol, "test")}
     return load_study("tiny").runs[0].run.model_copy(update=update)
 
 

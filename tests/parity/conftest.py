@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from comparison import BOTH, add_noise, ground_truth, run_of, two_images
+from comparison import BOTH, SHORT, TWENTY_STEPS, add_noise, ground_truth, run_of, two_images
 from sides import Detectron2Side, MMDetectionSide
 
 from adapters.witness.double_precision import double_precision
@@ -54,7 +54,7 @@ def pair(request, in_double):
     variant, options = request.param
     pair = []
     for kind in (MMDetectionSide, Detectron2Side):
-        run = run_of(kind.framework, find_variant(variant, "test"), options)
+        run = run_of(kind.framework, find_variant(variant, "test"), options, SHORT if options else TWENTY_STEPS)
         side = kind(run)
         model = side.adapter.build_model(run).double()
         add_noise(model, side.common_name)

@@ -1,8 +1,7 @@
 """With the same weights and the same input both frameworks give the same numbers.
 
 Every variant that both frameworks have joins by itself. Weights are the common initial ones with noise on top, so that
-boxes move and classes differ. Where a step samples at random, the protocol asks for so many samples that everything is
-taken: then the sampled RoIs are the same.
+boxes move and classes differ. Steps sample at random, as the protocol asks, and both frameworks draw the same.
 """
 
 import json
