@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import resized_shape
 from PIL import Image
 from torch import Tensor
 

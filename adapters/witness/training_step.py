@@ -5,13 +5,13 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from cascadebench.determinism.image_size import resized_shape
+from cascadebench.determinism.training_order import resized_shape
 from torch import Tensor, nn
 
 from adapters.training.assembly import Built
 from adapters.training.seeding import seed_everything
 from adapters.witness.fixtures import SHORT_SIDE
-from adapters.witness.quantities import of_tensors, summary
+from adapters.witness.quantities import of_tensors, summary, unordered
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
@@ -24,7 +24,7 @@ class EnteringRoIs:
         self.stages: dict[int, list[Tensor]] = {}
 
     def add(self, stage: int, rois: Tensor, ground_truth: Tensor) -> None:
-        """Note the RoIs of an image, float [R, 4], and its ground truth."""
+        """Note the RoIs of an image, float [R, 4], and its ground truth, float [G, 4]."""
         self.stages.setdefault(stage, []).extend([rois.detach().clone(), ground_truth.detach().clone()])
 
 
@@ -65,10 +65,10 @@ def step_quantities(subject: Subject, records: Sequence[ImageRecord]) -> Iterato
 
 
 def _rois(entering: EnteringRoIs) -> Iterator[Quantity]:
-    """What entered each stage."""
+    """What entered each stage; frameworks list RoIs in orders of their own."""
     for stage, parts in sorted(entering.stages.items()):
         step = "whole step" if stage else "first stage"
-        yield from of_tensors(step, [(f"RoIs and ground truth of stage {stage + 1}", torch.cat(parts))])
+        yield Quantity(step=step, name=f"RoIs of stage {stage + 1}", value=unordered(torch.cat(parts).T))
 
 
 def _gradients(subject: Subject, losses: list[Tensor]) -> Iterator[Quantity]:
