@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from cascadebench.determinism.training_order import resized_shape
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from adapters.witness.quantities import bytes_digest, plain
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import TrainingOrder
+from cascadebench.determinism.training_order import TrainingOrder, resized_shape
 
 TRIED = 64
 """Items among which a mirrored and an unmirrored one are looked for."""

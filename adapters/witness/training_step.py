@@ -5,7 +5,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from cascadebench.determinism.training_order import resized_shape
 from torch import Tensor, nn
 
 from adapters.training.assembly import Built
@@ -15,6 +14,7 @@ from adapters.witness.quantities import of_tensors, summary, unordered
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
+from cascadebench.determinism.training_order import resized_shape
 
 
 class EnteringRoIs:
