@@ -38,11 +38,11 @@ class Parts:
 
     @property
     def rpn_layers(self) -> nn.Module:
-        return self.rpn if self.mmdet else self.rpn.head
+        return self.rpn if self.mmdet else self.rpn.rpn_head
 
     @property
     def rpn_convolution(self) -> nn.Module:
-        return self.rpn.rpn_conv if self.mmdet else self.rpn.head.conv
+        return self.rpn.rpn_conv if self.mmdet else self.rpn.rpn_head.conv
 
     @property
     def neck(self) -> nn.Module:
@@ -87,9 +87,8 @@ class Parts:
             truth = item["data_samples"].gt_instances if self.mmdet else item["instances"]
             held = truth.bboxes if self.mmdet else truth.gt_boxes
             held.tensor = boxes(held.tensor, item[key].shape[1:])
-            if labels is not None:
-                name = "labels" if self.mmdet else "gt_classes"
-                setattr(truth, name, labels(getattr(truth, name)))
+            name = "labels" if self.mmdet else "gt_classes"
+            setattr(truth, name, labels(getattr(truth, name)))
             return item
 
         wrap(self.reader, "training_image", changed)
@@ -101,18 +100,14 @@ class Parts:
 
     def change_losses(self, change: Callable[[str, Tensor], Tensor]) -> None:
         """Change the loss terms of a step; a term may be a list of levels."""
-        stage = {"s1.": "stage2", "s2.": "stage3", "_stage1": "stage2", "_stage2": "stage3"}
+        marks = {"s1.": "stage2", "s2.": "stage3", "_stage1": "stage2", "_stage2": "stage3"}
 
         def changed(losses: Any) -> Any:
             if not isinstance(losses, dict):
                 return losses
-            words = {name: next((word for part, word in stage.items() if part in name), "first") for name in losses}
-            return {
-                name: [change(words[name], one) for one in value]
-                if isinstance(value, list)
-                else change(words[name], value)
-                for name, value in losses.items()
-            }
+            stages = {name: next((stage for mark, stage in marks.items() if mark in name), "first") for name in losses}
+            return {name: [change(stages[name], one) for one in value] if isinstance(value, list)
+                    else change(stages[name], value) for name, value in losses.items()}  # fmt: skip
 
         wrap(self.model, "forward", changed)
 
@@ -174,10 +169,9 @@ def decay_a_second_time_in_a_hook(parts):
     parts.optimizer.register_step_post_hook(decay)
 
 
-def a_step_with_noise(parts):
-    wrap(
-        parts.optimizer, "step", lambda given: (parts.optimizer.param_groups[0]["params"][0].data.mul_(1.001), given)[1]
-    )
+def a_step_that_moves_more(parts):
+    first = parts.optimizer.param_groups[0]["params"][0]
+    wrap(parts.optimizer, "step", lambda _: first.data.mul_(1.001))
 
 
 def two_passes_a_step(parts):
@@ -321,12 +315,12 @@ def proposals_from_constant_maps(parts):
 
 
 def colder_objectness(parts):
-    layer = parts.rpn.rpn_cls if parts.mmdet else parts.rpn.head.objectness_logits
+    layer = parts.rpn.rpn_cls if parts.mmdet else parts.rpn.rpn_head.objectness_logits
     wrap(layer, "forward", lambda logits: logits / 2)
 
 
 def a_square_in_the_regression_of_anchors(parts):
-    layer = parts.rpn.rpn_reg if parts.mmdet else parts.rpn.head.anchor_deltas
+    layer = parts.rpn.rpn_reg if parts.mmdet else parts.rpn.rpn_head.anchor_deltas
     wrap(layer, "forward", lambda deltas: deltas + 0.05 * deltas.square())
 
 
@@ -371,12 +365,8 @@ def flatter_probabilities_in_training(parts):
     wrap(layer, "forward", lambda logits: logits / 2 if layer.training else logits)
 
 
-def a_last_layer_without_activation(parts):
-    head = parts.heads.bbox_head[2] if parts.mmdet else parts.heads.box_head[2]
-    names = ("forward",)
-    for name in names:
-        wrap(parts.connected(2)[-1], name, lambda values: values.abs())
-    assert head is not None
+def a_layer_that_gives_magnitudes(parts):
+    wrap(parts.connected(2)[-1], "forward", torch.abs)
 
 
 def normalised_features_of_a_head(parts):
@@ -426,16 +416,16 @@ def larger_boxes_of_a_stage(parts):
 
 BOTH: list[Change] = [
     dampening, gradients_are_never_zeroed, a_loss_times_four, gradients_cut_element_by_element,
-    gradients_without_their_mean, decay_a_second_time_in_a_hook, a_step_with_noise, two_passes_a_step,
+    gradients_without_their_mean, decay_a_second_time_in_a_hook, a_step_that_moves_more, two_passes_a_step,
     other_seeds_of_the_sampling, another_order_at_the_end, other_flips_at_the_end, other_sizes_at_the_end,
     darker_pictures, grey_pictures, pictures_moved_by_a_pixel, colours_exchanged_in_training, pictures_upside_down,
     a_dark_square_in_every_picture, larger_boxes, boxes_of_whole_pixels, exchanged_labels, mirrored_test_pictures,
-    sharper_test_pictures, another_epsilon_of_batch_norm, last_stage_without_its_stride, a_dilated_convolution,
+    sharper_test_pictures, another_epsilon_of_batch_norm, a_dilated_convolution,
     a_softer_activation, weights_standardised, half_the_gradient_of_the_pyramid, a_rectified_pyramid,
-    a_weaker_lateral_connection, padding_round_the_corner, proposals_from_constant_maps, colder_objectness,
+    a_weaker_lateral_connection, proposals_from_constant_maps, colder_objectness,
     a_square_in_the_regression_of_anchors, half_the_scale_of_a_level, noisy_roi_features,
     larger_classifiers_of_later_stages, layers_of_later_stages_as_pytorch_draws_them, a_trunk_that_starts_elsewhere,
-    one_head_for_two_stages, flatter_probabilities_in_training, a_last_layer_without_activation,
+    one_head_for_two_stages, flatter_probabilities_in_training, a_layer_that_gives_magnitudes,
     normalised_features_of_a_head, a_classifier_that_trains_its_layers_less, a_last_stage_that_does_not_train,
     a_weaker_second_stage, a_second_stage_without_its_largest_losses, colder_logits_at_test,
     boxes_of_whole_pixels_at_test, boxes_of_two_stages_averaged, larger_boxes_of_a_stage,
@@ -528,10 +518,11 @@ def a_leaky_activation(parts):
 
 
 def batches_of_random_sizes(parts):
-    from mmdet.models.data_preprocessors import BatchSyncRandomResize
+    class RandomResize(nn.Module):
+        def forward(self, inputs, data_samples):
+            return F.interpolate(inputs, scale_factor=1 + torch.rand(1).item()), data_samples
 
-    augment = BatchSyncRandomResize((128, 256), interval=1, size_divisor=32)
-    parts.model.data_preprocessor.batch_augments = nn.ModuleList([augment])
+    parts.model.data_preprocessor.batch_augments = nn.ModuleList([RandomResize()])
 
 
 def a_hook_that_edits_weights(parts):
@@ -569,7 +560,8 @@ OF_ONE_FRAMEWORK: dict[str, list[Change]] = {
     "mmdet": [
         focal_loss_in_the_proposal_network, heavier_positives, as_many_negatives_as_positives,
         negatives_balanced_by_overlap, proposals_beyond_the_image, suppression_over_all_levels, an_ignored_class,
-        boxes_beyond_the_image, five_detections_in_every_image, a_leaky_activation, batches_of_random_sizes,
+        boxes_beyond_the_image, last_stage_without_its_stride, five_detections_in_every_image, a_leaky_activation,
+        padding_round_the_corner, batches_of_random_sizes,
         a_hook_that_edits_weights,
     ],
     "detectron2": [
