@@ -109,9 +109,9 @@ def loss_quantities(subject: Subject) -> Iterator[Quantity]:
     ):
         for output in outputs:
             settings = stage_settings(run)[output.head]
-            wanted = [float(plainly(settings, output, truth, labels))] if subject.aligned else None
+            wanted = [float(plainly(settings, output, truth, labels).detach())] if subject.aligned else None
             name = f"{task} of head {output.head + 1}"
-            yield Quantity(step="losses of the heads", name=name, value=[float(output.loss)], wanted=wanted)
+            yield Quantity(step="losses of the heads", name=name, value=[float(output.loss.detach())], wanted=wanted)
 
 
 def matched(settings: StageSettings, rois: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
