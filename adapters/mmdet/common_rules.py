@@ -76,7 +76,7 @@ class SharedSampler(RandomSampler):
         return positives
 
     def _sample_neg(self, assign_result: AssignResult, num_expected: int, **named: Any) -> Tensor:
-        return self._negatives
+        return self._negatives[:num_expected]  # fewer than were drawn where something bounds them by the positives
 
 
 @MODELS.register_module()

@@ -126,6 +126,13 @@ def test_equal_anchors_from_equal_candidates():
     assert drawn[0] == drawn[1] == [places.tolist() for places in draw(positive, negative, 64, 0.5, 0)]
 
 
+def test_mmdetections_bound_on_negatives_holds():
+    model = detector_of("mmdet").model
+    model.rpn_head.sampler.neg_pos_ub = 2
+    labels = torch.cat([torch.ones(10), torch.zeros(4000)]).long()
+    assert list(map(len, anchors_drawn("mmdet", model, labels))) == [10, 20]
+
+
 def detector_of(framework: str, rules: str = "aligned", **heads):
     """Decoupled R-CNN, which has samplers of all kinds; some values of its heads changed."""
     return DETECTORS[framework](
