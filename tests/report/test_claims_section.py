@@ -9,7 +9,7 @@ from parsed_page import Page, report_on
 
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
 from cascadebench.report.data.collect import collect
-from cascadebench.report.parts.verdicts import strip as strip_of
+from cascadebench.report.sections.results.claims import strip as strip_of
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
@@ -129,7 +129,7 @@ def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> N
 
 
 def test_a_line_of_the_strip_has_its_seeds(study: Study, complete: Path) -> None:
-    seeds = {claim.words: claim.verdicts[0].seeds for claim in strip_of(collect(study, complete))}
+    seeds = {claim["words"]: claim["verdicts"][0]["seeds"] for claim in strip_of(collect(study, complete))}
     assert [seeds[f"Words of {name}."] for name in ("one", "two", "three")] == ["3 seeds", "1 seed", ""]
     assert seeds[f"Claimed {HOSTILE}"] == "", "a counted quantity is that of every seed"
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from cascadebench.report.parts.cost_chart import named_points
+from cascadebench.report.sections.methods.cost import named_points
 
 
 def sides(*points: tuple[str, float, float]) -> dict[str, tuple[str, str]]:

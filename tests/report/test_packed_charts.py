@@ -4,7 +4,7 @@ import json
 
 from parsed_page import Page
 
-from cascadebench.report.parts.packed_charts import packed
+from cascadebench.report.page import packed
 
 AXIS = {"title": "IoU threshold", "values": [0.5, 0.6, 0.7], "grid": {"color": "grey", "width": 1.0, "cap": "round"}}
 ROWS = [{"label": "a", "iou": place / 10, "value": place * 0.37, "seeds": 2} for place in range(9)]

@@ -13,9 +13,9 @@ from cascadebench.metrics.coco.rules import AREAS, IOUS
 from cascadebench.report.data.collect import collect
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import Cell, Table
-from cascadebench.report.parts.diagnostics import proposal_recall
 from cascadebench.report.parts.printed_rows import published_table
 from cascadebench.report.sections.methods.cost import cost_table
+from cascadebench.report.sections.results.diagnostics import PARTS
 
 VARIANTS = [
     {"variant": "faster_rcnn", "label": "Baseline", "options": {"regression": "class_specific"}},
@@ -98,7 +98,8 @@ def test_costs_of_data_that_no_source_has_have_no_such_column(tmp_path: Path):
 
 
 def test_printed_recall_stands_under_the_measured_one(results):
-    group = next(group for group in proposal_recall.build(results)[1].groups if group.title.endswith("Cascade"))
+    _, table = next(part for part in PARTS if part.file == "recall").build(results)
+    group = next(group for group in table.groups if group.title.endswith("Cascade"))
     before, first, *_ = group.rows
     assert [texts(cell) for cell in before.cells[:3]] == [["40.0", "46.8 printed"], ["40.0"], ["40.0", "58.7 printed"]]
     assert [texts(cell) for cell in first.cells[2:4]] == [["50.0", "70.7 printed"], ["50.0", "55.2 printed"]]
