@@ -1,30 +1,14 @@
 """The command line: wrong input is one line on standard error and exit code 2, without a traceback."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from commands import call
 from detection_cases import annotations
+from refusals import assert_refused
 
-from cascadebench.core.configuration import PROJECT
 from cascadebench.metrics.coco.ap_table import METRICS
 from cascadebench.study_loading import load_study
-
-
-def call(*arguments: object, module: str = "cascadebench") -> subprocess.CompletedProcess:
-    """Run ``python -m MODULE ARGUMENTS`` in the project's folder."""
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
-
-
-def assert_refused(done: subprocess.CompletedProcess, message: str) -> None:
-    """One line, code 2."""
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "OneDL" not in line]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert message in lines[0]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from readings import Controls, right_controls
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.core.configuration import CONFIG, merged, read_yaml
 from cascadebench.study.study import Study

@@ -11,7 +11,7 @@ import detectron2_mutations
 import mmdet_mutations
 import pytest
 import torch
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS

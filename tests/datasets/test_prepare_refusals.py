@@ -1,8 +1,7 @@
 """Every wrong dataset is refused in one line that names the place, and nothing is written."""
 
 import pytest
-
-from cascadebench.core.errors import InputError
+from refusals import refused
 
 
 def change(*keys, to=None):
@@ -157,9 +156,6 @@ WRONG = {
 def test_wrong_input_is_refused_in_one_line_and_nothing_is_written(dataset, case):
     spoil, expected = WRONG[case]
     spoil(dataset)
-    with pytest.raises(InputError) as refusal:
+    with refused(*expected):
         dataset.prepare()
-    message = str(refusal.value)
-    assert [part for part in expected if part not in message] == [], message
-    assert "\n" not in message
     assert list(dataset.out.parent.iterdir()) == []

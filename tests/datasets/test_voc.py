@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from detection_cases import detections
 from PIL import Image
+from refusals import refused
 
 from cascadebench.core.configuration import validated
 from cascadebench.core.errors import InputError
@@ -279,9 +280,6 @@ WRONG = {
 def test_a_wrong_kit_is_refused_in_one_line_and_nothing_is_written(kit, case):
     spoil, expected = WRONG[case]
     spoil(kit)
-    with pytest.raises(InputError) as refusal:
+    with refused(*expected):
         kit.prepare()
-    message = str(refusal.value)
-    assert [part for part in expected if part not in message] == [], message
-    assert "\n" not in message
     assert not kit.out.parent.exists() or list(kit.out.parent.iterdir()) == []

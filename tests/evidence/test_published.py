@@ -2,25 +2,12 @@
 
 import pytest
 import yaml
+from refusals import refused
 
 from cascadebench.core.configuration import CONFIG, read_model, read_yaml
-from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.published import FOLDER, PublishedFile, load_published
 from cascadebench.evidence.schedules import find_schedule, load_schedules
-
-
-@pytest.fixture
-def load_changed(tmp_path):
-    """Load a copy of one file after a change of its content."""
-
-    def load(change):
-        content = read_yaml(FOLDER / "model_zoo_readme.yaml")
-        change(content)
-        (tmp_path / "model_zoo_readme.yaml").write_text(yaml.safe_dump(content))
-        return load_published(tmp_path)
-
-    return load
 
 
 def test_a_value_has_everything_that_it_belongs_to():
@@ -103,12 +90,12 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[message[:40] for _, message in MISTAKES])
-def test_a_mistake_is_one_line(load_changed, change, message):
-    with pytest.raises(InputError) as caught:
-        load_changed(change)
-    assert message in str(caught.value)
-    assert "model_zoo_readme.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_mistake_is_one_line(tmp_path, change, message):
+    content = read_yaml(FOLDER / "model_zoo_readme.yaml")
+    change(content)
+    (tmp_path / "model_zoo_readme.yaml").write_text(yaml.safe_dump(content))
+    with refused(message, "model_zoo_readme.yaml"):
+        load_published(tmp_path)
 
 
 def test_no_file_repeats_a_name_of_another():

@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-import yaml
+from small_studies import changed_study
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.controls.definitions import CONTROLS
@@ -162,8 +162,5 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
 
 def variant_of_tiny(folder: Path, **changes: object) -> Study:
     """The first two detectors of the embedded study, with some keys of its file replaced."""
-    path = folder / "tiny.yaml"
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
-    content |= {"variants": content["variants"][:2], "proposal_swaps": []}
-    path.write_text(yaml.safe_dump(content | changes), encoding="utf-8")
-    return load_study(str(path))
+    variants = read_yaml(CONFIG / "studies" / "tiny.yaml")["variants"][:2]
+    return load_study(changed_study(folder, "tiny", **({"variants": variants, "proposal_swaps": []} | changes)))

@@ -1,9 +1,8 @@
 """The report's table of masks: there for detectors that predict them, in studies that have such a detector."""
 
-import json
-
 import pandas as pd
 import pytest
+from small_studies import changed_study
 
 from cascadebench.report.data.collect import collect
 from cascadebench.report.page import render
@@ -20,13 +19,8 @@ def study(tmp_path):
         {"variant": "faster_rcnn", "label": "Boxes"},
         {"variant": "cascade_mask_rcnn", "label": "Masks", "options": {"stages": 1}},
     ]
-    content = {
-        "name": "masks", "title": "Masks", "dataset": "shapes", "protocol": "tiny", "frameworks": ["mmdet"],
-        "backbones": ["resnet18_narrow"], "baseline": "Boxes", "seeds": [0, 1], "variants": variants,
-    }  # fmt: skip
-    path = tmp_path / "masks.yaml"
-    path.write_text(json.dumps(content))
-    return load_study(str(path))
+    about = {"frameworks": ["mmdet"], "baseline": "Boxes", "seeds": [0, 1], "proposal_swaps": []}
+    return load_study(changed_study(tmp_path, variants=variants, **about))
 
 
 def write_tables(study, results):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from detection_cases import annotations, detections
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.datasets.masks import encoded
 from cascadebench.metrics.coco.ap_table import write_ap

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from detection_cases import annotations
 from made_up_results import write_run, write_truth
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.metrics.coco.ap_table import full_area, read_ap
 from cascadebench.study.study import PlannedRun, Study

@@ -1,38 +1,27 @@
 """The road from end to end: a small study through Snakemake, both frameworks, a failure on the way."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pandas as pd
 import pytest
 import yaml
+from commands import call
+from small_studies import changed_study
 
-from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 
 
-def snakemake(folder: Path, *arguments: str, expected: int | None = 0) -> str:
+def snakemake(folder: Path, *arguments: str, expected: int = 0) -> str:
     """Run Snakemake on the study of a folder and return what it printed."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
-    profile = [
-        "--workflow-profile",
-        str(PROJECT / "profiles" / "default"),
-        "--config",
-        f"study={folder / 'small.yaml'}",
-    ]
-    done = subprocess.run(
-        [*command, *profile, "--cores", "2", *arguments],
-        capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
+    done = commands.snakemake(folder / "small.yaml", folder, *arguments, cores=2)
     text = done.stdout + done.stderr
-    if expected is not None:
-        assert done.returncode == expected, text[-6000:]
+    assert done.returncode == expected, text[-6000:]
     return text
 
 
@@ -41,15 +30,14 @@ def write_study(folder: Path, **changes) -> Study:
     card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
     card["data"] |= {"train_images": 12, "val_images": 6}
     (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
     schedule = {"iterations": 8, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
-    study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
-    study["proposal_swaps"] = [
+    about = {"dataset": str(folder / "few_shapes.yaml")}
+    about["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
+    about["proposal_swaps"] = [
         {"variant": "Faster R-CNN FPN", "proposals_of": "Cascade R-CNN", "stage": 2},
         {"variant": "Cascade R-CNN", "proposals_of": "ground truth"},
     ]
-    (folder / "small.yaml").write_text(yaml.safe_dump(study | changes))
-    return load_study(str(folder / "small.yaml"))
+    return load_study(changed_study(folder, "small", **(about | changes)))
 
 
 @pytest.fixture(scope="module")
@@ -234,11 +222,8 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, framework, tmp_path):
     run = next(p.run.id for p in study.runs if (p.run.framework, p.run.variant.name) == (framework, "cascade_rcnn"))
     first = folder / "results" / "runs" / run
     for command in ("train", "predict"):
-        done = subprocess.run(
-            [sys.executable, "-m", "adapters", framework, command, "--run", str(first / "run.yaml"),
-             "--out", str(tmp_path), "--data", str(folder / "results/datasets/few_shapes")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        where = ["--run", first / "run.yaml", "--out", tmp_path, "--data", folder / "results/datasets/few_shapes"]
+        done = call(framework, command, *where, module="adapters")
         assert done.returncode == 0, done.stderr[-3000:]
     for name in ("detections.parquet", "proposals.parquet", "stage_statistics.parquet", "quality_detections.parquet"):
         assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
