@@ -18,6 +18,12 @@ from cascadebench.study_loading import chosen_variant, load_study
 torch.set_num_threads(1)
 
 
+@pytest.fixture(params=["mmdet", "detectron2"])
+def framework(request) -> str:
+    """Each framework in turn."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def records(tmp_path_factory) -> list[ImageRecord]:
     """Six images with one or two rectangles each, one of them portrait, one without ground truth."""

@@ -7,7 +7,6 @@ from functools import cached_property
 from unittest.mock import patch
 from zlib import crc32
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
@@ -22,8 +21,6 @@ from cascadebench.study_loading import chosen_variant, load_study
 CHANNELS, WIDTH, CLASSES, SIZE, IMAGES = 64, 128, 5, (128, 128), 2
 TRUTH = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0]])
 LABELS = torch.tensor([0, 3])
-FRAMEWORKS = ("mmdet", "detectron2")
-BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
 @dataclass

@@ -18,7 +18,6 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import sha256_of
 from cascadebench.detectors.backbone import Backbone, Weights
 
-BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 TRAINING = {"frozen_stages": 2, "batch_norm": "fixed_statistics"}
 
 
@@ -100,7 +99,6 @@ def assert_same(ours: list[Tensor], theirs: list[Tensor]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(other.abs().max()))
 
 
-@BOTH
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d"])
 def test_torchvisions_weights_give_torchvisions_features(name, framework, tmp_path):
     torch.manual_seed(0)
@@ -183,7 +181,6 @@ def test_names_of_caffe2(name, translated):
     assert torchvision_name_of(name) == translated
 
 
-@BOTH
 def test_weights_that_do_not_fit_are_refused_in_one_line(framework, tmp_path):
     state, path = made_up(), tmp_path / "weights.pth"
     missing = {name: tensor for name, tensor in state.items() if not name.startswith("layer2.0.downsample.1.")}

@@ -13,7 +13,6 @@ from cascadebench.detectors.backbone import load_backbone
 from cascadebench.study.run import Run
 from cascadebench.study_loading import load_study
 
-BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 NARROW = {
     "resnet34": {"depth": 34},
     "resnext": {"groups": 4, "width_per_group": 8},
@@ -51,7 +50,6 @@ def gflops(framework: str, model: nn.Module, rois: int) -> float:
     return (counter.get_total_flops() / 2 + rois * per_roi) / 1e9
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("backbone", "millions", "wanted_gflops"),
     [("resnet50", 41.53, 215.82), ("resnet101", 60.52, 295.70), ("resnext101_32x4d", 60.16, 299.61)],
@@ -66,7 +64,6 @@ def test_published_sizes(framework, backbone, millions, wanted_gflops):
     assert gflops(framework, model, run.protocol.rpn.test_post_nms) == pytest.approx(wanted_gflops, rel=0.01)
 
 
-@BOTH
 @pytest.mark.parametrize(
     ("label", "parameters"), [("Faster R-CNN FPN, class-specific", 41_527_712), ("Cascade R-CNN", 69_169_422)]
 )
@@ -113,7 +110,6 @@ def test_controls_say_what_was_built(name, batch_norm):
     assert values["mmdet"]["backbone.stride_in_1x1"] == (name == "caffe")
 
 
-@BOTH
 def test_group_norm_learns_except_in_frozen_stages(framework):
     backbone = small(**NARROW["group norm"])
     part = build(framework, backbone, frozen_stages=2, batch_norm="frozen").train()
@@ -129,7 +125,6 @@ def test_group_norm_learns_except_in_frozen_stages(framework):
     assert groups == {32}
 
 
-@BOTH
 def test_controls_notice_another_norm(framework):
     part = build(framework, small(**NARROW["group norm"]))
     inside = part.backbone if framework == "mmdet" else part.backbone.bottom_up

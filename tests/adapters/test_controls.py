@@ -26,9 +26,7 @@ from cascadebench.determinism.initial_weights import initial_tensor
 from cascadebench.study.run import Run
 from cascadebench.study_loading import chosen_variant, load_study
 
-torch.set_num_threads(1)
 TABLES = {"mmdet": mmdet_name, "detectron2": detectron2_name}
-EACH = pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
 CASES = [
     ("faster_rcnn", {}),
     ("faster_rcnn", {"heads": "unshared", "iou_threshold": 0.6}),
@@ -122,7 +120,6 @@ def default_values(framework: str, variant: str) -> dict:
     return values(run_of(framework, variant))
 
 
-@EACH
 @EVERY
 def test_every_weight_has_one_common_name(framework, variant, options):
     run = run_of(framework, variant, **options)
@@ -140,7 +137,6 @@ def test_every_weight_has_one_common_name(framework, variant, options):
     assert heads == set(range(1, run.variant.heads + 1))
 
 
-@EACH
 def test_names_of_weights(framework):
     for name, common in NAMES[framework].items():
         assert TABLES[framework](name) == common
@@ -152,7 +148,6 @@ def test_a_name_outside_the_table_is_refused(framework, name):
         TABLES[framework](name)
 
 
-@EACH
 def test_initial_weights_are_the_common_ones_of_the_runs_seed_alone(framework):
     torch.manual_seed(1)
     faster, cascade, other = (
@@ -169,7 +164,6 @@ def test_initial_weights_are_the_common_ones_of_the_runs_seed_alone(framework):
             assert not torch.equal(faster[name], other[name])
 
 
-@EACH
 @EVERY
 def test_every_control_is_what_the_run_says_and_the_card_declares_what_differs(framework, variant, options):
     run = run_of(framework, variant, **options)
@@ -193,7 +187,6 @@ def same(found, wanted) -> bool:
     return type(found) is type(wanted) and found == wanted
 
 
-@EACH
 @pytest.mark.parametrize(
     ("variant", "options"), [("cascade_rcnn", {}), ("decoupled_rcnn", {"double_head": True, "stages": 2})]
 )
@@ -217,7 +210,6 @@ def test_reading_controls_disturbs_nothing(framework, variant, options):
     assert built.optimizer.param_groups[0]["lr"] == built.run.learning_rate(0)
 
 
-@EACH
 def test_order_and_seeds_depend_on_the_seed_alone(framework):
     order = ["training.order_sha256", "training.flips_sha256", "training.step_seeds_sha256"]
     faster, cascade = (default_values(framework, variant) for variant in ("faster_rcnn", "cascade_rcnn"))

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from head_sides import (
-    BOTH,
     CHANNELS,
     CLASSES,
     DETECTORS,
@@ -23,8 +22,6 @@ from cascadebench.determinism.initial_weights import pytorch_tensor
 
 SHIFT = torch.tensor([0.3, -0.2, 0.1, 0.1])
 """Deltas that take every box elsewhere."""
-
-pytestmark = BOTH
 
 
 def shifted(framework: str, bias: torch.Tensor = SHIFT, **options):

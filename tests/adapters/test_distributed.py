@@ -16,8 +16,6 @@ from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
 
 @pytest.fixture(scope="module")
 def dataset(drawn_images, tmp_path_factory):
@@ -67,7 +65,6 @@ def check_summary(trained: dict[str, Any], run: Run, processes: int, accumulatio
     assert trained["images_per_step"] == run.protocol.schedule.batch_size
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_divided_step_is_the_whole_step(framework, divisible_run, dataset, tmp_path):
     run = divisible_run(framework, "cascade_rcnn")
     whole = train_here(run, tmp_path / "whole", dataset, 1)
@@ -86,7 +83,6 @@ def farthest(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) 
     return max(float((weights[name] - others[name]).abs().max()) for name in weights)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_heads_with_batch_norm_are_not_divided(framework, divisible_run):
     run = divisible_run(framework, "decoupled_rcnn", double_head=True)
     model = load_adapter(framework).build_model(run)
@@ -106,6 +102,6 @@ def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
         check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
     with pytest.raises(InputError, match=r"execution.gpus: 2: batch norm would learn .* in protocol tiny"):
         check_division(small_run("mmdet", "faster_rcnn"), model, 2, 1)
-    for framework in FRAMEWORKS:
+    for framework in ("mmdet", "detectron2"):
         run = divisible_run(framework, "faster_rcnn")
         check_division(run, load_adapter(framework).build_model(run), 2, 2)

@@ -22,13 +22,6 @@ from cascadebench.execution.failures import as_fault
 from cascadebench.results.run_state import run_state
 from cascadebench.study.study_file import Execution
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
-
 
 @pytest.fixture(scope="module")
 def prepared(drawn_images, tmp_path_factory):
@@ -228,7 +221,7 @@ def damaged(data, kind, name):
 def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers, small_run, data, tmp_path, capsys):
     said = set()
     expected = damaged(data, kind, sorted(path.name for path in (data / "images" / "train").iterdir())[3])
-    for framework in FRAMEWORKS:
+    for framework in ("mmdet", "detectron2"):
         out = tmp_path / framework
         assert command(small_run(framework, "faster_rcnn"), "train", out, data, "--workers", str(workers)) == 1
         lines = capsys.readouterr().err.splitlines()

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from head_sides import FRAMEWORKS, IMAGES, SIZE, crowd, detector
+from head_sides import IMAGES, SIZE, crowd, detector
 from torchvision.ops import box_iou, nms
 
 LISTS = pytest.mark.parametrize(
@@ -80,7 +80,6 @@ def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options,
     torch.testing.assert_close(tested.proposal_boxes.tensor, boxes[best[kept]], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_order_of_the_draws(framework, monkeypatch):
     """Classification before regression, image by image."""
     one, sizes = detector(framework, "decoupled_rcnn"), []

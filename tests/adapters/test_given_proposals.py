@@ -15,11 +15,6 @@ from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.metrics.coco.detections import read_detections
 
 
-@pytest.fixture(params=["mmdet", "detectron2"])
-def framework(request) -> str:
-    return request.param
-
-
 def still_model(run):
     """A detector in test mode whose regressors leave boxes where they are."""
     model = initial_model(load_adapter(run.framework), run, with_weights=False)

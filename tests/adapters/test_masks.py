@@ -40,7 +40,6 @@ from cascadebench.study.stage_settings import stage_settings
 from cascadebench.study_loading import load_study
 
 sys.path.append(str(Path(__file__).parents[1] / "parity"))
-FRAMEWORKS = ("mmdet", "detectron2")
 
 
 def ellipse(width: int, height: int, box) -> np.ndarray:
@@ -215,7 +214,6 @@ def test_both_frameworks_agree(options):
     assert {name.split(".")[1] for name in gradients if ".mask." in name} == set(map(str, wanted))
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     """The same losses and detections of boxes as Cascade R-CNN; with a stage's share of gradient in the trunk."""
     from comparison import ground_truth, two_images
@@ -240,7 +238,6 @@ def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     assert not torch.equal(boxes[1].gradients["neck.output2.weight"], masks[1].gradients["neck.output2.weight"])
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_detections_of_the_headline_have_masks_in_the_file(framework, masked_records, small_run, tmp_path, execution):
     adapter, run = load_adapter(framework), small_run(framework, "cascade_mask_rcnn", mask_on="every")
     run = changed(run, inference={"score_threshold": 0.01, "max_detections": 20})
@@ -289,7 +286,6 @@ def mutations(framework: str, built):
     yield "masks.trunk_gradient", lambda: heads.trunk_gradient.__setitem__(1, 1.0)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_controls_are_read_back_and_see_changes(framework, small_run):
     rows = importlib.import_module(f"adapters.{framework}.controls.masks").rows
     adapter = load_adapter(framework)
@@ -323,7 +319,7 @@ def test_controls_are_read_back_and_see_changes(framework, small_run):
 
 def test_both_frameworks_count_the_same_rois(small_run):
     counts = []
-    for framework in FRAMEWORKS:
+    for framework in ("mmdet", "detectron2"):
         adapter = load_adapter(framework)
         controls = adapter.read_controls(adapter.build(small_run(framework, "cascade_mask_rcnn", mask_on="every")))
         by_name = {control.name: control.value for control in controls}
@@ -332,7 +328,6 @@ def test_both_frameworks_count_the_same_rois(small_run):
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_masks_count_in_the_cost(framework, small_run):
     from adapters.inspection.cost import cost_of
 

@@ -22,11 +22,6 @@ VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integ
 WHOLE_HEADS = {"cascade_rcnn": 3, "fscascade": 3, "decoupled_rcnn": 1, "iterative_bbox": 1}
 
 
-@pytest.fixture(params=["mmdet", "detectron2"])
-def framework(request) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def scaled_record(records, tmp_path_factory):
     """A picture that is shrunk to half before it is seen."""

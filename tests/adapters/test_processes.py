@@ -19,8 +19,6 @@ from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.determinism.training_order import training_order
 from cascadebench.results.run_state import run_state
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
 
 @pytest.fixture(scope="module")
 def data(drawn_images, tmp_path_factory):
@@ -79,7 +77,6 @@ def left(out):
     return log, [(out / name).read_bytes() for name in ("checkpoints/last.pt", "stage_statistics.parquet")]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_signal_to_the_whole_job_leaves_a_checkpoint_that_is_gone_on_from(framework, divisible_run, data, tmp_path):
     run, whole, out = divisible_run(framework), tmp_path / "whole", tmp_path / "stopped"
     assert main(words(run, whole, data)) == 0
@@ -128,7 +125,6 @@ def test_a_killed_process_ends_the_others_and_is_named(divisible_run, data, tmp_
     assert run_state(tmp_path) == ("failed", f"train: {message}")
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     framework, divisible_run, data, tmp_path, capfd
 ):
@@ -152,7 +148,6 @@ def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     assert failure["log"] == [f"error: {failure['message']}"]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_loss_that_is_not_finite_is_final(framework, divisible_run, data, tmp_path, capfd):
     run = divisible_run(framework, base_lr=1e12)
     assert main(words(run, tmp_path, data)) == 1

@@ -20,13 +20,7 @@ from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.diagnostics.stage_statistics import STAGE_STATISTICS
 from cascadebench.metrics.coco.parquet import read_parquet
 
-FRAMEWORKS = ["mmdet", "detectron2"]
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -22,14 +22,8 @@ from cascadebench.determinism.training_order import TrainingOrder, resized_shape
 from cascadebench.study.study_file import Execution, load_protocol
 from cascadebench.study_loading import load_study
 
-FRAMEWORKS = ["mmdet", "detectron2"]
 TRAINED = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
 """Every variant that is trained."""
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
 
 
 @pytest.fixture

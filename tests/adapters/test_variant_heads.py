@@ -6,7 +6,6 @@ from unittest.mock import patch
 import pytest
 import torch
 from head_sides import (
-    BOTH,
     CHANNELS,
     CLASSES,
     DETECTORS,
@@ -27,8 +26,6 @@ from adapters.inspection.probe_inputs import probe_boxes
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.determinism.initial_weights import initial_tensor
-
-pytestmark = BOTH
 
 
 def same_detections(one, other, records, labels):

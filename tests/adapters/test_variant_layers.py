@@ -91,7 +91,6 @@ def test_both_frameworks_draw_the_same_numbers(small_run, tmp_path):
         assert controls == others
 
 
-@pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
 @pytest.mark.parametrize("hook", ["", COMMON_NAME.replace("variant.gate", "gate")], ids=["none", "another name"])
 def test_a_layer_without_a_name_is_one_line_that_says_what_to_do(framework, hook, small_run, tmp_path):
     write_gated(tmp_path, hook)
