@@ -8,15 +8,16 @@ from unittest.mock import patch
 from zlib import crc32
 
 import torch
+from comparison import ground_truth, two_images
+from sides import SIDES, Step
 from torch import Tensor, nn
 from torchvision.ops import box_iou
+from trainings import run_of
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 from adapters.commands import load_adapter
 from adapters.inspection.probe_inputs import probe_features
-from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.study.run import Run
-from cascadebench.study_loading import chosen_variant, load_study
 
 CHANNELS, WIDTH, CLASSES, SIZE, IMAGES = 64, 128, 5, (128, 128), 2
 TRUTH = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0]])
@@ -114,9 +115,14 @@ class Detector:
         with torch.no_grad():
             return torch.cat([self.heads.pooled_alone(stage, self.maps(levels), boxes) for boxes, levels in parts])
 
-    def predictions(self, records, run: Run | None = None) -> Iterator:
+    def step(self) -> Step:
+        """Losses and gradients of one step of the whole detector on two images."""
+        torch.manual_seed(0)
+        return SIDES[self.run.framework](self.run).step(self.model, two_images(), ground_truth())
+
+    def predictions(self, records) -> Iterator:
         """Detect on images."""
-        return self.adapter.predict(run or self.run, self.model.eval(), records)
+        return self.adapter.predict(self.run, self.model.eval(), records)
 
 
 class MMDetectionDetector(Detector):
@@ -163,14 +169,6 @@ class MMDetectionDetector(Detector):
             given = [both[0] for both in given]
         losses = self.heads.loss(tuple(features), given, self.samples())
         return {loss_name(name): value for name, value in losses.items() if "loss_" in name}
-
-    def step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and gradients of one step of the whole detector on two images of noise."""
-        torch.manual_seed(0)
-        losses = self.model.loss(torch.randn(IMAGES, 3, *SIZE), self.samples())
-        total, terms = self.model.parse_losses(losses)
-        total.backward()
-        return terms, {name: parameter.grad for name, parameter in self.parameters.items()}
 
     @property
     def iou_thresholds(self) -> list[float]:
@@ -255,19 +253,6 @@ class Detectron2Detector(Detector):
         _, losses = self.heads(None, self.maps(features), given, self.samples())
         return {loss_name(name): value for name, value in losses.items()}
 
-    def step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and gradients of one step of the whole detector on two images of noise."""
-        from detectron2.utils.events import EventStorage
-
-        torch.manual_seed(0)
-        images = torch.randint(0, 256, (IMAGES, 3, *SIZE), dtype=torch.uint8)
-        with EventStorage():
-            losses = self.model(
-                [{"image": image, "instances": truth} for image, truth in zip(images, self.samples(), strict=True)]
-            )
-        sum(losses.values()).backward()
-        return losses, {name: parameter.grad for name, parameter in self.parameters.items()}
-
     @property
     def iou_thresholds(self) -> list[float]:
         """From which IoU on a RoI is positive, stage by stage."""
@@ -295,14 +280,6 @@ class Detectron2Detector(Detector):
 
 
 DETECTORS = {"mmdet": MMDetectionDetector, "detectron2": Detectron2Detector}
-
-
-def run_of(framework: str, variant: str, study: str = "tiny", **options) -> Run:
-    """A framework's first run of a study, with another variant."""
-    card = find_variant(variant, "test")
-    chosen = chosen_variant(card, card.card.complete_options(options, "test"), "test")
-    run = next(planned.run for planned in load_study(study).runs if planned.run.framework == framework)
-    return run.model_copy(update={"variant": chosen})
 
 
 def detector(framework: str, variant: str, noise: float = 0.0, **options) -> Detector:

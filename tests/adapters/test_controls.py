@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from trainings import changed, run_of
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -24,7 +25,6 @@ from cascadebench.controls.definitions import CONTROLS
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.determinism.initial_weights import initial_tensor
 from cascadebench.study.run import Run
-from cascadebench.study_loading import chosen_variant, load_study
 
 TABLES = {"mmdet": mmdet_name, "detectron2": detectron2_name}
 CASES = [
@@ -87,15 +87,6 @@ UNKNOWN = [
     ("detectron2", "roi_heads.mask_head.weight"), ("detectron2", "backbone.fpn_lateral2"),
     ("detectron2", "backbone.bottom_up.res2.0.conv1.gamma.x"),
 ]  # fmt: skip
-
-
-def run_of(framework: str, variant: str, rules: str = "aligned", **options) -> Run:
-    """A run of the embedded study with another variant, under the rules of a protocol."""
-    found = find_variant(variant, "test")
-    chosen = chosen_variant(found, found.card.complete_options(options, "test"), "test")
-    run = next(p.run for p in load_study("tiny").runs if p.run.framework == framework)
-    protocol = run.protocol.model_copy(update={"rules": rules})
-    return run.model_copy(update={"protocol": protocol, "variant": chosen})
 
 
 def build_model(run: Run) -> torch.nn.Module:
@@ -174,8 +165,8 @@ def test_every_control_is_what_the_run_says_and_the_card_declares_what_differs(f
         if expected := CONTROLS[name].expected:
             assert same(control.value, expected(run)), control
     baseline = default_values(framework, "faster_rcnn")
-    changed = {name for name, control in controls.items() if control.value != baseline[name]}
-    assert changed <= set(find_variant(variant, "test").card.treatment_of(run.variant.options))
+    differing = {name for name, control in controls.items() if control.value != baseline[name]}
+    assert differing <= set(find_variant(variant, "test").card.treatment_of(run.variant.options))
 
 
 def same(found, wanted) -> bool:
@@ -218,13 +209,13 @@ def test_order_and_seeds_depend_on_the_seed_alone(framework):
 
 
 def test_a_protocol_may_keep_mmdetection_s_own_rules():
-    own = values(run_of("mmdet", "cascade_rcnn", "mmdet"))
+    own = values(changed(run_of("mmdet", "cascade_rcnn"), "mmdet"))
     aligned = default_values("mmdet", "cascade_rcnn")
-    changed = {name: value for name, value in own.items() if value != aligned[name]}
+    differing = {name: value for name, value in own.items() if value != aligned[name]}
     hashes = {"input.resized_image_sha256", "weights.trunk_sha256", "weights.first_head_sha256"}
-    assert hashes <= changed.keys()
+    assert hashes <= differing.keys()
     # The first stage moves all 33 RoIs of an image onto its ground truth, and later ones take 16 positives of 64 RoIs.
-    assert {name: value for name, value in changed.items() if name not in hashes} == {
+    assert {name: value for name, value in differing.items() if name not in hashes} == {
         "input.resize": "cv2_bilinear",
         "rpn.low_quality_floor": 0.3,
         "rpn.low_quality_ground_truth": "the one it is best for",
@@ -247,7 +238,7 @@ def test_a_protocol_may_keep_mmdetection_s_own_rules():
 
 @pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn"])
 def test_detectron2s_own_rules(variant):
-    run = run_of("detectron2", variant, "detectron2")
+    run = changed(run_of("detectron2", variant), "detectron2")
     stages = run.variant.stages
     own, aligned = values(run), default_values("detectron2", variant)
     differ = {name for name in own if own[name] != aligned[name]}
@@ -265,12 +256,12 @@ def test_detectron2s_own_rules(variant):
 
 
 def test_own_rules_leave_what_belongs_to_a_variant():
-    own = values(run_of("detectron2", "decoupled_rcnn", "detectron2", target_statistics="constant"))
+    own = values(changed(run_of("detectron2", "decoupled_rcnn", target_statistics="constant"), "detectron2"))
     assert own["heads.target_stds"] == [[0.1, 0.1, 0.2, 0.2]] * 3
     assert own["heads.regression_loss_weight"] == [0.5] * 3
     assert own["heads.trunk_gradient"] == [1.0] * 3
     assert own["rpn.train_post_nms"] == 100
-    model = build_model(run_of("detectron2", "fscascade", "detectron2"))
+    model = build_model(changed(run_of("detectron2", "fscascade"), "detectron2"))
     assert not any(layer.weight.any() for layer in model.roi_heads.sharing.embeddings.values())
 
 

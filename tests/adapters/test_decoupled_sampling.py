@@ -12,10 +12,9 @@ from head_sides import (
     detector,
     gradients,
     moved,
-    run_of,
     same_boxes,
 )
-from trainings import changed
+from trainings import changed, run_of
 
 from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.determinism.initial_weights import pytorch_tensor

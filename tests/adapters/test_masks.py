@@ -3,14 +3,16 @@
 import importlib
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from trainings import changed, log_of, trained
+from comparison import answers_of_both, assert_agreement, ground_truth, two_images
+from drawn_images import few_shapes
+from sides import SIDES
+from trainings import changed, log_of, trained, trained_model
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -20,6 +22,7 @@ from detectron2.structures import BitMasks
 from mmdet.structures.mask import BitmapMasks
 
 from adapters.commands import initial_model, load_adapter
+from adapters.inspection.cost import cost_of
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes
 from adapters.layers.instance_masks import (
     MASK_SIZE,
@@ -38,8 +41,6 @@ from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.metrics.coco.detections import read_detections, write_detections
 from cascadebench.study.stage_settings import stage_settings
 from cascadebench.study_loading import load_study
-
-sys.path.append(str(Path(__file__).parents[1] / "parity"))
 
 
 def ellipse(width: int, height: int, box) -> np.ndarray:
@@ -67,10 +68,8 @@ def masked_records(records) -> list[ImageRecord]:
     """The drawn images with a mask for every rectangle: a polygon, and run lengths for every second one."""
     found = []
     for one in records:
-        polygons = [[[left, top, right, top, right, bottom, left, bottom]] for left, top, right, bottom in one.boxes]
-        made = [[np.array(part, dtype=np.float64) for part in polygon] for polygon in polygons]
-        made[1:] = [encoded(polygon, one.width, one.height) for polygon in polygons[1:]]
-        found.append(replace(one, segmentations=tuple(made)))
+        run_lengths = [encoded([polygon.tolist()], one.width, one.height) for (polygon,) in one.segmentations[1:]]
+        found.append(replace(one, segmentations=(*one.segmentations[:1], *run_lengths)))
     return found
 
 
@@ -203,8 +202,6 @@ def test_both_frameworks_get_the_same_bitmaps_and_only_for_masks(masked_records,
 @pytest.mark.parametrize("options", [{"mask_on": "every", "stage_loss": "avg"}, {"mask_on": "first"}, {"stages": 1}])
 def test_both_frameworks_agree(options):
     """As the conformance suite compares the default options."""
-    from comparison import answers_of_both, assert_agreement
-
     inferences, steps = answers_of_both(find_variant("cascade_mask_rcnn", "test"), options)
     assert_agreement(inferences, steps)
     assert all(len(image) == (3 if "stage_loss" in options else 1) for image in inferences[0].mask_logits)
@@ -216,14 +213,10 @@ def test_both_frameworks_agree(options):
 
 def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     """The same losses and detections of boxes as Cascade R-CNN; with a stage's share of gradient in the trunk."""
-    from comparison import ground_truth, two_images
-    from sides import Detectron2Side, MMDetectionSide
-
-    kind = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[framework]
     found = {}
     for variant in ("cascade_rcnn", "cascade_mask_rcnn"):
         run = small_run(framework, variant)
-        side = kind(run)
+        side = SIDES[framework](run)
         model = initial_model(side.adapter, run, with_weights=False)
         inference = side.infer(model, two_images())
         torch.manual_seed(0)
@@ -243,9 +236,8 @@ def test_detections_of_the_headline_have_masks_in_the_file(framework, masked_rec
     run = changed(run, inference={"score_threshold": 0.01, "max_detections": 20})
     state = trained(run, masked_records[:5], tmp_path, execution)
     assert all(math.isfinite(line["losses"][f"stage{n}_mask"]) for line in log_of(tmp_path) for n in (1, 2, 3))
-    model = initial_model(adapter, run, with_weights=False)
-    model.load_state_dict(state["model"])
-    predictions = list(adapter.predict(run, model.eval(), masked_records))
+    model = trained_model(run, state)
+    predictions = list(adapter.predict(run, model, masked_records))
     for prediction, one in zip(predictions, masked_records, strict=True):
         for label, found in prediction.test_stages.items():
             assert (found.masks is not None) == (label == run.variant.headline)
@@ -329,8 +321,6 @@ def test_both_frameworks_count_the_same_rois(small_run):
 
 
 def test_masks_count_in_the_cost(framework, small_run):
-    from adapters.inspection.cost import cost_of
-
     adapter = load_adapter(framework)
     costs = []
     for variant, options in (
@@ -366,8 +356,8 @@ def test_a_study_on_a_dataset_without_masks_is_refused_in_one_line(tmp_path):
     assert load_study(str(path)).runs[0].run.variant.masks
 
 
-def test_drawn_shapes_have_masks_that_adapters_read(drawn_images, tmp_path):
-    drawn_images(tmp_path / "shapes", 3, 1)
+def test_drawn_shapes_have_masks_that_adapters_read(tmp_path):
+    few_shapes(tmp_path / "shapes", 3, 1)
     for one in load_split(tmp_path / "shapes", "train", segmentations=True).records:
         bitmaps = record_bitmaps(one, one.width, one.height, flip=False)
         targets = mask_targets(torch.from_numpy(bitmaps), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))

@@ -1,6 +1,5 @@
 """What a training records of the RoIs that enter its stages, in both frameworks."""
 
-import json
 from contextlib import ExitStack
 from unittest.mock import patch
 
@@ -39,36 +38,6 @@ def test_a_recording_changes_no_byte_of_a_training(
     assert len(read_parquet(tmp_path / "not" / "stage_statistics.parquet", STAGE_STATISTICS)) == 0
     first, second = (tmp_path / name / "checkpoints" / "last.pt" for name in ("recorded", "not"))
     assert first.read_bytes() == second.read_bytes()
-
-
-@pytest.mark.parametrize("variant", ["cascade_rcnn", "decoupled_rcnn"])
-def test_resuming_records_what_never_stopping_records(
-    framework, variant, small_run, records, execution, tmp_path, monkeypatch
-):
-    run = small_run(framework, variant)
-    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
-    train(run, records, tmp_path / "whole", execution).finish()
-    after = TrainingSession.after_iteration
-
-    def killed_in_the_fifth(self, iteration, *arguments):
-        after(self, iteration, *arguments)
-        if iteration == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TrainingSession, "after_iteration", killed_in_the_fifth)
-        train(run, records, tmp_path / "stopped", execution)
-    log = tmp_path / "stopped" / "stage_statistics.jsonl"
-    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()][:3] == [0, 1, 2]
-    session = train(run, records, tmp_path / "stopped", execution)
-    assert session.start == 3
-    session.finish()
-    files = [tmp_path / name / "stage_statistics.parquet" for name in ("whole", "stopped")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    # Killed after the last checkpoint: nothing is left to train, and the table is written all the same.
-    files[1].unlink()
-    TrainingSession(run, tmp_path / "stopped", torch.device("cpu"), execution).finish()
-    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_every_twentieth_step_is_recorded_and_by_the_first_process_alone(small_run, tmp_path, execution, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import math
 from dataclasses import replace
 
@@ -10,17 +11,17 @@ import pytest
 import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from trainings import changed, log_of, trained
+from trainings import at_iteration, changed, killed, left, log_of, run_of, train, trained, trained_model, with_truth
 
 from adapters.commands import initial_model, load_adapter
 from adapters.contract import Adapter
 from adapters.data.training_dataset import TrainingDataset
+from adapters.training import training_session
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, trainable
 from cascadebench.determinism.training_order import TrainingOrder, resized_shape, training_order
 from cascadebench.study.study_file import Execution, load_protocol
-from cascadebench.study_loading import load_study
 
 TRAINED = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
 """Every variant that is trained."""
@@ -29,7 +30,7 @@ TRAINED = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integr
 @pytest.fixture
 def with_boxes(records) -> list[ImageRecord]:
     """The images that a training reads."""
-    return [record for record in records if len(record.boxes)]
+    return with_truth(records)
 
 
 def module(framework, name):
@@ -110,7 +111,7 @@ def test_an_inspection_writes_nothing(framework, small_run, tmp_path, monkeypatc
 
 
 def test_an_inspection_plans_the_beginning_of_the_order(framework):
-    run = next(planned.run for planned in load_study("tiny").runs if planned.run.framework == framework)
+    run = run_of(framework, "faster_rcnn")
     dataset = load_adapter(framework).build(run).dataset
     order = training_order(dataset.records, run.protocol, run.seed)
     for position in (0, 5, 999):
@@ -123,40 +124,38 @@ def test_an_inspection_plans_the_beginning_of_the_order(framework):
 # Training and going on
 
 
-def test_resuming_equals_never_stopping(framework, small_run, with_boxes, execution, tmp_path, monkeypatch):
-    """The conformance suite asks it of every variant; here the log is compared, too, and images read beside."""
-    run = small_run(framework, "cascade_rcnn")
-    whole = trained(run, with_boxes, tmp_path / "whole", execution)
-    after = TrainingSession.after_iteration
-
-    def stop_in_the_fifth(self, iteration, *arguments):
-        after(self, iteration, *arguments)
-        if iteration == 4:
-            raise KeyboardInterrupt
-
+@pytest.mark.parametrize("variant", ["cascade_rcnn", "decoupled_rcnn"])
+def test_resuming_equals_never_stopping(framework, variant, small_run, records, execution, tmp_path, monkeypatch):
+    """The conformance suite asks it of every variant; here of log, statistics and reading beside, too."""
+    run = small_run(framework, variant)
+    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
+    trained(run, records, tmp_path / "whole", execution)
     out = tmp_path / "stopped"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TrainingSession, "after_iteration", stop_in_the_fifth)
-        trained(run, with_boxes, out, execution)
-    assert torch.load(out / "checkpoints" / "last.pt", weights_only=True)["iteration"] == 3
-    beside = execution.model_copy(update={"loader_workers": 1})
-    for state in (trained(run, with_boxes, out, execution), trained(run, with_boxes, tmp_path / "beside", beside)):
-        assert state["model"].keys() == whole["model"].keys()
-        assert all(torch.equal(tensor, state["model"][name]) for name, tensor in whole["model"].items())
+        at_iteration(patched, 5, killed)
+        train(run, records, out, execution)
+    recorded = (out / "stage_statistics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in recorded][:3] == [0, 1, 2]
+    session = train(run, records, out, execution)
+    assert session.start == 3
+    session.finish()
+    trained(run, records, tmp_path / "beside", execution.model_copy(update={"loader_workers": 1}))
     # The log of a resumed training reads as if it had never stopped, but for the seconds.
-    log = log_of(tmp_path / "whole")
-    assert log == log_of(out) == log_of(tmp_path / "beside")
-    terms = {f"stage{stage}_{task}" for stage in (1, 2, 3) for task in ("classification", "regression")}
-    assert log[0]["losses"].keys() == terms | {"rpn_classification", "rpn_regression"}
+    assert left(out) == left(tmp_path / "whole") == left(tmp_path / "beside")
+    if variant == "cascade_rcnn":
+        terms = {f"stage{stage}_{task}" for stage in (1, 2, 3) for task in ("classification", "regression")}
+        assert log_of(out)[0]["losses"].keys() == terms | {"rpn_classification", "rpn_regression"}
+    # Killed after the last checkpoint: nothing is left to train, and the table is written all the same.
+    (out / "stage_statistics.parquet").unlink()
+    TrainingSession(run, out, torch.device("cpu"), execution).finish()
+    assert left(out) == left(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_run_under_own_rules_trains_and_predicts(framework, variant, small_run, with_boxes, execution, tmp_path):
     run = changed(small_run(framework, variant), rules=framework)
-    adapter, state = load_adapter(framework), trained(run, with_boxes, tmp_path, execution)
-    model = initial_model(adapter, run, with_weights=False)
-    model.load_state_dict(state["model"])
-    (prediction,) = adapter.predict(run, model.eval(), with_boxes[:1])
+    model = trained_model(run, trained(run, with_boxes, tmp_path, execution))
+    (prediction,) = load_adapter(framework).predict(run, model, with_boxes[:1])
     assert list(prediction.test_stages) == [stage.label for stage in run.variant.test_stages]
 
 
@@ -235,10 +234,9 @@ def test_clipping_bounds_the_whole_gradient(framework, small_run):
     loss = (model(torch.ones(1, 3)) * 100).sum()
     if framework == "mmdet":
         optimizer.backward(loss)
-        optimizer.step()
     else:
         loss.backward()
-        optimizer.step()
+    optimizer.step()
     norm = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
     torch.testing.assert_close(norm, torch.tensor(0.5), rtol=1e-5, atol=0)
 
@@ -326,10 +324,8 @@ def test_a_seed_s_images_are_consumed_whatever_trains(workers, small_run, with_b
         ("mmdet", "faster_rcnn", 0), ("mmdet", "faster_rcnn", 1), ("mmdet", "cascade_rcnn", 0),
         ("detectron2", "faster_rcnn", 0), ("detectron2", "faster_rcnn", 1), ("detectron2", "cascade_rcnn", 0),
     ]:  # fmt: skip
-        run, out = (
-            small_run(framework, variant).model_copy(update={"seed": seed}),
-            tmp_path / f"{framework}{variant}{seed}",
-        )
+        run = small_run(framework, variant).model_copy(update={"seed": seed})
+        out = tmp_path / run.id
         weights[framework, variant, seed] = trained(run, with_boxes, out, once)["model"]
         assert [line["consumed_sha256"] for line in log_of(out)] == expected[seed]
     for framework, name in (("mmdet", "backbone.conv1.weight"), ("detectron2", "backbone.bottom_up.stem.conv1.weight")):

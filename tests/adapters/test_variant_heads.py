@@ -16,10 +16,10 @@ from head_sides import (
     crowd,
     detector,
     gradients,
-    run_of,
 )
 from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 from torchvision.ops import box_iou
+from trainings import changed, run_of, same
 
 from adapters.commands import load_adapter
 from adapters.inspection.probe_inputs import probe_boxes
@@ -28,14 +28,12 @@ from cascadebench.detectors.backbone import load_backbone
 from cascadebench.determinism.initial_weights import initial_tensor
 
 
-def same_detections(one, other, records, labels):
-    """Whether two detectors detect the same, to the last bit, at these test stages."""
+def assert_same_detections(one, other, records, labels):
+    """Two detectors detect the same, to the last bit, at these test stages."""
     for first, second in zip(one.predictions(records), other.predictions(records), strict=True):
         for label in labels:
             assert len(first.test_stages[label].scores), label
-            for part in ("boxes", "scores", "labels"):
-                pair = (getattr(found.test_stages[label], part) for found in (first, second))
-                assert len({array.tobytes() for array in pair}) == 1, (label, part)
+            assert same(first.test_stages[label], second.test_stages[label]), label
 
 
 # Cascade R-CNN
@@ -86,15 +84,15 @@ def test_without_sharing_it_is_the_cascade_bit_for_bit(framework, options, recor
     with torch.no_grad():
         for name, parameter in cascade.parameters.items():
             shared.parameters[name].copy_(parameter)
-    (losses, own), (other_losses, others) = cascade.step(), shared.step()
-    assert losses.keys() == other_losses.keys()
-    assert all(torch.equal(value, other_losses[name]) for name, value in losses.items())
-    assert all(gradient is None or torch.equal(gradient, others[name]) for name, gradient in own.items())
+    one, other = cascade.step(), shared.step()
+    assert one.losses == other.losses
+    own, others = one.gradients, other.gradients
+    assert all(torch.equal(gradient, others[name]) for name, gradient in own.items())
     embeddings = {f"heads.{stage}.embedding.weight" for stage in (2, 3)} if options["lfs"] else set()
     assert others.keys() - own.keys() == embeddings
     assert all(others[name].any() for name in embeddings)  # they learn from the first step on
     labels = [stage.label for stage in cascade.run.variant.test_stages]
-    same_detections(cascade, shared, records[:2], labels)
+    assert_same_detections(cascade, shared, records[:2], labels)
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +187,7 @@ def test_sharing_adds_maps_of_the_real_width(framework, options, maps):
 
 
 def test_under_own_rules_sharing_starts_as_it_always_does(framework):
-    run = run_of(framework, "fscascade", merge="concat")
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": framework})})
+    run = changed(run_of(framework, "fscascade", merge="concat"), rules=framework)
     sharing = DETECTORS[framework](run).heads.sharing
     assert sharing.embeddings["2"].weight.abs().max() == 0
     start = initial_tensor("heads.3.reduction.weight", (WIDTH, 3 * WIDTH), 0)
@@ -207,10 +204,8 @@ def test_iterative_bbox_is_the_baseline_applied_again(framework, records):
     assert {name: one.shape for name, one in iterative.model.state_dict().items()} == {
         name: one.shape for name, one in baseline.model.state_dict().items()
     }
-    losses, other_losses = baseline.step()[0], iterative.step()[0]
-    assert losses.keys() == other_losses.keys()
-    assert all(torch.equal(value, other_losses[name]) for name, value in losses.items())
-    same_detections(baseline, iterative, records[:2], ["(1,1)"])
+    assert baseline.step().losses == iterative.step().losses
+    assert_same_detections(baseline, iterative, records[:2], ["(1,1)"])
     entering = probe_boxes()[:7]
     outputs = iterative.run_stages(entering)
     for boxes, logits in zip(outputs.boxes, outputs.logits, strict=True):
