@@ -19,5 +19,5 @@ def call(*words: object, module: str = "cascadebench", folder: Path = PROJECT, *
 def snakemake(study: object, folder: Path, *more: object, cores: int = 1) -> CompletedProcess:
     """Run Snakemake on a study, with its results in a folder."""
     words = ["--snakefile", PROJECT / "Snakefile", "--workflow-profile", PROJECT / "profiles" / "default"]
-    words += ["--directory", folder, "--cores", cores, "--config", f"study={study}", *more]
+    words += ["--directory", folder, "--cores", cores, *more, "--config", f"study={study}"]
     return call(*words, module="snakemake", folder=folder, PYTHONWARNINGS="ignore")

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from unittest.mock import patch
 from zlib import crc32
 
 import torch
-from comparison import ground_truth, two_images
-from sides import SIDES, Step
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 from trainings import run_of
@@ -17,6 +16,7 @@ from trainings import run_of
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 from adapters.commands import load_adapter
 from adapters.inspection.probe_inputs import probe_features
+from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
 
 CHANNELS, WIDTH, CLASSES, SIZE, IMAGES = 64, 128, 5, (128, 128), 2
@@ -45,6 +45,11 @@ class Call:
     def overlaps(self) -> Tensor:
         """IoU of every RoI with the ground truth that it overlaps most."""
         return box_iou(self.rois[:, 1:], TRUTH).max(1).values
+
+    @property
+    def truths(self) -> int:
+        """How many RoIs are ground truth itself."""
+        return int((self.rois[:, None, 1:] == TRUTH).all(2).any(1).sum())
 
     def boxes(self, image: int) -> Tensor:
         """RoIs of one image, [R, 4]."""
@@ -115,10 +120,16 @@ class Detector:
         with torch.no_grad():
             return torch.cat([self.heads.pooled_alone(stage, self.maps(levels), boxes) for boxes, levels in parts])
 
-    def step(self) -> Step:
-        """Losses and gradients of one step of the whole detector on two images."""
+    def step(self, records: list[ImageRecord]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses and gradients of one training step of the whole detector on images, by common name."""
+        self.model.zero_grad()
         torch.manual_seed(0)
-        return SIDES[self.run.framework](self.run).step(self.model, two_images(), ground_truth())
+        reader = import_module(f"adapters.{self.run.framework}.data").ImageReader(self.run)
+        total, losses = self._losses([reader.training_image(record, 128, flip=False) for record in records])
+        total.backward()
+        common_loss = import_module(f"adapters.{self.run.framework}.training").loss_name
+        gradients = {name: one.grad for name, one in self.parameters.items() if one.grad is not None}
+        return {common_loss(name): loss for name, loss in losses.items()}, gradients
 
     def predictions(self, records) -> Iterator:
         """Detect on images."""
@@ -128,9 +139,36 @@ class Detector:
 class MMDetectionDetector(Detector):
     """MMDetection's answers."""
 
+    nms_in = "mmdet.models.dense_heads.rpn_head.batched_nms"
+
     @property
     def heads(self) -> nn.Module:
         return self.model.roi_head
+
+    def propose(self, images: Tensor) -> list:
+        """For every image boxes [R, 4] that leave the RPN; of two lists in training: a pair of them."""
+        features, rpn = self.model.extract_feat(images), self.model.rpn_head
+        if not self.model.training:
+            return [found.bboxes for found in rpn.predict(features, self.samples())]
+        _, lists = rpn.loss_and_predict(features, self.samples(), self.model.train_cfg.rpn_proposal)
+        return [[found.bboxes for found in pair] for pair in lists]
+
+    def propose_above(self, side: float) -> None:
+        """Drop proposals with a side that is not greater."""
+        for config in (self.model.train_cfg.rpn_proposal, self.model.rpn_head.test_cfg):
+            config["min_bbox_size"] = side
+
+    def own_stage(self, stage: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and deltas of boxes of one image by the framework's own functions."""
+        rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
+        return self.heads.bbox_head[stage](self.heads.bbox_roi_extractor[stage](self.maps()[:4], rois))
+
+    def _losses(self, items: list) -> tuple[Tensor, dict[str, Tensor]]:
+        from mmengine.dataset import pseudo_collate
+
+        losses = self.model(**self.model.data_preprocessor(pseudo_collate(items), True), mode="loss")
+        total, terms = self.model.parse_losses(losses)
+        return total, {name: loss for name, loss in terms.items() if "loss_" in name}
 
     def maps(self, features: list[Tensor] | None = None) -> tuple[Tensor, ...]:
         """Maps of one image as the framework holds them."""
@@ -184,26 +222,42 @@ class MMDetectionDetector(Detector):
         """What the layers of a head, from 0, make of pooled RoIs."""
         return self.heads.bbox_head[head].features(pooled)[0]
 
-    @staticmethod
-    def without_numbers(run: Run) -> nn.Module:
-        """A detector that has shapes alone."""
-        from mmdet.registry import MODELS
-        from mmengine.config import ConfigDict
-        from mmengine.registry import init_default_scope
-
-        from adapters.mmdet.config import detector_config
-
-        init_default_scope("mmdet")
-        with torch.device("meta"):
-            return MODELS.build(ConfigDict(detector_config(run))).eval()
-
 
 class Detectron2Detector(Detector):
     """Detectron2's answers."""
 
+    nms_in = "detectron2.modeling.proposal_generator.proposal_utils.batched_nms"
+
     @property
     def heads(self) -> nn.Module:
         return self.model.roi_heads
+
+    def propose(self, images: Tensor) -> list:
+        """For every image boxes [R, 4] that leave the RPN; of two lists in training: a pair of them."""
+        from detectron2.structures import ImageList
+        from detectron2.utils.events import EventStorage
+
+        given = ImageList(images, [SIZE] * IMAGES), self.model.backbone(images)
+        with EventStorage():
+            found, _ = self.model.proposal_generator(*given, self.samples() if self.model.training else None)
+        if not self.model.training:
+            return [one.proposal_boxes.tensor for one in found]
+        return [[one.proposal_boxes.tensor for one in pair] for pair in found]
+
+    def propose_above(self, side: float) -> None:
+        """Drop proposals with a side that is not greater."""
+        self.model.proposal_generator.min_box_size = side
+
+    def own_stage(self, stage: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and deltas of boxes of one image by the framework's own functions."""
+        return self.heads._run_stage(list(self.maps().values()), [self.proposals(boxes)], stage)
+
+    def _losses(self, items: list) -> tuple[Tensor, dict[str, Tensor]]:
+        from detectron2.utils.events import EventStorage
+
+        with EventStorage():
+            losses = self.model(items)
+        return sum(losses.values()), losses
 
     def maps(self, features: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Maps of one image as the framework holds them."""
@@ -268,18 +322,15 @@ class Detectron2Detector(Detector):
         """What the layers of a head, from 0, make of pooled RoIs."""
         return self.heads.box_head[head](pooled)
 
-    @staticmethod
-    def without_numbers(run: Run) -> nn.Module:
-        """A detector that has shapes alone."""
-        from detectron2.config import instantiate
-
-        from adapters.detectron2.config import detector_config
-
-        with torch.device("meta"):
-            return instantiate(detector_config(run)).eval()
-
 
 DETECTORS = {"mmdet": MMDetectionDetector, "detectron2": Detectron2Detector}
+
+
+def without_numbers(run: Run) -> nn.Module:
+    """A detector that has shapes alone."""
+    filling = patch(f"adapters.{run.framework}.config.fill_with_common_weights")
+    with torch.device("meta"), filling:
+        return load_adapter(run.framework).build_model(run).eval()
 
 
 def detector(framework: str, variant: str, noise: float = 0.0, **options) -> Detector:

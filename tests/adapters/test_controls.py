@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from trainings import changed, run_of
+from trainings import changed, control_values, run_of
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -102,13 +102,9 @@ def read(run: Run) -> dict[str, Control]:
     return found
 
 
-def values(run: Run) -> dict:
-    return {name: control.value for name, control in read(run).items()}
-
-
 @cache
 def default_values(framework: str, variant: str) -> dict:
-    return values(run_of(framework, variant))
+    return control_values(run_of(framework, variant))
 
 
 @EVERY
@@ -204,12 +200,12 @@ def test_reading_controls_disturbs_nothing(framework, variant, options):
 def test_order_and_seeds_depend_on_the_seed_alone(framework):
     order = ["training.order_sha256", "training.flips_sha256", "training.step_seeds_sha256"]
     faster, cascade = (default_values(framework, variant) for variant in ("faster_rcnn", "cascade_rcnn"))
-    other = values(run_of(framework, "faster_rcnn").model_copy(update={"seed": 1}))
+    other = control_values(run_of(framework, "faster_rcnn").model_copy(update={"seed": 1}))
     assert all(faster[name] == cascade[name] != other[name] for name in order)
 
 
 def test_a_protocol_may_keep_mmdetection_s_own_rules():
-    own = values(changed(run_of("mmdet", "cascade_rcnn"), "mmdet"))
+    own = control_values(changed(run_of("mmdet", "cascade_rcnn"), "mmdet"))
     aligned = default_values("mmdet", "cascade_rcnn")
     differing = {name: value for name, value in own.items() if value != aligned[name]}
     hashes = {"input.resized_image_sha256", "weights.trunk_sha256", "weights.first_head_sha256"}
@@ -240,7 +236,7 @@ def test_a_protocol_may_keep_mmdetection_s_own_rules():
 def test_detectron2s_own_rules(variant):
     run = changed(run_of("detectron2", variant), "detectron2")
     stages = run.variant.stages
-    own, aligned = values(run), default_values("detectron2", variant)
+    own, aligned = control_values(run), default_values("detectron2", variant)
     differ = {name for name in own if own[name] != aligned[name]}
     wanted = {"rpn.delta_clamp", "heads.delta_clamp", "weights.trunk_sha256", "weights.first_head_sha256"}
     assert own["rpn.delta_clamp"] == [0.0, 62.5] and own["heads.delta_clamp"] == [[0.0, 62.5]] * stages
@@ -256,7 +252,7 @@ def test_detectron2s_own_rules(variant):
 
 
 def test_own_rules_leave_what_belongs_to_a_variant():
-    own = values(changed(run_of("detectron2", "decoupled_rcnn", target_statistics="constant"), "detectron2"))
+    own = control_values(changed(run_of("detectron2", "decoupled_rcnn", target_statistics="constant"), "detectron2"))
     assert own["heads.target_stds"] == [[0.1, 0.1, 0.2, 0.2]] * 3
     assert own["heads.regression_loss_weight"] == [0.5] * 3
     assert own["heads.trunk_gradient"] == [1.0] * 3

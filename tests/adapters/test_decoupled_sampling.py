@@ -31,11 +31,6 @@ def shifted(framework: str, bias: torch.Tensor = SHIFT, **options):
     return one
 
 
-def truths_among(rois: torch.Tensor) -> int:
-    """How many RoIs [R, 5] are ground truth itself."""
-    return int((rois[:, None, 1:] == TRUTH).all(2).any(1).sum())
-
-
 def distance(call) -> float:
     """How far the deltas of the positives are from their targets, in sum."""
     return float((call.values.detach() - call.targets)[call.positive].abs().sum())
@@ -66,7 +61,7 @@ def test_each_task_draws_its_own_sample(framework, size, near, far, positives, r
     assert len(classification.rois) == 2 * min(size, share + far)
     assert int(regression.positive.sum()) == 2 * positives
     assert len(regression.rois) == 2 * rois
-    assert truths_among(regression.rois) == 0
+    assert regression.truths == 0
     # Negatives have no part in the sum, and count in what divides it.
     (gradient,) = gradients(training.losses["stage1_regression"], [regression.values])
     assert not gradient[~regression.positive].any()
@@ -80,7 +75,7 @@ def test_each_task_draws_its_own_sample(framework, size, near, far, positives, r
 def test_regression_ground_truth_joins_if_asked_for(framework):
     model = detector(framework, "decoupled_rcnn", regression_ground_truth=True)
     regression = model.train(crowd(10, 20)).calls["regression", 0]
-    assert truths_among(regression.rois) == 4
+    assert regression.truths == 4
     assert int(regression.positive.sum()) == 24
 
 

@@ -12,7 +12,7 @@ import torch
 from comparison import answers_of_both, assert_agreement, ground_truth, two_images
 from drawn_images import few_shapes
 from sides import SIDES
-from trainings import changed, log_of, trained, trained_model
+from trainings import changed, control_values, log_of, trained, trained_model
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -312,9 +312,7 @@ def test_controls_are_read_back_and_see_changes(framework, small_run):
 def test_both_frameworks_count_the_same_rois(small_run):
     counts = []
     for framework in ("mmdet", "detectron2"):
-        adapter = load_adapter(framework)
-        controls = adapter.read_controls(adapter.build(small_run(framework, "cascade_mask_rcnn", mask_on="every")))
-        by_name = {control.name: control.value for control in controls}
+        by_name = control_values(small_run(framework, "cascade_mask_rcnn", mask_on="every"))
         assert by_name["masks.rois_entering"] == by_name["heads.positives_entering"]
         counts.append(by_name["masks.rois_entering"])
     assert counts[0] == counts[1]

@@ -11,7 +11,19 @@ import pytest
 import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from trainings import at_iteration, changed, killed, left, log_of, run_of, train, trained, trained_model, with_truth
+from trainings import (
+    at_iteration,
+    changed,
+    control_values,
+    killed,
+    left,
+    log_of,
+    run_of,
+    train,
+    trained,
+    trained_model,
+    with_truth,
+)
 
 from adapters.commands import initial_model, load_adapter
 from adapters.contract import Adapter
@@ -36,12 +48,6 @@ def with_boxes(records) -> list[ImageRecord]:
 def module(framework, name):
     """Import a module of a framework's adapter."""
     return importlib.import_module(f"adapters.{framework}.{name}")
-
-
-def controls(run):
-    """Controls of a run by name."""
-    adapter = load_adapter(run.framework)
-    return {control.name: control.value for control in adapter.read_controls(adapter.build(run))}
 
 
 # One assembly for inspection and training
@@ -85,7 +91,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
 ):
     """Of an optimizer or a loader built a second time, one of the two would not know of it."""
     run, assemble = small_run(framework, "faster_rcnn"), Adapter.assemble
-    before = controls(run)
+    before = control_values(run)
     trained(run, with_boxes, tmp_path / "before", execution)
 
     def changed_assembly(*arguments):
@@ -96,7 +102,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
         return built
 
     monkeypatch.setattr(Adapter, "assemble", changed_assembly)
-    read = {name: value for name, value in controls(run).items() if value != before[name]}
+    read = {name: value for name, value in control_values(run).items() if value != before[name]}
     assert read.keys() == {"optimizer.momentum", "training.order_sha256"}
     state = trained(run, with_boxes, tmp_path / "after", execution)
     assert {group["momentum"] for group in state["optimizer"]["param_groups"]} == {0.5} == {read["optimizer.momentum"]}
@@ -106,7 +112,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
 
 def test_an_inspection_writes_nothing(framework, small_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    controls(small_run(framework, "faster_rcnn"))
+    control_values(small_run(framework, "faster_rcnn"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -170,7 +176,7 @@ def test_what_of_the_backbone_learns(framework, batch_norm, small_run, with_boxe
     assert "backbone.stage2.0.conv1.weight" in learnt
     assert ("backbone.stage2.0.norm1.weight" in learnt) == (batch_norm != "frozen")
     assert ("backbone.stage2.0.norm1.running_mean" in learnt) == (batch_norm == "trained")
-    assert controls(run)["backbone.batch_norm"] == batch_norm
+    assert control_values(run)["backbone.batch_norm"] == batch_norm
 
 
 def test_a_training_split_without_boxes_is_refused(records):
@@ -244,7 +250,7 @@ def test_clipping_bounds_the_whole_gradient(framework, small_run):
 @pytest.mark.parametrize(("rule", "shares"), [("decay", [1.0, 0.5, 0.25]), ("avg", [0.3333333] * 3)])
 def test_controls_of_a_cascade(framework, rule, shares, small_run):
     sizes = {"train_short_sides": (48, 64), "test_short_side": 64, "max_long_side": 80}
-    values = controls(changed(small_run(framework, "cascade_rcnn", stage_loss=rule), input=sizes))
+    values = control_values(changed(small_run(framework, "cascade_rcnn", stage_loss=rule), input=sizes))
     assert values["heads.trunk_gradient"] == pytest.approx(shares)
     assert values["heads.iou_threshold"] == [0.5, 0.6, 0.7]
     assert values["heads.target_stds"][2] == [0.0333333333, 0.0333333333, 0.0666666667, 0.0666666667]

@@ -33,6 +33,12 @@ def changed(run: Run, rules: str | None = None, **parts: dict[str, Any]) -> Run:
     return run.model_copy(update={"protocol": run.protocol.model_copy(update=update)})
 
 
+def control_values(run: Run) -> dict[str, Any]:
+    """Values of a run's controls by name, read from what its adapter builds."""
+    adapter = load_adapter(run.framework)
+    return {control.name: control.value for control in adapter.read_controls(adapter.build(run))}
+
+
 def with_truth(records: list[ImageRecord]) -> list[ImageRecord]:
     """The images that a training reads."""
     return [record for record in records if len(record.boxes)]

@@ -29,7 +29,7 @@ def changed_study(tmp_path: Path) -> Callable[..., Study]:
     return load
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study() -> Study:
     """Of the embedded study Faster R-CNN, the baseline, and Cascade R-CNN in both frameworks, one seed."""
     return two_detectors()

@@ -124,7 +124,7 @@ class MMDetectionSide(Side):
     def _losses(self, model: nn.Module, images: list[np.ndarray], truth) -> tuple[Tensor, dict[str, Tensor]]:
         from adapters.mmdet.training import loss_name
 
-        total, terms = model.parse_losses(model.loss(**self._batch(model, images, truth)))
+        total, terms = model.parse_losses(model(**self._batch(model, images, truth), mode="loss"))
         return total, {loss_name(name): value for name, value in terms.items() if "loss_" in name}
 
 

@@ -12,9 +12,8 @@ import pytest
 import torch
 from comparison import differences_of_inference, differences_of_steps, ground_truth, run_of, two_images
 from sides import SIDES
-from trainings import log_of, train
+from trainings import control_values, log_of, train
 
-from adapters.commands import load_adapter
 from cascadebench.core.configuration import CONFIG
 from cascadebench.datasets.masks import bitmap
 from cascadebench.study.study_file import Execution, load_protocol
@@ -121,7 +120,5 @@ def test_learning_rates_agree_at_every_iteration(protocol):
     for framework in SIDES:
         run = run_of(framework, "faster_rcnn").model_copy(update={"protocol": protocol})
         assert run.backbone.base_channels == 16, "the narrow backbone keeps this test quick"
-        adapter = load_adapter(framework)
-        controls = {control.name: control.value for control in adapter.read_controls(adapter.build(run))}
-        hashes.add(controls["schedule.learning_rates_sha256"])
+        hashes.add(control_values(run)["schedule.learning_rates_sha256"])
     assert len(hashes) == 1

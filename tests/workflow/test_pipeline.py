@@ -3,41 +3,25 @@
 import json
 from pathlib import Path
 
-import commands
 import pandas as pd
 import pytest
 import yaml
 from commands import call
-from small_studies import changed_study
+from small_studies import of_iterations, small_study, snakemake
 
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 
 
-def snakemake(folder: Path, *arguments: str, expected: int = 0) -> str:
-    """Run Snakemake on the study of a folder and return what it printed."""
-    done = commands.snakemake(folder / "small.yaml", folder, *arguments, cores=2)
-    text = done.stdout + done.stderr
-    assert done.returncode == expected, text[-6000:]
-    return text
-
-
 def write_study(folder: Path, **changes) -> Study:
     """Write the small study: the embedded one with few images and iterations."""
-    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
-    card["data"] |= {"train_images": 12, "val_images": 6}
-    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    schedule = {"iterations": 8, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
-    about = {"dataset": str(folder / "few_shapes.yaml")}
-    about["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
-    about["proposal_swaps"] = [
+    swaps = [
         {"variant": "Faster R-CNN FPN", "proposals_of": "Cascade R-CNN", "stage": 2},
         {"variant": "Cascade R-CNN", "proposals_of": "ground truth"},
     ]
-    return load_study(changed_study(folder, "small", **(about | changes)))
+    return small_study(folder, **{"protocol_override": of_iterations(8, 6), "proposal_swaps": swaps} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +33,7 @@ def finished(tmp_path_factory) -> tuple[Path, Study]:
     checkpoints = folder / "results" / "runs" / broken / "checkpoints"
     checkpoints.parent.mkdir(parents=True)
     checkpoints.write_bytes(b"no folder")
-    snakemake(folder, expected=1)
+    snakemake(folder, cores=2, expected=1)
 
     status = pd.read_csv(folder / "results/studies/small/status.csv").set_index("run")["state"]
     assert status[broken] == "failed"
@@ -61,7 +45,7 @@ def finished(tmp_path_factory) -> tuple[Path, Study]:
     assert failure["message"]
 
     checkpoints.unlink()
-    text = snakemake(folder)
+    text = snakemake(folder, cores=2)
     assert text.count("rule train:") == 1
     return folder, study
 
