@@ -88,9 +88,6 @@ def test_controls_notice_another_norm(framework):
     norm.num_groups = 16
     assert part.controls()["backbone.norm"] == "group, group of 16"
     pyramid = part.neck if framework == "mmdet" else part.backbone
-    convolution = pyramid.fpn_convs[0] if framework == "mmdet" else pyramid.output_convs[0]
-    if framework == "mmdet":
-        convolution.gn = nn.Identity()
-    else:
-        convolution.norm = nn.Identity()
+    convolution, norm = (pyramid.fpn_convs[0], "gn") if framework == "mmdet" else (pyramid.output_convs[0], "norm")
+    setattr(convolution, norm, nn.Identity())
     assert part.controls()["neck.norm"] == "group, none"

@@ -11,7 +11,7 @@ import pytest
 import torch
 from comparison import answers_of_both, assert_agreement, ground_truth, two_images
 from drawn_images import few_shapes
-from sides import SIDES
+from sides import SIDES, bitmaps
 from trainings import changed, control_values, log_of, trained, trained_model
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
@@ -45,10 +45,7 @@ from cascadebench.study_loading import load_study
 
 def ellipse(width: int, height: int, box) -> np.ndarray:
     """The ellipse in a box, bool [height, width]."""
-    y, x = np.mgrid[:height, :width] + 0.5
-    left, top, right, bottom = box
-    across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
-    return across**2 + down**2 <= 1
+    return bitmaps(torch.tensor([box]), height, width)[0].numpy().astype(bool)
 
 
 @pytest.fixture
@@ -102,13 +99,13 @@ def test_bitmaps_of_the_original_size_are_the_segmentations(record):
 
 def test_targets_are_those_of_both_frameworks():
     truth = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0], [5.0, 90.0, 30.0, 125.0]])
-    bitmaps = torch.from_numpy(np.stack([ellipse(128, 128, box) for box in truth.tolist()])).to(torch.uint8)
+    drawn = bitmaps(truth, 128, 128)
     boxes, matched = probe_boxes(60), torch.arange(60) % 3
-    found = mask_targets(bitmaps, boxes, matched)
+    found = mask_targets(drawn, boxes, matched)
     assert found.shape == (60, MASK_SIZE, MASK_SIZE) and set(found.unique().tolist()) == {0.0, 1.0}
-    theirs = BitMasks(bitmaps[matched].bool()).crop_and_resize(boxes, MASK_SIZE)
+    theirs = BitMasks(drawn[matched].bool()).crop_and_resize(boxes, MASK_SIZE)
     assert torch.equal(found.bool(), theirs)
-    theirs = BitmapMasks(bitmaps.numpy(), 128, 128).crop_and_resize(
+    theirs = BitmapMasks(drawn.numpy(), 128, 128).crop_and_resize(
         boxes.numpy(), (MASK_SIZE, MASK_SIZE), matched.numpy(), device="cpu"
     )
     assert np.array_equal(found.numpy(), theirs.to_ndarray())
@@ -357,6 +354,6 @@ def test_a_study_on_a_dataset_without_masks_is_refused_in_one_line(tmp_path):
 def test_drawn_shapes_have_masks_that_adapters_read(tmp_path):
     few_shapes(tmp_path / "shapes", 3, 1)
     for one in load_split(tmp_path / "shapes", "train", segmentations=True).records:
-        bitmaps = record_bitmaps(one, one.width, one.height, flip=False)
-        targets = mask_targets(torch.from_numpy(bitmaps), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))
+        drawn = record_bitmaps(one, one.width, one.height, flip=False)
+        targets = mask_targets(torch.from_numpy(drawn), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))
         assert (targets.mean((1, 2)) > 0.2).all()  # every box is tight on its shape

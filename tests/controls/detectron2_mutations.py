@@ -49,8 +49,8 @@ def mixed_precision(built: Built) -> None:
     built.engine.__class__ = type("MixedTrainer", (SessionTrainer, AMPTrainer), {})
 
 
-def averaging(built: Built) -> None:
-    built.engine.register_hooks([type("ExponentialAverage", (HookBase,), {})()])
+class ExponentialAverage(HookBase):
+    pass
 
 
 # Input
@@ -134,11 +134,6 @@ def four_levels(built: Built) -> None:
 def wider_anchors(built: Built) -> None:
     for cell in built.model.proposal_generator.anchor_generator.cell_anchors:
         cell *= torch.tensor([2.0, 0.5, 2.0, 0.5])
-
-
-@torch.no_grad()
-def larger_anchors(built: Built) -> None:
-    list(built.model.proposal_generator.anchor_generator.cell_anchors)[-1].mul_(2)
 
 
 class FlooredMatcher(Matcher):
@@ -327,7 +322,7 @@ MUTATIONS: list[tuple[str, Change]] = [
     ("optimizer.parameter_groups", extra_group),
     ("optimizer.gradient_clip_norm", put("optimizer.gradient_clip_norm", 35.0)),
     ("training.precision", mixed_precision),
-    ("training.weight_averaging", averaging),
+    ("training.weight_averaging", lambda built: built.engine.register_hooks([ExponentialAverage()])),
     ("training.batch_size", put("loader.batch_sampler.batch_size", 2)),
     ("training.order_sha256", shuffled),
     ("input.pixel_mean", lambda built: built.model.pixel_mean.mul_(1.01)),
@@ -354,7 +349,7 @@ MUTATIONS: list[tuple[str, Change]] = [
     ("neck.levels", four_levels),
     ("neck.last_level", blurred_top),
     ("neck.top_down", put("model.backbone._fuse_type", "avg")),
-    ("rpn.anchor_sides", larger_anchors),
+    ("rpn.anchor_sides", lambda built: list(built.model.proposal_generator.anchor_generator.cell_anchors)[-1].mul_(2)),
     ("rpn.anchor_aspect_ratios", wider_anchors),
     ("rpn.anchor_grid_sha256", put(f"{RPN}.anchor_generator.offset", 0.5)),
     ("rpn.positive_iou", put(f"{RPN}.anchor_matcher.thresholds.2", 0.6)),
