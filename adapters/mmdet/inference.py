@@ -52,6 +52,8 @@ def predict_one(
 def detect(model: nn.Module, stage: int, boxes: Tensor, scores: Tensor) -> Rows:
     """Filter by score, suppress and keep the best; the numbers are the same at every stage."""
     config = model.test_cfg.rcnn
+    if not len(boxes):  # a box for every class of no RoI is more than multiclass_nms can reshape
+        boxes = boxes[:, :4]
     rows, labels = multiclass_nms(boxes, scores, config.score_thr, config.nms, config.max_per_img)
     return rows[:, :4], rows[:, 4], labels
 

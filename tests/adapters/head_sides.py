@@ -122,7 +122,7 @@ class Detector:
 
     def step(self, records: list[ImageRecord]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses and gradients of one training step of the whole detector on images, by common name."""
-        self.model.zero_grad()
+        self.model.train().zero_grad()
         torch.manual_seed(0)
         reader = import_module(f"adapters.{self.run.framework}.data").ImageReader(self.run)
         total, losses = self._losses([reader.training_image(record, 128, flip=False) for record in records])

@@ -319,7 +319,6 @@ def test_unshared_heads_learn_apart(framework):
 
 # Size and cost
 
-
 SPECIFIC = {"regression": "class_specific"}
 PUBLISHED = [
     ("resnet50", "faster_rcnn", SPECIFIC, 41.53, 215.82),
