@@ -1,4 +1,7 @@
-"""The command line: wrong input is one line on standard error and exit code 2, without a traceback."""
+"""The command line: wrong input is one line on standard error and exit code 2, without a traceback; its JSON Schemas.
+
+Those under workflows/schemas are those of the models; `make schemas` writes them.
+"""
 
 import json
 
@@ -7,6 +10,9 @@ from commands import call
 from detection_cases import annotations
 from refusals import assert_refused
 
+from cascadebench.cli.schemas import MODELS, schema
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import read_json
 from cascadebench.metrics.coco.ap_table import METRICS
 from cascadebench.study_loading import load_study
 
@@ -102,3 +108,15 @@ def test_evaluate_prints_the_documented_keys(tmp_path):
     assert numbers["APm"] is None
     assert numbers["AR100"] == pytest.approx(0.9)
     assert numbers["per_class"]["a"]["AP50"] == pytest.approx(1.0)
+
+
+FOLDER = PROJECT / "workflows" / "schemas"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_schema_on_disk_is_the_model_s(name):
+    assert read_json(FOLDER / f"{name}.schema.json") == schema(name)
+
+
+def test_there_is_no_other_schema():
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.schema.json" for name in MODELS}
