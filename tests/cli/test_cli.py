@@ -57,10 +57,14 @@ def run_file(tmp_path):
     return tmp_path / "run.yaml"
 
 
-def test_an_adapter_refuses_another_framework_s_run(run_file, tmp_path):
-    done = call("detectron2", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
-    assert_refused(done, "framework: is 'mmdet', asked for 'detectron2'")
-    assert not (tmp_path / "out").exists()
+def adapter(framework, command, run_file, *more):
+    """Call an adapter on a run; what it would write goes beside the run's file."""
+    return call(framework, command, "--run", run_file, "--out", run_file.parent / "out", *more, module="adapters")
+
+
+def test_an_adapter_refuses_another_framework_s_run(run_file):
+    assert_refused(adapter("detectron2", "inspect", run_file), "framework: is 'mmdet', asked for 'detectron2'")
+    assert not (run_file.parent / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -71,27 +75,20 @@ def test_an_adapter_refuses_another_framework_s_run(run_file, tmp_path):
         ("depth: 18", "depth: 19", "run.yaml: backbone.depth"),
     ],
 )
-def test_an_adapter_refuses_a_malformed_run(run_file, tmp_path, old, new, message):
+def test_an_adapter_refuses_a_malformed_run(run_file, old, new, message):
     text = run_file.read_text()
     assert old in text
     run_file.write_text(text.replace(old, new, 1))
-    done = call("mmdet", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
-    assert_refused(done, message)
+    assert_refused(adapter("mmdet", "inspect", run_file), message)
 
 
-def test_an_adapter_refuses_more_gpus_than_there_are(run_file, tmp_path):
-    done = call(
-        "mmdet", "predict", "--run", run_file, "--out", tmp_path / "out", "--gpus", 99, module="adapters"
-    )  # fmt: skip
-    assert_refused(done, "--gpus 99: torch sees")
+def test_an_adapter_refuses_more_gpus_than_there_are(run_file):
+    assert_refused(adapter("mmdet", "predict", run_file, "--gpus", 99), "--gpus 99: torch sees")
 
 
 def test_an_untrained_run_cannot_predict(run_file, tmp_path):
     (tmp_path / "data").mkdir()
-    done = call(
-        "mmdet", "predict", "--run", run_file, "--out", tmp_path, "--data", tmp_path / "data", module="adapters"
-    )
-    assert_refused(done, "lock.json: cannot be read")
+    assert_refused(adapter("mmdet", "predict", run_file, "--data", tmp_path / "data"), "lock.json: cannot be read")
 
 
 def test_evaluate_prints_the_documented_keys(tmp_path):

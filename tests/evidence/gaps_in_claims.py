@@ -111,17 +111,12 @@ def _printed_gaps(study: Study, page: Page) -> Iterator[tuple[str, str, str, dic
             assert framework in titles
         elif framework:
             name, label = row[0].replace(" − ", " - ").split("|")
-            name, label = (
-                (f"({name}) - ({name} of {other})", label.removesuffix(f" - {other}")) if other else (name, label)
-            )
+            if other:
+                name, label = f"({name}) - ({name} of {other})", label.removesuffix(f" - {other}")
             cells = zip(IOU_RANGES, row[1:5], strict=True)
             lines = {quantity: cell.split("|")[1] for quantity, cell in cells if "|" in cell}
-            yield (
-                framework,
-                label,
-                name,
-                {key: [_number(end) for end in line.split(" to ")] for key, line in lines.items()},
-            )
+            ends = {key: [_number(end) for end in line.split(" to ")] for key, line in lines.items()}
+            yield framework, label, name, ends
 
 
 def _number(text: str) -> float:

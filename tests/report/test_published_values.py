@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_results import AP_NAMES, variant_of_tiny, write_results
+from made_results import AP_NAMES, on_coco, variant_of_tiny, write_results
 from small_studies import changed_study
 
 from cascadebench.diagnostics.recall import RECALL
@@ -33,8 +33,7 @@ VARIANTS = [
 def results(tmp_path_factory) -> StudyResults:
     """Three detectors as if they were of COCO, with masks and recall."""
     folder = tmp_path_factory.mktemp("on_coco")
-    about = {"dataset": "coco2017", "protocol": "coco_1x", "backbones": ["resnet50"], "claims": []}
-    study = variant_of_tiny(folder, variants=VARIANTS, baseline="Baseline", frameworks=["mmdet"], **about)
+    study = on_coco(folder, variants=VARIANTS, baseline="Baseline", frameworks=["mmdet"])
     root = write_results(folder / "results", study)
     path = root / "studies" / study.name / "ap_masks.csv"
     masked = [one.run for one in study.runs if one.run.variant.masks]
