@@ -34,14 +34,18 @@ def column(results, key, kind=None):
     return np.array([result[key] for result in results], dtype=kind)
 
 
-def kernel(truth, results, max_dets=MAX_DETS):
-    """The kernel's accumulation."""
+def matched(truth, results, limit=MAX_DETS[-1]):
+    """Table of the ground truth, and matches."""
     table = ground_truth_table(read_ground_truth(truth))
     category = table.category_index(column(results, "category_id", int))
     image = table.image_index(column(results, "image_id", int))
-    box = column(results, "bbox", float)
-    detections = ordered_detections(table.classes, category, image, column(results, "score", float), box)
-    return accumulate(table, match(table, detections, limit=max_dets[-1]), max_dets)
+    score, box = column(results, "score", float), column(results, "bbox", float)
+    return table, match(table, ordered_detections(table.classes, category, image, score, box), limit=limit)
+
+
+def kernel(truth, results, max_dets=MAX_DETS):
+    """The kernel's accumulation."""
+    return accumulate(*matched(truth, results, max_dets[-1]), max_dets)
 
 
 def test_constants():

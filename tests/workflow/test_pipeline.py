@@ -11,7 +11,6 @@ from small_studies import of_iterations, small_study, snakemake
 
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.study.study import Study
-from cascadebench.study_loading import load_study
 
 
 def write_study(folder: Path, **changes) -> Study:
