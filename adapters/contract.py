@@ -9,46 +9,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adapters.data.training_dataset import ImageReader, TrainingDataset
+from adapters.detector.cascade_stages import CascadeStages
+from adapters.inspection.control_rows import Control, read_rows
 from adapters.inspection.probe_inputs import planned_order, probe_records
 from adapters.prediction.given_proposals import GivenProposals
 from adapters.training.assembly import Built, Engine
 from adapters.training.seeding import seed_everything
 from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
-from adapters.weights.backbone_weights import fill_backbone
+from adapters.weights.initial_weights import fill_with_common_weights
+from adapters.weights.weight_names import with_own_names
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import TrainingOrder
 from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
-
-
-@dataclass(frozen=True)
-class Control:
-    """One effective value, read back from a built object.
-
-    Attributes
-    ----------
-    name : str
-        Common name, e.g. ``rpn.nms_iou``; the same in every framework.
-    value : bool, int, float, str, None or a list of them
-        As the object holds it, in the common unit.
-    read_from : str
-        The attribute it was read from, as code.
-    """
-
-    name: str
-    value: Any
-    read_from: str
 
 
 @dataclass(frozen=True)
@@ -114,33 +99,37 @@ class Adapter(ABC):
         From a list of items to a batch.
     engine : callable
         From run, model, loader and session to the framework's loop (:class:`adapters.training.assembly.Engine`).
+    control_parts : sequence of module
+        Whose ``rows`` read the controls back from what was built.
     """
 
     image_reader: Callable[[Run], ImageReader]
     collate: Callable[[list], Any]
     engine: Callable[[Run, nn.Module, DataLoader, TrainingSession], Engine]
+    control_parts: Sequence[ModuleType]
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name and version of every package of the framework, and what serves its operators."""
 
     @abstractmethod
-    def build_model(self, run: Run) -> nn.Module:
-        """Build the detector of a run with random initial weights; the caller has seeded torch."""
+    def build_detector(self, run: Run) -> nn.Module:
+        """Build the detector of a run; under the framework's own rules with the weights that it draws itself."""
 
     @abstractmethod
-    def read_controls(self, built: Built) -> list[Control]:
-        """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
+    def common_name(self, name: str) -> str | None:
+        """Translate a state dict's name (:mod:`cascadebench.determinism.initial_weights`); None: it holds no weights.
+
+        Raises ValueError for a name that no detector of the project has.
+        """
 
     @abstractmethod
-    def common_names(self, run: Run) -> Callable[[str], str | None]:
-        """Return what translates names of a run's state dict (:mod:`cascadebench.determinism.initial_weights`)."""
+    def roi_heads(self, model: nn.Module) -> CascadeStages:
+        """What of a detector runs on RoIs."""
 
     @abstractmethod
-    def trace_parts(
-        self, model: nn.Module, run: Run, width: int, height: int, rois: int
-    ) -> list[tuple[nn.Module, tuple]]:
-        """Modules and example inputs whose operations add up to one inference, for counting FLOPs."""
+    def dense_outputs(self, model: nn.Module, image: Tensor) -> list[Tensor]:
+        """What backbone, neck and RPN head give of normalised images [N, 3, H, W]."""
 
     @abstractmethod
     def predict_one(
@@ -153,9 +142,19 @@ class Adapter(ABC):
     ) -> Prediction:
         """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
 
-    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
-        """Fill the backbone from the run's file of weights; raises InputError if it does not fit."""
-        fill_backbone(model, self.common_names(run), run)
+    def common_names(self, run: Run) -> Callable[[str], str | None]:
+        """Return what translates a run's names: :meth:`common_name`, and its variant for the layers that it adds."""
+        return with_own_names(self.common_name, run)
+
+    def build_model(self, run: Run) -> nn.Module:
+        """Build the detector of a run with random initial weights; the caller has seeded torch.
+
+        They are the library's, from the run's seed, or under the framework's own rules those that it draws.
+        """
+        model = self.build_detector(run)
+        if run.protocol.rules == "aligned":
+            fill_with_common_weights(model, self.common_names(run), run)
+        return model
 
     def assemble(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
@@ -164,6 +163,10 @@ class Adapter(ABC):
         dataset = TrainingDataset(self.image_reader(run), records, order)
         loader = training_loader(dataset, order, session, self.collate)
         return Built(run, model, self.engine(run, model, loader, session), session, self.image_reader(run))
+
+    def read_controls(self, built: Built) -> list[Control]:
+        """Read every control of :mod:`cascadebench.controls.definitions`; what was built is left as it was."""
+        return read_rows(built, [part.rows for part in self.control_parts])
 
     def build(self, run: Run) -> Built:
         """Build a model and everything around it for an inspection: nothing is read and nothing written.

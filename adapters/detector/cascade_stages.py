@@ -5,9 +5,17 @@ from typing import Any
 
 from torch import Tensor
 
+from adapters.layers.instance_masks import mean_probabilities
 from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois, one_box_each
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.observations import QualityStage, quality_stages
+
+
+def scaled_gradient(features: Tensor, factor: float) -> Tensor:
+    """Return the same features, whose gradient is multiplied by a factor before it flows on."""
+    if features.requires_grad and factor != 1:
+        features.register_hook(lambda gradient: gradient * factor)
+    return features
 
 
 class CascadeStages:
@@ -55,6 +63,18 @@ class CascadeStages:
     def decoded(self, stage: int, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes [R, 4] of one image as a stage's regressor moves them, clipped: float32 [R, 4 or 4 * classes]."""
         raise NotImplementedError
+
+    def held(self, levels: Sequence[Tensor]) -> Any:
+        """Levels of the pyramid, finest first, as the framework holds them."""
+        raise NotImplementedError
+
+    def mask_logits(self, features: Any, boxes: Tensor) -> list[Tensor]:
+        """What every mask branch gives for boxes [R, 4] of one image: float32 [R, classes, 28, 28] each."""
+        raise NotImplementedError
+
+    def mask_probabilities(self, features: Any, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the branches' probabilities for the classes of detections, float32 [N, 28, 28]."""
+        return mean_probabilities(self.mask_logits(features, boxes), labels)
 
     @property
     def test_row(self) -> list[int]:

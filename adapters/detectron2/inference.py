@@ -20,6 +20,13 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 
 
+def dense_outputs(model: GeneralizedRCNN, image: Tensor) -> list[Tensor]:
+    """What backbone, neck and RPN head give of normalised images."""
+    features, generator = model.backbone(image), model.proposal_generator
+    logits, deltas = generator.rpn_head([features[name] for name in generator.in_features])
+    return [*logits, *deltas]
+
+
 @torch.inference_mode()
 def predict_one(
     model: GeneralizedRCNN,

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
-from adapters.prediction.score_rules import StageOutputs
 
 IMAGE = (128, 128)
 """Height and width of the images that the probes' features are of."""
@@ -48,7 +47,7 @@ class ProbedHeads:
 
     Attributes
     ----------
-    module : nn.Module
+    module : CascadeStages, nn.Module
         Holds them all.
     channels : int
         Of the pyramid's maps.
@@ -58,20 +57,17 @@ class ProbedHeads:
         RoIs that the first stage samples of an image.
     first_shift : (Tensor, float)
         Biases [4 or 4 * classes] of the first regressor, and the deviation of its targets in x.
-    at_test : callable
-        From maps and boxes [R, 4] of one image to what all stages give in testing.
     alone : callable
         From a head, maps and RoIs [R, 5] to logits, else deltas, with the whole gradient.
     train : callable
         Trains a step, from maps, proposals, ground truth and labels, from 0, the same for every image of the batch.
     """
 
-    module: nn.Module
+    module: Any
     channels: int
     layers: list[list[nn.Module]]
     rois_per_image: int
     first_shift: tuple[Tensor, float]
-    at_test: Callable[[list[Tensor], Tensor], StageOutputs]
     alone: Callable[[int, list[Tensor], Tensor], Tensor]
     train: Callable[[list[Tensor], Tensor, Tensor, Tensor], HeadStep]
 
@@ -79,7 +75,8 @@ class ProbedHeads:
     def counts_at_test(self) -> tuple[int, int]:
         """Count what testing gives for every RoI: boxes of regressors, scores of classifiers."""
         self.module.eval()
-        outputs = self.at_test(probe_features(self.channels, 1), probe_boxes(5))
+        features = self.module.held(probe_features(self.channels, 1))
+        outputs = self.module.run_stages(features, probe_boxes(5), IMAGE, [])
         self.module.train()
         return len(outputs.boxes), len(outputs.logits)
 

@@ -20,6 +20,12 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 
 
+def dense_outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """What backbone, neck and RPN head give of normalised images."""
+    scores, deltas = model.rpn_head(model.extract_feat(image))
+    return [*scores, *deltas]
+
+
 @torch.inference_mode()
 def predict_one(
     model: nn.Module,

@@ -15,10 +15,10 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from mmengine.structures import InstanceData
 
 from adapters.commands import load_adapter
-from adapters.contract import Control
 from adapters.detectron2.common_rules import TwoSidedBoxTransform
 from adapters.detectron2.weights import common_name as detectron2_name
 from adapters.inspection.box_probes import delta_clamp
+from adapters.inspection.control_rows import Control
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.mmdet.weights import common_name as mmdet_name
 from cascadebench.controls.definitions import CONTROLS

@@ -26,7 +26,7 @@ from torchvision.ops import box_iou
 from trainings import changed, run_of, same
 
 from adapters.commands import load_adapter
-from adapters.inspection.cost import count_cost
+from adapters.inspection.cost import count_cost, trace_parts
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.detectors.backbone import load_backbone
@@ -401,7 +401,7 @@ def test_cost_grows_with_rois(framework):
 def test_flops_are_those_of_the_headline(framework):
     """The classifiers do not run on the last RoIs for it, although a test stage needs that."""
     model = detector(framework, "cascade_rcnn")
-    (_, stages) = model.adapter.trace_parts(model.model.eval(), model.run, *SIZE, 8)
+    (_, stages) = trace_parts(model.adapter, model.model.eval(), model.run, *SIZE, 8)
     forward = patch.object(model.heads, "stage_forward", wraps=model.heads.stage_forward)
     with forward as calls, torch.no_grad():
         stages[0](*stages[1])

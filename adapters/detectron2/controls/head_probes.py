@@ -25,7 +25,6 @@ def probed_heads(built: Built) -> ProbedHeads:
         layers + [[]] * (len(heads.box_predictor) - len(layers)),  # further classifiers of a stage have none
         heads.batch_size_per_image,
         (first.bbox_pred.bias, 1 / first.box2box_transform.weights[0]),
-        lambda features, boxes: heads.run_stages(_named(heads, features), boxes, IMAGE, []),
         partial(_alone, heads),
         partial(_train, heads),
     )
@@ -36,15 +35,10 @@ def _layers(head: nn.Module) -> list[nn.Module]:
     return [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
 
 
-def _named(heads: ControlledRoIHeads, features: list[Tensor]) -> dict[str, Tensor]:
-    """Maps by the names that the heads have for them."""
-    return dict(zip(heads.box_in_features, features, strict=False))
-
-
 def _alone(heads: ControlledRoIHeads, head: int, features: list[Tensor], rois: Tensor) -> Tensor:
     """What a head's layers give of RoIs."""
     boxes = [Boxes(rois[rois[:, 0] == image, 1:]) for image in range(len(features[0]))]
-    logits, deltas = heads.stage_forward(head, heads.box_pooler(list(_named(heads, features).values()), boxes))
+    logits, deltas = heads.stage_forward(head, heads.box_pooler(list(heads.held(features).values()), boxes))
     return deltas if logits is None else logits
 
 
@@ -63,7 +57,7 @@ def _train(
     given = Instances(IMAGE, proposal_boxes=Boxes(proposals), objectness_logits=torch.zeros(len(proposals)))
     given = (given, given) if isinstance(heads, DecoupledRoIHeads) else given
     with EventStorage(), recorded(heads.box_predictor, "losses", note):
-        heads(None, _named(heads, features), [given] * images, [target] * images)
+        heads(None, heads.held(features), [given] * images, [target] * images)
     return step
 
 

@@ -23,7 +23,6 @@ def probed_heads(built: Built) -> ProbedHeads:
         [_layers(head) for head in heads.bbox_head],
         heads.bbox_sampler[0].num,
         (first.fc_reg.bias, first.bbox_coder.stds[0]),
-        lambda features, boxes: heads.run_stages(tuple(features), boxes, IMAGE, []),
         partial(_alone, heads),
         partial(_train, heads),
     )
