@@ -9,7 +9,7 @@ from detectron2.data.build import trivial_batch_collator
 
 from adapters.contract import Adapter
 from adapters.detectron2.config import build_detector
-from adapters.detectron2.controls import backbone, heads, images, inference, masks, proposals, training
+from adapters.detectron2.controls import backbone, heads, images, inference, proposals, training
 from adapters.detectron2.data import ImageReader
 from adapters.detectron2.inference import dense_outputs, predict_one
 from adapters.detectron2.operators import operators_in_use, origin
@@ -25,7 +25,7 @@ class Detectron2Adapter(Adapter):
     image_reader, collate, engine = ImageReader, staticmethod(trivial_batch_collator), SessionTrainer
     roi_heads = staticmethod(attrgetter("roi_heads"))
     dense_outputs, predict_one = staticmethod(dense_outputs), staticmethod(predict_one)
-    control_parts = (training, images, backbone, proposals, heads, masks, inference)
+    control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:
         """Versions of Detectron2 and its base library, where it comes from, and what serves its operators."""

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from adapters.inspection.control_rows import Row
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
 
 IMAGE = (128, 128)
@@ -71,6 +72,23 @@ class ProbedHeads:
     alone: Callable[[int, list[Tensor], Tensor], Tensor]
     train: Callable[[list[Tensor], Tensor, Tensor, Tensor], HeadStep]
 
+    def rows(self, digits: int) -> Iterator[Row]:
+        """Yield of ``heads.*`` what the probes show; of the trunk's shares of gradients so many digits."""
+        stages, classifiers = self.counts_at_test()
+        yield "heads.stages", stages, "probe: boxes that run_stages() gives"
+        yield "heads.classifiers", classifiers, "probe: logits that run_stages() gives"
+        where = "probe: gradient at the pyramid over that without scaling"
+        yield "heads.trunk_gradient", self.trunk_gradients(digits), where
+        yield "heads.trunks_run", self.heads_run(), "probe: hooks on the layers of the heads"
+        where = "probe: gradients of a step's losses at the layers of the heads"
+        yield "heads.task_branches", self.task_branches(), where
+        yield "heads.classifier_trains", self.heads_trained("classification"), where
+        yield "heads.regressor_trains", self.heads_trained("regression"), where
+        for prefix, task in (("", "classification"), ("regression_", "regression")):
+            entering, positives = self.entering(task)
+            yield f"heads.{prefix}rois_entering", entering, "probe: what the losses of a step get"
+            yield f"heads.{prefix}positives_entering", positives, "probe: what the losses of a step get"
+
     @torch.no_grad()
     def counts_at_test(self) -> tuple[int, int]:
         """Count what testing gives for every RoI: boxes of regressors, scores of classifiers."""
@@ -82,10 +100,11 @@ class ProbedHeads:
 
     @cached_property
     def step(self) -> HeadStep:
-        """A step of training on the probes' maps, which get gradients, and boxes.
+        """A step of training on the probes' maps, which get gradients, and boxes."""
+        return self._new_step()
 
-        There are so few proposals that sampling takes them all, unless the positives exceed their share.
-        """
+    def _new_step(self) -> HeadStep:
+        # There are so few proposals that sampling takes them all, unless the positives exceed their share.
         features = [level.requires_grad_() for level in probe_features(self.channels)]
         torch.manual_seed(0)
         return self.train(features, probe_boxes()[: self.rois_per_image // 2], *probe_ground_truth())
@@ -144,11 +163,21 @@ class ProbedHeads:
             for output in getattr(self.step, task)
         ]
 
+    def task_branches(self) -> str:
+        """Say whether the losses of the first stage train the same layers of the first head."""
+        weights = [weight for layer in self.layers[0] for weight in layer.parameters()]
+        firsts = self.step.classification[0], self.step.regression[0]
+        classification, regression = (reached(output.loss, weights) for output in firsts)
+        if classification == regression:
+            return "shared"
+        both = any(one and other for one, other in zip(classification, regression, strict=True))
+        return "partly shared" if both else "unshared"
+
     def trained_on(self, branches: Sequence[nn.Module]) -> list[int]:
         """Count the RoIs that train each mask branch in a step."""
         if not branches:
             return []
-        outputs = outputs_of({number: [branch] for number, branch in enumerate(branches)}, lambda: self.step)
+        outputs = outputs_of({number: [branch] for number, branch in enumerate(branches)}, self._new_step)
         return [len(given[-1]) for given in outputs.values()]
 
 

@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 
 from adapters.contract import Adapter
 from adapters.mmdet.config import build_detector
-from adapters.mmdet.controls import backbone, heads, images, inference, masks, proposals, training
+from adapters.mmdet.controls import backbone, heads, images, inference, proposals, training
 from adapters.mmdet.data import ImageReader
 from adapters.mmdet.inference import dense_outputs, predict_one
 from adapters.mmdet.operators import operators_in_use
@@ -26,7 +26,7 @@ class MMDetectionAdapter(Adapter):
     image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
     roi_heads = staticmethod(attrgetter("roi_head"))
     dense_outputs, predict_one = staticmethod(dense_outputs), staticmethod(predict_one)
-    control_parts = (training, images, backbone, proposals, heads, masks, inference)
+    control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:
         """Versions of OpenMMLab's packages and what serves mmcv's operators."""
