@@ -16,9 +16,8 @@ from torch import nn
 from adapters.contract import Adapter
 from adapters.inspection.cost import cost_of
 from adapters.job import Job
-from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
-from adapters.prediction.prediction_columns import detection_columns, proposal_columns
+from adapters.prediction.prediction_files import DiagnosedPrediction, detection_columns, proposal_columns
 from adapters.run_lease import take_shared
 from adapters.training.arithmetic import arithmetic
 from adapters.training.checkpoints import read_checkpoint

@@ -7,12 +7,10 @@ command line (``python -m adapters``) does everything else: reading the run, wri
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -22,6 +20,7 @@ from adapters.detector.cascade_stages import CascadeStages
 from adapters.inspection.control_rows import Control, read_rows
 from adapters.inspection.probe_inputs import planned_order, probe_records
 from adapters.prediction.given_proposals import GivenProposals
+from adapters.prediction.predict_image import Prediction, ProposedImage, predict_image
 from adapters.training.assembly import Built, Engine
 from adapters.training.seeding import seed_everything
 from adapters.training.training_loader import training_loader
@@ -31,61 +30,8 @@ from adapters.weights.weight_names import with_own_names
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import TrainingOrder
-from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Detections of one test stage on one image.
-
-    Attributes
-    ----------
-    boxes : ndarray, float32 [N, 4]
-        x1, y1, x2, y2 in pixels of the original image.
-    scores : ndarray, float32 [N]
-        In [0, 1].
-    labels : ndarray, int64 [N]
-        Position of the category in the dataset card, from 0.
-    masks : sequence of str or None
-        For every box the run lengths of its mask over the original image, in COCO's text
-        (:mod:`cascadebench.datasets.masks`); None: this test stage has no masks.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Everything that one pass over one image gives.
-
-    Attributes
-    ----------
-    image_id : int
-        Image id of the annotation file.
-    proposals : Detections
-        RPN proposals; scores are objectness in [0, 1], labels are all 0.
-    test_stages : dict of str to Detections
-        By label of the test stage (:class:`cascadebench.detectors.inference_stages.TestStage`).
-    observe : callable or None
-        Gives the RoIs and boxes of every stage of the same pass, and the RPN's candidates if its argument is true.
-    quality : callable or None
-        Gives detections of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
-        (:class:`cascadebench.diagnostics.observations.QualityStage`); none with one regressor in a row.
-
-    The two are called apart, so that they have no part in the time of a prediction. They hold what the stages gave:
-    drop them when they have been called.
-    """
-
-    image_id: int
-    proposals: Detections
-    test_stages: dict[str, Detections]
-    observe: Callable[[bool], ImageObservation] | None = None
-    quality: Callable[[], dict[str, Detections]] | None = None
 
 
 class Adapter(ABC):
@@ -132,15 +78,8 @@ class Adapter(ABC):
         """What backbone, neck and RPN head give of normalised images [N, 3, H, W]."""
 
     @abstractmethod
-    def predict_one(
-        self,
-        model: nn.Module,
-        record: ImageRecord,
-        image: dict[str, Any],
-        test_stages: Sequence[TestStage],
-        given: GivenProposals | None = None,
-    ) -> Prediction:
-        """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
+    def proposed(self, model: nn.Module, record: ImageRecord, image: dict[str, Any]) -> ProposedImage:
+        """Run one image as the reader gave it through a detector in evaluation mode, up to its proposals."""
 
     def common_names(self, run: Run) -> Callable[[str], str | None]:
         """Return what translates a run's names: :meth:`common_name`, and its variant for the layers that it adds."""
@@ -184,6 +123,18 @@ class Adapter(ABC):
     ) -> None:
         """Train with the framework's own engine from ``session.start`` to the end of the schedule."""
         self.assemble(run, model, records, order, session).engine.train()
+
+    @torch.inference_mode()
+    def predict_one(
+        self,
+        model: nn.Module,
+        record: ImageRecord,
+        image: dict[str, Any],
+        test_stages: Sequence[TestStage],
+        given: GivenProposals | None = None,
+    ) -> Prediction:
+        """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
+        return predict_image(self.roi_heads(model), self.proposed(model, record, image), record, test_stages, given)
 
     def predict(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None

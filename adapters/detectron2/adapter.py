@@ -11,7 +11,7 @@ from adapters.contract import Adapter
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import backbone, heads, images, inference, proposals, training
 from adapters.detectron2.data import ImageReader
-from adapters.detectron2.inference import dense_outputs, predict_one
+from adapters.detectron2.inference import dense_outputs, proposed
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.training import SessionTrainer
 from adapters.detectron2.weights import common_name
@@ -24,7 +24,7 @@ class Detectron2Adapter(Adapter):
     common_name = staticmethod(common_name)
     image_reader, collate, engine = ImageReader, staticmethod(trivial_batch_collator), SessionTrainer
     roi_heads = staticmethod(attrgetter("roi_heads"))
-    dense_outputs, predict_one = staticmethod(dense_outputs), staticmethod(predict_one)
+    dense_outputs, proposed = staticmethod(dense_outputs), staticmethod(proposed)
     control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.detector.cascade_stages import CascadeStages, scaled_gradient
-from adapters.prediction.original_image import Rows
+from adapters.prediction.predict_image import Rows
 from adapters.training.stage_recording import StageRecording
 
 

@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from adapters.inspection.control_rows import Row
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
+from adapters.prediction.predict_image import noted
 
 IMAGE = (128, 128)
 """Height and width of the images that the probes' features are of."""
@@ -184,15 +184,9 @@ class ProbedHeads:
 @contextmanager
 def recorded(heads: Iterable[nn.Module], method: str, note: Callable[..., None]) -> Iterator[None]:
     """Note what a method of each head is given while the block runs: head from 0, what it returned, arguments."""
-
-    def noting(head: int, plain: Callable, *arguments: Any, **named: Any) -> Any:
-        returned = plain(*arguments, **named)
-        note(head, returned, *arguments)
-        return returned
-
     with ExitStack() as spies:
         for number, head in enumerate(heads):
-            spies.enter_context(patch.object(head, method, partial(noting, number, getattr(head, method))))
+            spies.enter_context(noted(head, method, partial(note, number)))
         yield
 
 

@@ -12,7 +12,7 @@ from adapters.contract import Adapter
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import backbone, heads, images, inference, proposals, training
 from adapters.mmdet.data import ImageReader
-from adapters.mmdet.inference import dense_outputs, predict_one
+from adapters.mmdet.inference import dense_outputs, proposed
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.training import SessionRunner
 from adapters.mmdet.weights import common_name
@@ -25,7 +25,7 @@ class MMDetectionAdapter(Adapter):
     common_name = staticmethod(common_name)
     image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
     roi_heads = staticmethod(attrgetter("roi_head"))
-    dense_outputs, predict_one = staticmethod(dense_outputs), staticmethod(predict_one)
+    dense_outputs, proposed = staticmethod(dense_outputs), staticmethod(proposed)
     control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:

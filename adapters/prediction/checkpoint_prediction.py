@@ -5,7 +5,8 @@ detects is imported as detections from outside are.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from adapters.contract import Detections
-from adapters.prediction.prediction_columns import detection_columns
-from adapters.weights.caffe_pickle import read_arrays
+from adapters.prediction.predict_image import Detections
+from adapters.prediction.prediction_files import detection_columns
+from adapters.weights.caffe_pickle import first_line, read_arrays
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import sha256_of
 from cascadebench.datasets.card import load_dataset_card
@@ -98,6 +99,15 @@ def predict_checkpoint(
     import_rows(name, dataset.name, results, rows, stages, about, str(arguments.checkpoint))
 
 
+@contextmanager
+def building(config: Path) -> Iterator[None]:
+    """Turn whatever a configuration raises while a detector is built from it into one InputError."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{config}: no detector could be built from it: {first_line(error)}") from error
+
+
 def own_stages(stages: int) -> list[TestStage]:
     """Test stages of a cascade that one pass of the framework's own test gives: all but those on the last RoIs."""
     return [stage for stage in all_test_stages(stages, stages) if stage.rule != "last_rois"] if stages > 1 else []
@@ -132,8 +142,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: not read as a checkpoint of tensors: {reason}") from error
+        raise InputError(f"{path}: not read as a checkpoint of tensors: {first_line(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

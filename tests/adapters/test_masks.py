@@ -32,7 +32,7 @@ from adapters.layers.instance_masks import (
     pasted,
     record_bitmaps,
 )
-from adapters.prediction.prediction_columns import detection_columns
+from adapters.prediction.prediction_files import detection_columns
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with

@@ -216,7 +216,16 @@ def _train(
     """Train for one step."""
     step, images, classes = HeadStep(features), range(len(features[0])), heads.bbox_head[0].num_classes
 
-    def note(head: int, losses: dict, logits: Tensor | None, deltas: Tensor | None, rois: Tensor, labels: Tensor, *_):
+    def note(
+        head: int,
+        losses: dict,
+        logits: Tensor | None,
+        deltas: Tensor | None,
+        rois: Tensor,
+        labels: Tensor,
+        *_,
+        **_named,
+    ):
         both = losses.get("loss_cls"), losses.get("loss_bbox")
         step.note(head, logits, deltas, both, rois, labels < classes)
 
