@@ -276,12 +276,12 @@ def mutations(framework: str, built):
 
 
 def test_controls_are_read_back_and_see_changes(framework, small_run):
-    rows = importlib.import_module(f"adapters.{framework}.controls.masks").rows
+    heads = importlib.import_module(f"adapters.{framework}.controls.heads")
     adapter = load_adapter(framework)
 
     def read(built, only=None):
         found = {}
-        for name, value, _ in rows(built):
+        for name, value, _ in heads.mask_rows(adapter.roi_heads(built.model), heads.probed_heads(built)):
             found[name] = value
             if name == only:
                 return found

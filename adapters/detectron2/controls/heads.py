@@ -34,7 +34,7 @@ def rows(built: Built) -> Iterator[Row]:
     yield from _layers(heads)
     yield from _pooling(heads)
     yield from _sampling(heads)
-    yield from _masks(heads, probes)
+    yield from mask_rows(heads, probes)
 
 
 def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -166,8 +166,8 @@ def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
     return {name: float(value) for name, value in (losses | sums).items()}
 
 
-def _masks(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
-    """The mask branches: where they are, and how they train."""
+def mask_rows(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
+    """Yield ``masks.*``."""
     stages = [int(stage) for stage in heads.mask_heads] if isinstance(heads, MaskRoIHeads) else []
     yield "masks.stages", stages, "roi_heads.mask_heads"
     yield "masks.pool_size", heads.mask_pooler.output_size[0] if stages else None, "roi_heads.mask_pooler.output_size"

@@ -32,7 +32,7 @@ def rows(built: Built) -> Iterator[Row]:
     yield from _layers(heads)
     yield from _sampling(heads)
     yield from _pooling(heads)
-    yield from _masks(heads, probes)
+    yield from mask_rows(heads, probes)
 
 
 def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -151,8 +151,8 @@ def loss_normalizer(head: nn.Module) -> str:
     return divisor_name(divisors, {"RoIs": rois, "positives": positives})
 
 
-def _masks(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
-    """The mask branches: where they are, and how they train."""
+def mask_rows(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
+    """Yield ``masks.*``."""
     stages = [int(stage) for stage in heads.mask_head] if isinstance(heads, MaskRoIHeads) else []
     yield "masks.stages", stages, "roi_head.mask_head"
     size = heads.mask_roi_extractor.roi_layers[0].output_size[0] if stages else None
