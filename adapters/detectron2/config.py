@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from adapters.detector.variant_module import variant_module
 from adapters.detectron2.box_heads import StageOutputLayers, TaskBranches
-from adapters.detectron2.common_rules import StepPaddedRCNN, TwoSidedBoxTransform
-from adapters.detectron2.own_rules import keep_own_rules
+from adapters.detectron2.rules import StepPaddedRCNN, TwoSidedBoxTransform, keep_own_rules
 from adapters.detectron2.sampling import DecoupledRoIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.layers.convolution_branch import ConvolutionBranch

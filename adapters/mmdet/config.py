@@ -3,7 +3,7 @@
 A variant's module (``adapters/variants/<name>/mmdet.py``) gets the base and changes what its card declares.
 MMDetection's own configuration files are not used, because they differ from each other in more than the detector. The
 rules of the base are the common ones of both frameworks; a protocol may ask for MMDetection's own instead
-(``own_rules.py``).
+(``rules.py``).
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from adapters.detector.variant_module import variant_module
 from adapters.mmdet import sampling  # noqa: F401 (it and what it imports register their modules)
-from adapters.mmdet.own_rules import keep_own_rules
+from adapters.mmdet.rules import keep_own_rules
 from cascadebench.detectors.backbone import NORM_GROUPS
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import StageSettings, stage_settings

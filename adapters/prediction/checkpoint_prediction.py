@@ -7,6 +7,7 @@ detects is imported as detections from outside are.
 import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +42,24 @@ class StockModel(Protocol):
         """Detect on one image: what the framework puts out as ``final``, and the test stages of a cascade."""
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+@dataclass(frozen=True)
+class CheckpointJob:
+    """What the command line asks for; :func:`parse` says what each is."""
+
+    framework: str
+    command: str
+    config: Path
+    checkpoint: Path
+    dataset: str
+    out: Path
+    title: str
+    notes: str
+    headline: str
+    gpus: int
+    threads: int
+
+
+def parse(argv: list[str]) -> CheckpointJob:
     """Read the command line; a wrong one exits with code 2."""
     parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
     parser.add_argument("framework")
@@ -55,11 +73,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--headline", default=FINAL, help="test stage that stands for the model")
     parser.add_argument("--gpus", type=int, choices=[0, 1], default=0)
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(argv)
+    return CheckpointJob(**vars(parser.parse_args(argv)))
 
 
 def predict_checkpoint(
-    stock_model: Any, arguments: argparse.Namespace, device: torch.device, made_with: Mapping[str, Any]
+    stock_model: Any, job: CheckpointJob, device: torch.device, made_with: Mapping[str, Any]
 ) -> None:
     """Detect on the validation images with a checkpoint, import the detections and evaluate them.
 
@@ -67,36 +85,34 @@ def predict_checkpoint(
     ----------
     stock_model : module
         ``stock_model.py`` of the adapter.
-    arguments : Namespace
-        Of :func:`parse`.
     made_with : mapping
         Framework, versions and device.
     """
-    if arguments.out.parent.name != ResultsFolder.all_imported:
-        raise InputError(f"--out: {arguments.out}; results/imported/NAME is expected")
-    results, dataset = arguments.out.parent.parent, load_dataset_card(arguments.dataset)
+    if job.out.parent.name != ResultsFolder.all_imported:
+        raise InputError(f"--out: {job.out}; results/imported/NAME is expected")
+    results, dataset = job.out.parent.parent, load_dataset_card(job.dataset)
     data = ResultsFolder(results).dataset(dataset.name)
     if not data.lock.exists():
-        prepare = f"`cascadebench prepare {arguments.dataset} --out {data.path}`"
+        prepare = f"`cascadebench prepare {job.dataset} --out {data.path}`"
         raise InputError(f"{data.path}: not prepared; {prepare} does it")
     split = load_split(data.path, "val")
-    for path in (arguments.config, arguments.checkpoint):
+    for path in (job.config, job.checkpoint):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-    stock: StockModel = stock_model.load(arguments.config, device)
+    stock: StockModel = stock_model.load(job.config, device)
     if stock.classes != len(split.category_ids):
         has = (
             f"dataset {dataset.name} has {len(split.category_ids)}; they are mapped in order, so the numbers must agree"
         )
-        raise InputError(f"{arguments.config}: the model tells {stock.classes} classes apart, {has}")
-    load_weights(stock.model, arguments.checkpoint)
+        raise InputError(f"{job.config}: the model tells {stock.classes} classes apart, {has}")
+    load_weights(stock.model, job.checkpoint)
     found = [(record.id, stock.predict(record)) for record in split.records]
     columns = detection_columns(found, np.array(split.category_ids))
-    sources = [SourceFile(name=path.name, sha256=sha256_of(path)) for path in (arguments.config, arguments.checkpoint)]
-    about = About(arguments.title, arguments.notes, arguments.headline, made_with, sources)
+    sources = [SourceFile(name=path.name, sha256=sha256_of(path)) for path in (job.config, job.checkpoint)]
+    about = About(job.title, job.notes, job.headline, made_with, sources)
     rows = pd.DataFrame({name: column for name, column in columns.items() if name != "segmentation"})
-    name, stages = arguments.out.name, list(found[0][1])
-    import_rows(name, dataset.name, results, rows, stages, about, str(arguments.checkpoint))
+    name, stages = job.out.name, list(found[0][1])
+    import_rows(name, dataset.name, results, rows, stages, about, str(job.checkpoint))
 
 
 @contextmanager

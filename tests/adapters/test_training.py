@@ -215,7 +215,7 @@ def test_the_learning_rate_is_the_protocol_s_at_every_iteration(framework, small
         optimizer, schedulers = optimizer_of(run, torch.nn.Linear(1, 1))
         getattr(optimizer, "optimizer", optimizer).step()
         for iteration in range(protocol.schedule.iterations):
-            wanted = run.learning_rate(iteration)
+            wanted = run.protocol.schedule.learning_rate(iteration)
             assert math.isclose(optimizer.param_groups[0]["lr"], wanted, rel_tol=TOLERANCE[framework]), iteration
             for scheduler in schedulers:
                 scheduler.step()

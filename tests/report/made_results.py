@@ -69,7 +69,8 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
     with (folder / "train_log.jsonl").open("w", encoding="utf-8") as log:
         for i in range(iterations):
             loss = (0.4 + 0.3 * stages) * (0.45 + math.exp(-i / 120)) + 0.12 * math.sin(2.7 * i) * math.cos(i)
-            line = {"iteration": i, "lr": run.learning_rate(i), "loss": loss, "losses": {"rpn": loss}, "seconds": 0.2}
+            lr = run.protocol.schedule.learning_rate(i)
+            line = {"iteration": i, "lr": lr, "loss": loss, "losses": {"rpn": loss}, "seconds": 0.2}
             log.write(json.dumps(line) + "\n")
     if failed:
         message = f"DivergedError: the loss is not finite at iteration 180: {HOSTILE}"

@@ -310,7 +310,7 @@ def test_thinned_learning_rates_draw_the_same_line(tmp_path: Path) -> None:
     drawn = [(point["iteration"], point["value"]) for point in points if point["label"] == "Cascade R-CNN"]
     assert len(drawn) < 100
     run = study.runs[0].run
-    expected = [run.learning_rate(iteration) for iteration in range(150)]
+    expected = [run.protocol.schedule.learning_rate(iteration) for iteration in range(150)]
     assert np.interp(range(150), *zip(*drawn, strict=True)) == pytest.approx(expected, rel=1e-3)
 
 

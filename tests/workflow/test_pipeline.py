@@ -68,7 +68,7 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
             assert manifest["started"] <= manifest["finished"]
             assert manifest["hardware"]["processor"]
             assert set(manifest["project"]) == {"version", "commit", "changed"}
-        assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
+        assert lines[1]["lr"] == pytest.approx(study.run(run).protocol.schedule.learning_rate(1))
         assert any((of_run / "tensorboard").iterdir())
 
 

@@ -118,7 +118,8 @@ def learning_rate_check(results: StudyResults) -> str | None:
 
 def _follows_protocol(record: RunRecord) -> bool:
     rates = zip(record.log["iteration"], record.log["lr"], strict=True)
-    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
+    wanted = record.run.protocol.schedule.learning_rate
+    return all(math.isclose(rate, wanted(iteration), rel_tol=1e-6) for iteration, rate in rates)
 
 
 def training_order_check(results: StudyResults) -> str | None:
