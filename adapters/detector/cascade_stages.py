@@ -5,7 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from adapters.layers.instance_masks import mean_probabilities
 from adapters.prediction.score_rules import StageOutputs, asks_for_last_rois, one_box_each
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.observations import QualityStage, quality_stages
@@ -74,7 +73,7 @@ class CascadeStages:
 
     def mask_probabilities(self, features: Any, boxes: Tensor, labels: Tensor) -> Tensor:
         """Mean of the branches' probabilities for the classes of detections, float32 [N, 28, 28]."""
-        return mean_probabilities(self.mask_logits(features, boxes), labels)
+        raise NotImplementedError
 
     @property
     def test_row(self) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapters.detector.cascade_stages import scaled_gradient
 from adapters.detectron2.stages import ControlledRoIHeads
-from adapters.layers.instance_masks import mask_loss, mask_targets
+from adapters.layers.instance_masks import mask_loss, mask_targets, mean_probabilities
 
 
 class MaskRoIHeads(ControlledRoIHeads):
@@ -109,3 +109,7 @@ class MaskRoIHeads(ControlledRoIHeads):
         """What every branch gives for boxes of one image."""
         pooled = self.mask_pooler([features[name] for name in self.box_in_features], [Boxes(boxes)])
         return [head.layers(pooled) for head in self.mask_heads.values()]
+
+    def mask_probabilities(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the branches' probabilities for the classes of detections."""
+        return mean_probabilities(self.mask_logits(features, boxes), labels)

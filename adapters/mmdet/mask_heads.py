@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from adapters.detector.cascade_stages import scaled_gradient
-from adapters.layers.instance_masks import mask_loss, mask_targets
+from adapters.layers.instance_masks import mask_loss, mask_targets, mean_probabilities
 from adapters.mmdet.stages import ControlledRoIHeads
 
 
@@ -68,3 +68,7 @@ class MaskRoIHeads(ControlledRoIHeads):
         """What every branch gives for boxes of one image."""
         pooled = self._pooled(features, bbox2roi([boxes]))
         return [head(pooled) for head in self.mask_head.values()]
+
+    def mask_probabilities(self, features: tuple[Tensor, ...], boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the branches' probabilities for the classes of detections."""
+        return mean_probabilities(self.mask_logits(features, boxes), labels)
