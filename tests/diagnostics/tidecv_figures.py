@@ -1,6 +1,6 @@
 """Print what the TIDE authors' package makes of the random cases, for ``TIDECV`` in test_error_kinds.py.
 
-Run in an environment of its own that has tidecv 1.0.1 and pandas: ``python tests/diagnostics/tidecv_figures.py``.
+Run in an environment of its own that has tidecv 1.0.1 and pandas, with ``tests`` on ``PYTHONPATH``.
 """
 
 from detection_cases import random_case

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_results import study_of, write_clean_audit, write_run, write_truth
+from made_up_results import misses, study_of, write_clean_audit, write_run, write_truth
 
 from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.recall import RECALL
@@ -42,7 +42,7 @@ def partial(tmp_path_factory):
     for planned in study.runs:
         run = folder / "runs" / planned.run.id
         if planned.label != "FSCascade":
-            write_run(folder, study, planned.run.id, truth, {"(3,3)": 0.4})
+            write_run(folder, planned.run, truth, misses({"(3,3)": 0.4}))
         elif planned.run.framework == "mmdet":
             run.mkdir(parents=True)
             (run / "failed.json").write_text(json.dumps({"command": "train", "message": "no memory; none at all"}))

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_results import study_of, write_clean_audit, write_run, write_truth
+from made_up_results import misses, study_of, write_clean_audit, write_run, write_truth
 from scipy import stats
 
 from cascadebench.evidence.verdict_files import write_verdicts
@@ -29,7 +29,7 @@ def results(tmp_path_factory):
     truth = write_truth(folder, study)
     found = {"Cascade R-CNN": {"(3,3)": 0.5, "(2,2)": 0.95}, "FSCascade": {"(3,3)": 0.95, "(2,2)": 0.95}}
     for planned in study.runs:
-        write_run(folder, study, planned.run.id, truth, found[planned.label])
+        write_run(folder, planned.run, truth, misses(found[planned.label]))
     write_clean_audit(folder, study)
     write_verdicts(ResampledStudy(study, folder, seed=SEED))
     return folder, truth
@@ -46,7 +46,7 @@ def results_of_seeds(tmp_path_factory):
     truth = write_truth(folder, study)
     for planned in study.runs:
         shares = dict.fromkeys(("(3,1-3) last RoIs", "(2,1-2) last RoIs"), 0.8 + 0.03 * planned.run.seed)
-        write_run(folder, study, planned.run.id, truth, shares)
+        write_run(folder, planned.run, truth, misses(shares))
     write_clean_audit(folder, study)
     write_verdicts(ResampledStudy(study, folder, seed=SEED))
     return folder

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from detection_cases import annotations, detections
 from PIL import Image
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json, sha256_of
@@ -58,38 +59,37 @@ def write_results(root: Path, study: Study) -> None:
     random = np.random.default_rng(0)
     data = root / "datasets" / study.dataset.name
     (data / "images" / "val").mkdir(parents=True)
-    images, annotations = [], []
+    boxes, names = [], []
     for number in range(1, IMAGES + 1):
         name = f"{number:06d}.png"
         noise = random.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(noise).save(data / "images" / "val" / name)
-        images.append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
+        names.append(name)
         for _ in range(int(random.integers(1, 6))):
             x, y, w, h = (int(v) for v in (*random.integers(0, 200, 2), *random.integers(40, 160, 2)))
-            box = {"bbox": [x, y, w, h], "area": w * h, "iscrowd": int(random.random() < 0.1)}
-            annotations.append(
-                {"id": len(annotations) + 1, "image_id": number, "category_id": int(random.integers(1, 6)), **box}
-            )
-    categories = [{"id": place, "name": name} for place, name in enumerate(CATEGORIES, 1)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
+            crowd = random.random() < 0.1
+            boxes.append((number, random.integers(1, 6), x, y, w, h, crowd))
+    content = annotations(boxes, range(1, IMAGES + 1), CATEGORIES, width=WIDTH, height=HEIGHT)
+    content["images"] = [image | {"file_name": name} for image, name in zip(content["images"], names, strict=True)]
     (data / "val.json").write_text(json.dumps(content))
     prepared = sha256_of(data / "val.json")
-    lock = {"categories": categories, "splits": {"val": {"image_root": "images/val", "prepared_sha256": prepared}}}
+    lock = {
+        "categories": content["categories"],
+        "splits": {"val": {"image_root": "images/val", "prepared_sha256": prepared}},
+    }
     (data / "lock.json").write_text(json.dumps(lock))
     for planned in study.runs:
         folder = root / "runs" / planned.run.id
         folder.mkdir(parents=True)
         (folder / "ap.parquet").touch()
-        rows = []
-        for one in annotations:
-            x, y, w, h = one["bbox"]
+        rows, others = [], []
+        for image, category, x, *rest, _ in boxes:
             for _ in range(2):
                 shift = float(random.choice([0, 6, 30]))
-                row = (one["image_id"], planned.run.variant.headline, one["category_id"], random.random())
-                rows.append((*row, x + shift, y, w, h))
-            rows.append((one["image_id"], "(9,9)", one["category_id"], 0.99, x, y, w, h))
-        names = ["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"]
-        write_detections(folder / "detections.parquet", pd.DataFrame(rows, columns=names))
+                rows.append((image, category, random.random(), x + shift, *rest))
+            others.append((image, category, 0.99, x, *rest))
+        tables = [detections(rows, planned.run.variant.headline), detections(others, "(9,9)")]
+        write_detections(folder / "detections.parquet", pd.concat(tables))
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,17 @@
 """Detections from outside: checked against the dataset, evaluated as they are, shown as not controlled."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import call
+from detection_cases import annotations
+from refusals import assert_refused
+from small_studies import changed_study
 
 from cascadebench.controls.audit import audit
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
@@ -25,14 +26,8 @@ from cascadebench.tables.aggregate import aggregate
 from cascadebench.tables.study_intervals import write_intervals
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-TRUTH = {
-    "images": [{"id": n, "file_name": f"{n}.png", "width": 100, "height": 100} for n in (1, 2, 3)],
-    "categories": [{"id": 1, "name": "disc"}, {"id": 7, "name": "star"}],
-    "annotations": [
-        {"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
-        for n in (1, 2, 3)
-    ],
-}
+BOXES = [(n, 1, 10, 10, 40, 40) for n in (1, 2, 3)]
+TRUTH = annotations(BOXES, images=[1, 2, 3], categories=["disc", "star"], file_name="-", width=100, height=100)
 
 
 def found(image: int, width: float = 40, **changes) -> dict:
@@ -112,13 +107,10 @@ def test_a_study_of_imports_alone_has_a_report(folder):
 def test_it_stands_beside_runs_and_is_no_part_of_their_audit(folder):
     bring([found(1)], about=About(title="Faster R-CNN FPN"))
     bring([found(1)], name="other")
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
     data = {"root": [str(folder)], "train": {"annotations": "truth.json", "images": "."}}
     card = yaml.safe_load(Path("three.yaml").read_text()) | {"data": data | {"val": data["train"]}}
     Path("three.yaml").write_text(yaml.safe_dump(card))
-    names = {"name": "beside", "dataset": "three.yaml", "imported": ["mine", "other"]}
-    Path("beside.yaml").write_text(yaml.safe_dump(content | names))
-    study = load_study("beside.yaml")
+    study = load_study(changed_study(folder, "beside", dataset="three.yaml", imported=["mine", "other"]))
     shown, problems = find_imported(study, Path("results"))
     assert [one.id for one in shown] == ["imported/other"]
     assert "title 'Faster R-CNN FPN' is taken" in problems["mine"]
@@ -141,7 +133,7 @@ def test_other_ground_truth_is_not_shown(folder):
     ("entries", "message"),
     [
         ([found(1), found(9)], r"found.json: row 1 .*: image_id 9 is not in"),
-        ([found(1, category_id=2)], r"found.json: row 0 .*: category_id 2 is not in"),
+        ([found(1, category_id=7)], r"found.json: row 0 .*: category_id 7 is not in"),
         ([found(1, score="high")], r"found.json: \[0\].score: a number is expected"),
         ([found(1, bbox=[1, 1, -2, 2])], r"found.json: \[0\].bbox: finite numbers with width and height at least 0"),
         ('[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 1, NaN], "score": 1}]', r"\[0\].bbox: finite numbers"),
@@ -179,10 +171,7 @@ def test_a_name_that_leaves_its_folder_is_refused(folder):
 
 def test_the_command_and_its_one_line_for_a_dataset_that_is_not_prepared(folder):
     Path("found.json").write_text(json.dumps([found(1)]))
-    command = [sys.executable, "-m", "cascadebench", "import", "mine", "found.json"]
-    done = subprocess.run([*command, "--study", "outside.yaml"], capture_output=True, text=True)
+    done = call("import", "mine", "found.json", "--study", "outside.yaml", folder=folder)
     assert (done.returncode, done.stdout) == (0, "results/imported/mine: 1 detections, 1 test stage(s)\n")
-    done = subprocess.run([*command, "--dataset", "shapes"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: results/datasets/shapes/val.json: no such file")
-    assert done.stderr.count("\n") == 1
+    done = call("import", "mine", "found.json", "--dataset", "shapes", folder=folder)
+    assert_refused(done, "error: results/datasets/shapes/val.json: no such file")

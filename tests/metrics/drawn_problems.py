@@ -1,8 +1,10 @@
 """Problems that Hypothesis draws, and makes small where one fails; and what makes a problem adversarial."""
 
 from collections import Counter
+from functools import cache
 
 import numpy as np
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 # Few values, so that scores and IoUs tie; sides at which a box's area is an end of COCO's ranges. And any value.
@@ -46,11 +48,25 @@ def problems(draw):
         if annotation["area"] is None:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     truth = {
-        "images": [{"id": image_id} for image_id in image_ids],
+        "images": [{"id": image_id, "width": 400, "height": 300} for image_id in image_ids],
         "categories": [{"id": category_id, "name": f"c{category_id}"} for category_id in category_ids],
         "annotations": annotations,
     }
     return truth, results
+
+
+@cache
+def drawn(count):
+    """So many problems, the same ones every time; what is done with one leaves it as it is."""
+    found = []
+
+    @settings(max_examples=count, deadline=None, derandomize=True, phases=[Phase.generate])
+    @given(problems())
+    def keep(problem):
+        found.append(problem)
+
+    keep()
+    return found
 
 
 def _add_equal_overlaps(between, shift, annotations, results):

@@ -10,10 +10,10 @@ from cascadebench.core.configuration import PROJECT
 
 EVALUATE = """
 import json
-from adversarial_problems import adversarial_problem
+from drawn_problems import drawn
 from test_kernel import kernel
 from cascadebench.metrics.coco import accumulation, matching
-found = kernel(*adversarial_problem(3))
+found = kernel(*drawn(50)[-1])
 functions = matching._match, accumulation._accumulate
 hits = [sum(function.stats.cache_hits.values()) for function in functions]
 print(json.dumps([found.ap.sum(), hits]))
@@ -28,7 +28,7 @@ for function in functions:
 
 def in_new_process(code, **environment):
     """What a new Python prints."""
-    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests" / "metrics")])
+    path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "tests" / "metrics")])
     environment = os.environ | {"PYTHONPATH": path} | environment
     answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert answer.returncode == 0, answer.stderr

@@ -1,4 +1,4 @@
-"""Files of detections and proposals: what is written is read back, and what is malformed is refused."""
+"""Files of annotations, detections and proposals: what is written is read back, and what is malformed is refused."""
 
 import json
 
@@ -16,6 +16,7 @@ from cascadebench.metrics.coco.detections import (
     write_detections,
     write_proposals,
 )
+from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.parquet import read_parquet
 
 
@@ -34,14 +35,24 @@ def columns(rows=3):
     }
 
 
+def as_kinds(numbers):
+    """The columns as they are read, where scores and boxes have these numbers."""
+    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"}
+    kinds |= dict.fromkeys(["score", "x", "y", "w", "h"], numbers)
+    return pd.DataFrame(columns()).astype(kinds)[list(kinds)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file of detections."""
+    write_detections(tmp_path / "detections.parquet", columns())
+    return tmp_path / "detections.parquet"
+
+
 def test_detections_are_read_back_in_their_order(tmp_path):
     path = tmp_path / "new" / "detections.parquet"
     write_detections(path, columns())
-    found = read_detections(path)
-    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
-        ["score", "x", "y", "w", "h"], "float32"
-    )
-    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+    pd.testing.assert_frame_equal(read_detections(path), as_kinds("float32"), check_categorical=False)
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path):
@@ -52,9 +63,7 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_storage(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_storage(path):
     group = pq.ParquetFile(path).metadata.row_group(0)
     stored = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
     assert {column.compression for column in stored.values()} == {"ZSTD"}
@@ -76,9 +85,7 @@ def test_proposals(tmp_path):
     assert rows["image_id"].tolist() == [2, 1, 0]
 
 
-def test_files_that_pandas_wrote_are_read(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_files_that_pandas_wrote_are_read(path):
     expected = read_detections(path)
     expected.astype({"test_stage": "str"}).assign(note=1).set_index("score").to_parquet(path)
     pd.testing.assert_frame_equal(read_detections(path), expected, check_categorical=False)
@@ -90,11 +97,7 @@ def test_other_numbers_are_read_where_none_changes(tmp_path):
     as_pandas = pd.DataFrame(columns()).astype({"image_id": "int32", "x": "float32"})
     assert (as_pandas["category_id"].dtype, as_pandas["y"].dtype) == ("int64", "int64")
     as_pandas.to_parquet(path)
-    found = read_detections(path)
-    kinds = {"image_id": "int64", "test_stage": "category", "category_id": "int32"} | dict.fromkeys(
-        ["score", "x", "y", "w", "h"], "float64"
-    )
-    pd.testing.assert_frame_equal(found, pd.DataFrame(columns()).astype(kinds)[list(kinds)], check_categorical=False)
+    pd.testing.assert_frame_equal(read_detections(path), as_kinds("float64"), check_categorical=False)
 
 
 @pytest.mark.parametrize(
@@ -106,18 +109,14 @@ def test_other_numbers_are_read_where_none_changes(tmp_path):
         ("score", ["a", "b", "c"], "'score' is string; float is expected$"),
     ],
 )
-def test_numbers_that_would_change_are_refused(tmp_path, name, values, message):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_numbers_that_would_change_are_refused(path, name, values, message):
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.names.index(name), name, pa.array(values)), path)
     with pytest.raises(InputError, match=f"column {message}"):
         read_detections(path)
 
 
-def test_row_groups_with_their_own_dictionaries(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_row_groups_with_their_own_dictionaries(path):
     table, expected = pq.read_table(path), read_detections(path)
     with pq.ParquetWriter(path, table.schema) as writer:
         for row in range(3):
@@ -139,9 +138,7 @@ def test_the_first_bad_row_is_named_whatever_its_column(tmp_path):
         ("w", -1, r"row 1 \(counted from 0\): w is -1.0; at least 0 is expected"),
     ],
 )
-def test_bad_rows_are_neither_written_nor_read(tmp_path, name, value, message):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_bad_rows_are_neither_written_nor_read(path, tmp_path, name, value, message):
     schema = pq.read_schema(path)
     bad = columns()
     bad[name] = np.array([0.5, value, value])
@@ -236,9 +233,7 @@ def test_masks_are_a_further_column_that_box_detectors_do_not_have(tmp_path):
     pd.testing.assert_frame_equal(read_detections(mask).drop(columns="segmentation"), read_detections(box))
 
 
-def test_masks_of_another_type_are_refused(tmp_path):
-    path = tmp_path / "detections.parquet"
-    write_detections(path, columns())
+def test_masks_of_another_type_are_refused(path):
     pq.write_table(pq.read_table(path).append_column("segmentation", pa.array([1, 2, 3])), path)
     with pytest.raises(InputError, match="column 'segmentation' is int64; string is expected"):
         read_detections(path)
@@ -252,3 +247,85 @@ def test_results_with_masks_need_no_boxes(tmp_path):
         read_coco_results(write_results(tmp_path, [RESULT]), "segm")
     with pytest.raises(InputError, match=r"\[0\]\.segmentation: run lengths, .* expected, found \[\[1"):
         read_coco_results(write_results(tmp_path, [RESULT | {"segmentation": [[1, 2]]}]), "segm")
+
+
+def annotations(**change):
+    """Two images, two categories, two objects; `change` replaces keys of the second object."""
+    first = {"id": 4, "image_id": 2, "category_id": 9, "bbox": [0, 0, 3, 5], "segmentation": [[0, 0, 3, 0, 3, 5]]}
+    return {
+        "images": [{"id": 2, "file_name": "b.png"}, {"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 9, "name": "ring"}, {"id": 5, "name": "disc"}],
+        "annotations": [first, first | {"id": 1, "iscrowd": 1, "area": 7.5} | change],
+    }
+
+
+def test_sorted_ids_and_completed_annotations(tmp_path):
+    path = tmp_path / "val.json"
+    path.write_text(json.dumps(annotations()))
+    truth = read_ground_truth(path)
+    assert truth.source == str(path)
+    assert truth.image_ids.tolist() == [1, 2]
+    assert (truth.category_ids.tolist(), truth.category_names) == ([5, 9], ("disc", "ring"))
+    assert truth.boxes["area"].tolist() == [15, 7.5]
+    assert truth.boxes["iscrowd"].tolist() == [0, 1]
+    assert truth.boxes[["x", "y", "w", "h"]].to_numpy().tolist() == [[0, 0, 3, 5]] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 3}, r"annotations\[1\]\.image_id: 3 is not among the images"),
+        ({"category_id": 3}, r"annotations\[1\]\.category_id: 3 is not among the categories"),
+        ({"image_id": "2"}, r'annotations\[1\]\.image_id: a whole number is expected, found "2"'),
+        ({"image_id": True}, r"annotations\[1\]\.image_id: a whole number is expected, found true"),
+        ({"image_id": 2**70}, r"annotations\[1\]\.image_id: 1180591620717411303424 does not fit"),
+        ({"bbox": [0, 0, 3]}, r"annotations\[1\]\.bbox: \[x, y, width, height\] is expected, found \[0, 0, 3\]"),
+        ({"bbox": [0, 0, 3, "5"]}, r"annotations\[1\]\.bbox: \[x, y, width, height\] is expected"),
+        ({"bbox": {"x": 0}}, r"annotations\[1\]\.bbox: \[x, y, width, height\] is expected"),
+        ({"bbox": [0, 0, -3, 5]}, r"annotations\[1\]\.bbox: finite numbers with width and height at least 0"),
+        ({"bbox": [0, 0, 3, float("inf")]}, r"annotations\[1\]\.bbox: finite numbers"),
+        ({"bbox": [0, 0, 3, 10**400]}, r"annotations: bbox: a whole number is too large"),
+        ({"iscrowd": 2}, r"annotations\[1\]\.iscrowd: 0 or 1 is expected, found 2"),
+        ({"area": -1.0}, r"annotations\[1\]\.area: at least 0 is expected, found -1"),
+        ({"area": None}, r"annotations\[1\]\.area: a number is expected, found null"),
+        ({"id": 4}, r"annotations: the id 4 is given twice"),
+    ],
+)
+def test_bad_annotation(change, message):
+    with pytest.raises(InputError, match="^ground truth: " + message):
+        read_ground_truth(annotations(**change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": None}, r"images: a list is expected, found null"),
+        ({"images": [{"id": 2}, {"id": 2}]}, r"images\[1\]\.id: 2 is given twice"),
+        ({"images": [{"id": 2}, {"file_name": "a"}]}, r"images\[1\]: the key 'id' is missing"),
+        ({"annotations": [{}, 3]}, r"annotations\[1\]: an object is expected, found 3"),
+        (
+            {"categories": [{"id": 9, "name": "a"}, {"id": 5, "name": "a"}]},
+            r'categories\[1\]\.name: "a" is given twice',
+        ),
+        ({"categories": [{"id": 9, "name": "a"}, {"id": 9, "name": "b"}]}, r"categories\[1\]\.id: 9 is given twice"),
+        ({"categories": [{"id": 9, "name": "all"}]}, r"categories\[0\]\.name: 'all' stands for the mean"),
+    ],
+)
+def test_bad_list(change, message):
+    with pytest.raises(InputError, match="^ground truth: " + message):
+        read_ground_truth(annotations() | change)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "COCO annotations are an object"),
+        ('{"images": []}', "the key 'categories' is missing"),
+        ("{", "not valid JSON"),
+    ],
+)
+def test_bad_file(tmp_path, text, message):
+    path = tmp_path / "val.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        read_ground_truth(path)

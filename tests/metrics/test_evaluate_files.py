@@ -2,13 +2,11 @@
 
 import io
 import json
-from contextlib import redirect_stdout
 
 import pandas as pd
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from pycocotools_reference import pycocotools_evaluation
+from detection_cases import annotations, detections_of
+from pycocotools_reference import TWELVE, pycocotools_evaluation
 from rich.console import Console
 
 from cascadebench.core.configuration import PROJECT
@@ -19,27 +17,25 @@ from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.metrics.coco.evaluate_files import evaluate_files, json_of, print_summaries
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
-TRUTH = {
-    "images": [{"id": 1}, {"id": 2}],
-    "categories": [{"id": 1, "name": "[red] disc"}, {"id": 2, "name": "ring"}],
-    "annotations": [
-        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50]},
-        {"id": 2, "image_id": 2, "category_id": 1, "bbox": [0, 0, 50, 50]},
-    ],
-}
+TRUTH = annotations([(1, 1, 0, 0, 50, 50), (2, 1, 0, 0, 50, 50)], images=[1, 2], categories=["[red] disc", "ring"])
 FOUND = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.5}
 HALF = 51 / 101  # precision 1 up to recall 0.5
 
 
+def write_files(folder, truth, results, table):
+    """Annotations, COCO results and a Parquet of detections."""
+    paths = [folder / name for name in ("val.json", "results.json", "detections.parquet")]
+    paths[0].write_text(json.dumps(truth))
+    paths[1].write_text(json.dumps(results))
+    write_detections(paths[2], table)
+    return paths
+
+
 @pytest.fixture
 def files(tmp_path):
-    """Annotations, COCO results, and a Parquet with the same detection in two test stages."""
-    truth, results, table = (tmp_path / name for name in ("val.json", "results.json", "detections.parquet"))
-    truth.write_text(json.dumps(TRUTH))
-    results.write_text(json.dumps([FOUND]))
-    row = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 50, "h": 50}
-    write_detections(table, pd.DataFrame([row | {"test_stage": label} for label in ("(1,1)", "(2,1)")]))
-    return truth, results, table
+    """Files in which the Parquet has the same detection in two test stages."""
+    table = pd.concat([detections_of([FOUND], label) for label in ("(1,1)", "(2,1)")])
+    return write_files(tmp_path, TRUTH, [FOUND], table)
 
 
 def printed(summaries, width=80):
@@ -63,10 +59,11 @@ def test_parquet_gives_the_same_for_every_test_stage(files):
     assert evaluate_files(truth, table) == {"(1,1)": expected, "(2,1)": expected}
 
 
-def test_no_detection_is_ap_0(files):
-    truth, results, _ = files
+@pytest.mark.parametrize(("made", "kind"), [("files", "bbox"), ("segments", "segm")])
+def test_no_detection_is_ap_0(request, made, kind):
+    truth, results, _ = request.getfixturevalue(made)
     results.write_text("[]")
-    assert evaluate_files(truth, results)[""]["AP"] == 0
+    assert evaluate_files(truth, results, kind)[""]["AP"] == 0
 
 
 def test_other_files_are_refused(files):
@@ -142,15 +139,19 @@ def test_a_name_that_no_file_can_hold_is_refused(files):
         evaluate_files(truth, results)
 
 
-@pytest.mark.skipif(not EXAMPLE.is_dir(), reason="pycocotools' example (instances_val2014_100.json) is not there")
-def test_pycocotools_example():
-    results = EXAMPLE / "instances_val2014_fakebbox100_results.json"
-    (summary,) = evaluate_files(EXAMPLE / "instances_val2014_100.json", results).values()
-    expected = {
-        "AP": 0.505, "AP50": 0.697, "AP75": 0.573, "APs": 0.586, "APm": 0.519, "APl": 0.501,
-        "AR1": 0.387, "AR10": 0.594, "AR100": 0.595, "ARs": 0.640, "ARm": 0.566, "ARl": 0.564,
-    }  # fmt: skip
-    assert {name: round(summary[name], 3) for name in expected} == expected
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("fakebbox100", "bbox", [0.505, 0.697, 0.573, 0.586, 0.519, 0.501, 0.387, 0.594, 0.595, 0.640, 0.566, 0.564]),
+        ("fakesegm100", "segm", [0.320, 0.562, 0.299, 0.387, 0.310, 0.327, 0.268, 0.415, 0.417, 0.469, 0.377, 0.381]),
+    ],
+)
+def test_pycocotools_example(name, kind, expected):
+    truth, results = (EXAMPLE / f"instances_val2014_{one}.json" for one in ("100", f"{name}_results"))
+    if not results.is_file():
+        pytest.skip(f"pycocotools' example {results.name} is not there")
+    (summary,) = evaluate_files(truth, results, kind).values()
+    assert [round(summary[metric], 3) for metric in TWELVE] == expected
 
 
 SEGMENTS = {
@@ -166,18 +167,12 @@ SQUARE = encoded([[0, 0, 50, 0, 50, 50, 0, 50]], 100, 80)
 
 @pytest.fixture
 def segments(tmp_path):
-    """Annotations with masks, COCO results with one, and a Parquet in which the second test stage has masks."""
-    truth, results, table = (tmp_path / name for name in ("val.json", "results.json", "detections.parquet"))
-    truth.write_text(json.dumps(SEGMENTS))
+    """Files with masks; in the Parquet the second test stage has some."""
     found = {key: FOUND[key] for key in ("image_id", "category_id", "score")} | {"segmentation": SQUARE}
-    results.write_text(json.dumps([found]))
-    row = {"image_id": 1, "category_id": 1, "score": 0.5, "x": 0, "y": 0, "w": 1, "h": 1}
-    rows = [
-        row | {"test_stage": "(1,1)", "segmentation": None},
-        row | {"test_stage": "(2,1)", "segmentation": SQUARE["counts"]},
-    ]
-    write_detections(table, pd.DataFrame(rows))
-    return truth, results, table
+    small = FOUND | {"bbox": [0, 0, 1, 1]}
+    stages = {"(1,1)": None, "(2,1)": SQUARE["counts"]}
+    table = pd.concat([detections_of([small], label).assign(segmentation=mask) for label, mask in stages.items()])
+    return write_files(tmp_path, SEGMENTS, [found], table)
 
 
 def test_masks_of_results_and_of_the_test_stages_that_have_them(segments):
@@ -204,12 +199,6 @@ def test_the_area_of_a_detection_with_mask_and_box_is_that_of_the_mask(segments)
     without_boxes = [{key: one[key] for key in one if key != "bbox"} for one in found]
     assert pycocotools_evaluation(content, without_boxes, "segm").stats[3] == pytest.approx(0.5)
     assert pycocotools_evaluation(content, found, "segm").stats[3] > 0.9, "pycocotools was changed: document it"
-
-
-def test_no_mask_is_ap_0(segments):
-    truth, results, _ = segments
-    results.write_text("[]")
-    assert evaluate_files(truth, results, "segm")[""]["AP"] == 0
 
 
 @pytest.mark.parametrize(
@@ -239,38 +228,18 @@ def test_masks_that_are_not_there_are_refused(segments, files):
         evaluate_files(truth, results, "segm")
 
 
-PUBLISHED_SEGMENTS = EXAMPLE / "instances_val2014_fakesegm100_results.json"
-
-
-@pytest.mark.skipif(
-    not PUBLISHED_SEGMENTS.is_file(), reason=f"pycocotools' example {PUBLISHED_SEGMENTS.name} is not there"
-)
-def test_pycocotools_example_of_masks():
-    (summary,) = evaluate_files(EXAMPLE / "instances_val2014_100.json", PUBLISHED_SEGMENTS, "segm").values()
-    expected = {
-        "AP": 0.320, "AP50": 0.562, "AP75": 0.299, "APs": 0.387, "APm": 0.310, "APl": 0.327,
-        "AR1": 0.268, "AR10": 0.415, "AR100": 0.417, "ARs": 0.469, "ARm": 0.377, "ARl": 0.381,
-    }  # fmt: skip
-    assert {name: round(summary[name], 3) for name in expected} == expected
-
-
 @pytest.mark.skipif(not EXAMPLE.is_dir(), reason="pycocotools' example (instances_val2014_100.json) is not there")
-def test_masks_of_real_annotations_agree_with_pycocotools_own_road(tmp_path):
-    """Its example's boxes, filled, as masks: our tables against COCOeval on files that it reads itself."""
-    annotations = EXAMPLE / "instances_val2014_100.json"
-    size_of = {one["id"]: (one["width"], one["height"]) for one in json.loads(annotations.read_text())["images"]}
+def test_masks_of_real_annotations_agree_with_pycocotools(tmp_path):
+    """Its example's boxes, filled, as masks."""
+    truth = json.loads((EXAMPLE / "instances_val2014_100.json").read_text())
+    size_of = {one["id"]: (one["width"], one["height"]) for one in truth["images"]}
     found = []
     for one in json.loads((EXAMPLE / "instances_val2014_fakebbox100_results.json").read_text()):
         (x, y, w, h), size = one.pop("bbox"), size_of[one["image_id"]]
         found.append(one | {"segmentation": encoded([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)})
     results = tmp_path / "results.json"
     results.write_text(json.dumps(found))
-    with redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
-        reference = COCOeval(truth, truth.loadRes(str(results)), "segm")
-        for step in (reference.evaluate, reference.accumulate, reference.summarize):
-            step()
-    summary = evaluate_files(annotations, results, "segm")[""]
-    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-    assert [summary[name] for name in names] == pytest.approx(reference.stats.tolist(), abs=1e-12)
+    summary = evaluate_files(EXAMPLE / "instances_val2014_100.json", results, "segm")[""]
+    expected = pycocotools_evaluation(truth, found, "segm").stats
+    assert [summary[name] for name in TWELVE] == pytest.approx(expected.tolist(), abs=1e-12)
     assert 0.1 < summary["AP"] < 0.4

@@ -1,16 +1,13 @@
 """Documentation: two shortcuts of public evaluators, and what each of them costs, by the packages themselves."""
 
-import contextlib
-import io
 import json
 
 import hotcoco
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
+from detection_cases import annotations, detections_of
+from pycocotools_reference import pycocotools_evaluation
 from torchmetrics.detection import MeanAveragePrecision
 
 from cascadebench.metrics.coco.accumulation import accumulate
@@ -24,30 +21,22 @@ from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
 pytestmark = pytest.mark.documentation
 
 
-def made(images: int, share: float, seed: int = 7) -> tuple[dict, pd.DataFrame]:
+def made(images: int, share: float, seed: int = 7) -> tuple[dict, list[dict]]:
     """One object and two detections an image: a good one on a share of the images, and a false one."""
-    random = np.random.default_rng(seed)
-    truth = {
-        "images": [{"id": n, "width": 400, "height": 100} for n in range(images)],
-        "categories": [{"id": 1, "name": "thing"}],
-        "annotations": [
-            {"id": n + 1, "image_id": n, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 0}
-            for n in range(images)
-        ],
-    }
-    rows = []
+    random, results = np.random.default_rng(seed), []
     for image in range(images):
         x = 10 if random.random() < share else 200
-        rows += [(image, "", 1, random.random(), x, 10, 40, 40), (image, "", 1, random.random() * 0.8, 300, 10, 40, 40)]
-    names = ["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"]
-    return truth, pd.DataFrame(rows, columns=names)
+        for place, score in ((x, random.random()), (300, random.random() * 0.8)):
+            results.append({"image_id": image, "category_id": 1, "score": score, "bbox": [place, 10, 40, 40]})
+    truth = annotations([(image, 1, 10, 10, 40, 40) for image in range(images)], images, 1, width=400, height=100)
+    return truth, results
 
 
 def matched(images: int, share: float):
     """Ground truth and matches of the made detections."""
-    truth, detections = made(images, share)
+    truth, results = made(images, share)
     table = ground_truth_table(read_ground_truth(truth))
-    return table, dict(match_stages(table, detections))[""]
+    return table, dict(match_stages(table, detections_of(results, "")))[""]
 
 
 def test_resamples_without_multiplicities_make_intervals_too_narrow():
@@ -62,25 +51,9 @@ def test_resamples_without_multiplicities_make_intervals_too_narrow():
     assert 0.6 < ratio < 0.9
 
 
-def coco_results(detections: pd.DataFrame) -> list[dict]:
-    """Detections as a results file has them."""
-    return [
-        {"image_id": row.image_id, "category_id": 1, "score": row.score, "bbox": [row.x, row.y, row.w, row.h]}
-        for row in detections.itertuples()
-    ]
-
-
-def reference_ap(truth: dict, detections: pd.DataFrame, recalls: np.ndarray) -> float:
+def reference_ap(truth: dict, results: list[dict], recalls: np.ndarray) -> float:
     """AP by pycocotools at these recall thresholds."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        ground_truth = COCO()
-        ground_truth.dataset = truth
-        ground_truth.createIndex()
-        evaluation = COCOeval(ground_truth, ground_truth.loadRes(coco_results(detections)), "bbox")
-        evaluation.params.recThrs = recalls
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation.eval["precision"][:, :, 0, 0, -1].mean()
+    return pycocotools_evaluation(truth, results, recalls=recalls).eval["precision"][:, :, 0, 0, -1].mean()
 
 
 def test_hotcoco_intervals_of_a_difference_are_too_narrow(tmp_path):
@@ -92,10 +65,10 @@ def test_hotcoco_intervals_of_a_difference_are_too_narrow(tmp_path):
     draws = []
     evaluations = []
     (tmp_path / "truth.json").write_text(json.dumps(truth))
-    for name, detections in (("weaker", weaker), ("stronger", stronger)):
-        matches = dict(match_stages(table, detections))[""]
+    for name, results in (("weaker", weaker), ("stronger", stronger)):
+        matches = dict(match_stages(table, detections_of(results, "")))[""]
         draws.append(weighted_ap(weighting_plan(table, matches), weights)[:, 0].mean(axis=-1))
-        (tmp_path / f"{name}.json").write_text(json.dumps(coco_results(detections)))
+        (tmp_path / f"{name}.json").write_text(json.dumps(results))
         ground_truth = hotcoco.COCO(str(tmp_path / "truth.json"))
         evaluation = hotcoco.COCOeval(ground_truth, ground_truth.load_res(str(tmp_path / f"{name}.json")), "bbox")
         evaluation.evaluate()
@@ -112,8 +85,8 @@ def test_torchmetrics_reads_precision_at_other_recalls():
     How far that moves an AP, and to which side, depends on the number of objects; here every recall is a multiple of
     0.01. The package itself, and pycocotools with these thresholds.
     """
-    truth, detections = made(100, 0.9)
-    table = ground_truth_table(read_ground_truth(truth))
+    truth, results = made(100, 0.9)
+    table, detections = ground_truth_table(read_ground_truth(truth)), detections_of(results, "")
     ours = accumulate(table, dict(match_stages(table, detections))[""]).ap[0, :, 0, -1].mean()
     metric = MeanAveragePrecision(box_format="xywh", backend="pycocotools")
     for _, of_image in detections.groupby("image_id"):
@@ -126,7 +99,7 @@ def test_torchmetrics_reads_precision_at_other_recalls():
             [predicted], [{"boxes": torch.tensor([[10.0, 10, 40, 40]]), "labels": torch.ones(1, dtype=torch.long)}]
         )
     theirs = float(metric.compute()["map"])
-    assert reference_ap(truth, detections, RECALLS) == ours
+    assert reference_ap(truth, results, RECALLS) == ours
     single = torch.linspace(0, 1, 101).double().numpy()
-    assert reference_ap(truth, detections, single) == pytest.approx(theirs, abs=1e-6)
+    assert reference_ap(truth, results, single) == pytest.approx(theirs, abs=1e-6)
     assert abs(theirs - ours) > 1e-3

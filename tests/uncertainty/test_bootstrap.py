@@ -4,32 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
-from adversarial_problems import adversarial_problem
+from drawn_problems import drawn
 from pycocotools_reference import pycocotools_evaluation
-from test_kernel import column
+from test_kernel import matched
 
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.accumulation import accumulate
-from cascadebench.metrics.coco.detection_order import ordered_detections
-from cascadebench.metrics.coco.ground_truth import read_ground_truth
-from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
-from cascadebench.metrics.coco.matching import match
 from cascadebench.metrics.coco.rules import AREAS, RECALLS, SPACING
 from cascadebench.uncertainty.bootstrap import Bootstrap, bootstrap, image_weights
 from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
 
 PROBLEMS = 200
-
-
-def matched(truth, results):
-    """Table of the ground truth, and matches."""
-    table = ground_truth_table(read_ground_truth(truth))
-    category, image = (
-        index(column(results, key, int))
-        for index, key in ((table.category_index, "category_id"), (table.image_index, "image_id"))
-    )
-    score, box = column(results, "score", float), column(results, "bbox", float)
-    return table, match(table, ordered_detections(table.classes, category, image, score, box))
 
 
 def untied(results):
@@ -68,11 +53,9 @@ def drawn_weights(number, images):
     return weights
 
 
-@pytest.mark.parametrize("first", range(0, PROBLEMS, 50))
-def test_weights_equal_copies_of_images(first):
+def test_weights_equal_copies_of_images():
     compared = 0
-    for number in range(first, first + 50):
-        truth, results = adversarial_problem(number)
+    for number, (truth, results) in enumerate(drawn(PROBLEMS)):
         results = untied(results)
         table, matches = matched(truth, results)
         weights = drawn_weights(number, len(table.image_ids))
@@ -81,7 +64,7 @@ def test_weights_equal_copies_of_images(first):
             (found,) = weighted_ap(weighting_plan(table, matches, area=area, max_dets=max_dets), weights[None])
             np.testing.assert_allclose(found.T, expected[:, :, a, m], atol=1e-12, rtol=0)
             compared += ((found > 0) & (found < 1)).sum()
-    assert compared > 1000
+    assert compared > 4000
 
 
 def by_hand(plan, weights, category):
@@ -103,8 +86,7 @@ def by_hand(plan, weights, category):
 
 def test_ties_within_an_image_put_the_copies_of_a_detection_together():
     ties = 0
-    for number in range(PROBLEMS):
-        truth, results = adversarial_problem(number)
+    for number, (truth, results) in enumerate(drawn(PROBLEMS)):
         cells = [(r["image_id"], r["category_id"], r["score"]) for r in results]
         ties += len(set(cells)) < len(cells)
         table, matches = matched(truth, results)
@@ -118,8 +100,8 @@ def test_ties_within_an_image_put_the_copies_of_a_detection_together():
 
 
 def test_each_image_once_is_the_evaluation():
-    for number in range(50):
-        table, matches = matched(*adversarial_problem(number))
+    for problem in drawn(PROBLEMS):
+        table, matches = matched(*problem)
         ones = np.ones((1, len(table.image_ids)), dtype=np.uint8)
         ap = accumulate(table, matches).ap[:, :, 0, 2].T
         np.testing.assert_allclose(weighted_ap(weighting_plan(table, matches), ones)[0], ap, atol=1e-13, rtol=0)
@@ -130,9 +112,9 @@ def test_recalls_are_whole_multiples_of_their_step():
     np.testing.assert_array_equal(RECALLS, np.arange(101) * RECALLS[1])
 
 
-def larger_problem(number=4):
+def larger_problem():
     """Enough images that resamples differ."""
-    truths, all_results = zip(*(adversarial_problem(n) for n in range(100 * number, 100 * number + 12)), strict=True)
+    truths, all_results = zip(*drawn(PROBLEMS)[-40:], strict=True)
     truth = {"images": [], "categories": [{"id": 1, "name": "c1"}, {"id": 2, "name": "c2"}], "annotations": []}
     results = []
     for n, (part, found) in enumerate(zip(truths, all_results, strict=True)):
@@ -226,12 +208,12 @@ def test_absent_classes_are_the_same_for_all_sets_and_gaps_are_paired():
 
 @pytest.mark.parametrize("wrong", [{"resamples": 1}, {"resamples": 100_001}, {"seed": -1}])
 def test_impossible_settings_are_refused(wrong):
-    table, matches = matched(*adversarial_problem(1))
+    table, matches = matched(*drawn(PROBLEMS)[-1])
     with pytest.raises(InputError, match="at least 1 image, 2 to 100000 resamples"):
         bootstrap(table, {"a": matches}, **({"seed": 0} | wrong))
 
 
 def test_weights_of_another_shape_are_refused():
-    table, matches = matched(*adversarial_problem(1))
+    table, matches = matched(*drawn(PROBLEMS)[-1])
     with pytest.raises(ValueError, match=r"uint8 \[resamples, \d\]"):
         weighted_ap(weighting_plan(table, matches), np.ones((2, 99), dtype=np.uint8))

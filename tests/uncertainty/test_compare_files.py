@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from detection_cases import annotations
 from typer.testing import CliRunner
 
 import cascadebench
 from cascadebench.cli.main import app
 from cascadebench.core.errors import InputError
+from cascadebench.metrics.coco.ap_table import full_area
 from cascadebench.metrics.coco.detections import read_coco_results, write_detections
 from cascadebench.metrics.coco.evaluate import evaluate
 from cascadebench.uncertainty.bootstrap import RESAMPLES
@@ -21,26 +23,15 @@ IMAGES = 40
 def files(tmp_path):
     """Annotations; A whose boxes are shifted by a fifth of their side; B that is exact but on every tenth image."""
     random = np.random.default_rng(0)
-    corners = random.integers(0, 50, (IMAGES, 2))
-    truth = {
-        "images": [{"id": image} for image in range(1, IMAGES + 1)],
-        "categories": [{"id": 7, "name": "thing"}],
-        "annotations": [
-            {"id": n, "image_id": n + 1, "category_id": 7, "bbox": [int(x), int(y), 40, 40], "area": 1600, "iscrowd": 0}
-            for n, (x, y) in enumerate(corners)
-        ],
-    }
+    boxes = [(n, 1, x, y, 40, 40) for n, (x, y) in enumerate(random.integers(0, 50, (IMAGES, 2)), start=1)]
+    truth = annotations(boxes, images=range(1, IMAGES + 1), categories=["thing"])
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     for name, shift in (("a", 8), ("b", 0)):
-        results = [
-            {
-                "image_id": one["image_id"],
-                "category_id": 7,
-                "score": float(random.random()),
-                "bbox": [one["bbox"][0] + (40 if name == "b" and number % 10 == 0 else shift), *one["bbox"][1:]],
-            }
-            for number, one in enumerate(truth["annotations"])
-        ]
+        results = []
+        for number, one in enumerate(truth["annotations"]):
+            x, *rest = one["bbox"]
+            box = [x + (40 if name == "b" and number % 10 == 0 else shift), *rest]
+            results.append({"image_id": one["image_id"], "category_id": 1, "score": random.random(), "bbox": box})
         (tmp_path / f"{name}.json").write_text(json.dumps(results))
     return tmp_path
 
@@ -59,8 +50,8 @@ def test_paths_may_be_text_and_the_rest_has_defaults(files):
 def test_values_are_those_of_the_evaluation(files):
     found = compare(files)
     for name in "ab":
-        table = evaluate(files / "truth.json", read_coco_results(files / f"{name}.json"))
-        rows = table[(table["category"] == "all") & (table["area"] == "all") & (table["max_dets"] == 100)]
+        rows = full_area(evaluate(files / "truth.json", read_coco_results(files / f"{name}.json")))
+        rows = rows[rows["category"] == "all"]
         assert [row[name] for row in found["per_iou"]] == pytest.approx(rows["ap"].tolist(), abs=1e-15)
         assert found["AP"][name] == pytest.approx(rows["ap"].mean(), abs=1e-12)
     assert [row["iou"] for row in found["per_iou"]] == [round(0.5 + 0.05 * n, 2) for n in range(10)]
@@ -124,8 +115,8 @@ def test_a_rare_class_is_stated(files):
     path = files / "truth.json"
     assert (compare(files)["absent_classes"], compare(files)["empty_resamples"]) == (0, 0)
     truth = json.loads(path.read_text())
-    truth["categories"].append({"id": 8, "name": "rare"})
-    truth["annotations"][0]["category_id"] = 8
+    truth["categories"].append({"id": 2, "name": "rare"})
+    truth["annotations"][0]["category_id"] = 2
     path.write_text(json.dumps(truth))
     found = compare(files)
     assert found["absent_classes"] == pytest.approx(0.363, abs=0.1)

@@ -1,17 +1,17 @@
 """Intervals of a study of two detectors in two frameworks with two seeds, whose detections are made by hand."""
 
-import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from two_detectors import two_detectors
+from detection_cases import annotations
+from made_up_results import write_run, write_truth
+from small_studies import two_detectors
 
-from cascadebench.metrics.coco.detections import write_detections
+from cascadebench.metrics.coco.ap_table import full_area, read_ap
 from cascadebench.study.study import PlannedRun, Study
-from cascadebench.tables.run_evaluation import evaluate_run
 from cascadebench.tables.study_intervals import COLUMNS, write_intervals
 from cascadebench.uncertainty.compare_files import compare_files
 from cascadebench.uncertainty.curves import IOU_RANGES
@@ -37,37 +37,26 @@ def with_seeds(study: Study, seeds: tuple[int, ...]) -> Study:
 def truth() -> dict:
     """Thirty images with one object each."""
     corners = np.random.default_rng(0).integers(0, 50, (IMAGES, 2))
-    return {
-        "images": [{"id": n, "file_name": "-", "width": 200, "height": 200} for n in range(IMAGES)],
-        "categories": [{"id": 1, "name": "disc"}],
-        "annotations": [
-            {"id": n + 1, "image_id": n, "category_id": 1, "bbox": [int(x), int(y), SIDE, SIDE], "area": SIDE**2}
-            | {"iscrowd": 0}
-            for n, (x, y) in enumerate(corners)
-        ],
-    }
+    boxes = [(n, 1, x, y, SIDE, SIDE) for n, (x, y) in enumerate(corners)]
+    return annotations(boxes, IMAGES, ["disc"], file_name="-", width=200, height=200)
 
 
 def write_results(folder, study, truth) -> None:
-    """Detections of every run; a share of the images that depends on the run is missed."""
-    data = folder / "datasets" / study.dataset.name
-    data.mkdir(parents=True)
-    (data / "val.json").write_text(json.dumps(truth))
+    """Detections of every run; a fifth of the objects is missed."""
+    write_truth(folder, study, truth)
     for number, planned in enumerate(study.runs):
-        random = np.random.default_rng(number)
-        rows = []
-        for stage in planned.run.variant.test_stages:
-            shift = SHIFTS.get(stage.label, 1) if planned.run.variant.stages > 1 else 6
-            for one in truth["annotations"]:
-                x, y, w, h = one["bbox"]
-                hit = random.random() < 0.8
-                rows.append((one["image_id"], stage.label, 1, random.random(), x + (shift if hit else 60), y, w, h))
-        run = folder / "runs" / planned.run.id
-        run.mkdir(parents=True)
-        planned.run.write(run / "run.yaml")
-        names = ["image_id", "test_stage", "category_id", "score", "x", "y", "w", "h"]
-        write_detections(run / "detections.parquet", pd.DataFrame(rows, columns=names))
-        evaluate_run(run, data)
+        shifts = SHIFTS if planned.run.variant.stages > 1 else {"(1,1)": 6}
+
+        def pixels(stage, random, shifts=shifts):
+            return shifts.get(stage.label, 1) if random.random() < 0.8 else 60
+
+        write_run(folder, planned.run, truth, pixels, np.random.default_rng(number))
+
+
+def intervals_of(study, results, resamples=20, seed=0) -> pd.DataFrame:
+    """The intervals of the runs of a study alone."""
+    write_intervals(ResampledStudy(study, results, resamples, seed))
+    return pd.read_csv(results / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +67,16 @@ def study() -> Study:
 
 @pytest.fixture(scope="module")
 def results(study, truth, tmp_path_factory):
-    """Its results, with intervals."""
+    """Its results."""
     folder = tmp_path_factory.mktemp("results")
     write_results(folder, study, truth)
-    write_intervals(ResampledStudy(study, folder, RESAMPLES, 5))
     return folder
 
 
 @pytest.fixture(scope="module")
 def table(study, results) -> pd.DataFrame:
     """The intervals."""
-    return pd.read_csv(results / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
+    return intervals_of(study, results, RESAMPLES, 5)
 
 
 def row(table, label, framework="mmdet", quantity="0.50-0.95", **chosen):
@@ -118,12 +106,10 @@ def test_every_test_stage_and_gap_has_its_rows(study, table):
 
 def test_values_are_the_mean_of_the_seeds(study, results, table):
     runs = [one.run.id for one in study.runs if one.label == "Cascade R-CNN" and one.run.framework == "mmdet"]
-    tables = [pd.read_parquet(results / "runs" / run / "ap.parquet") for run in runs]
+    tables = [read_ap(results / "runs" / run / "ap.parquet") for run in runs]
     for stage in ("(1,1)", "(3,3)"):
-        chosen = [
-            one[(one["test_stage"] == stage) & (one["category"] == "all") & (one["area"] == "all")
-                & (one["max_dets"] == 100)].set_index("iou")["ap"] for one in tables
-        ]  # fmt: skip
+        words = f"category == 'all' and test_stage == '{stage}'"
+        chosen = [full_area(one).query(words).set_index("iou")["ap"] for one in tables]
         mean = sum(chosen) / 2
         assert row(table, "Cascade R-CNN", test_stage=stage)["value"] == pytest.approx(mean.mean())
         assert row(table, "Cascade R-CNN", test_stage=stage, quantity="AP75")["value"] == pytest.approx(mean[0.75])
@@ -147,8 +133,7 @@ def test_with_one_seed_a_gap_is_that_of_compare(truth, tmp_path):
     """Two ways to the same numbers."""
     study = two_detectors()
     write_results(tmp_path, study, truth)
-    write_intervals(ResampledStudy(study, tmp_path, RESAMPLES, 5))
-    table = pd.read_csv(tmp_path / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
+    table = intervals_of(study, tmp_path, RESAMPLES, 5)
     runs = {one.label: one.run for one in study.runs if one.run.framework == "detectron2"}
     baseline, cascade = runs["Faster R-CNN FPN"], runs["Cascade R-CNN"]
     files = [tmp_path / "runs" / run.id / "detections.parquet" for run in (baseline, cascade)]
@@ -171,9 +156,8 @@ def test_the_same_detector_in_two_frameworks_is_compared_seed_by_seed(study, tru
     # Of the second framework one seed is gone: the other is compared alone.
     runs = [one for one in study.runs if (one.run.framework, one.run.seed) != ("detectron2", 1)]
     shutil.copytree(results, tmp_path / "results")
-    write_intervals(ResampledStudy(replace(study, runs=tuple(runs)), tmp_path / "results", RESAMPLES, 5))
-    path = tmp_path / "results" / "studies" / study.name / "intervals.csv"
-    found = row(pd.read_csv(path, keep_default_na=False, na_values=[""]), "Cascade R-CNN", gap=name, quantity="AP75")
+    alone = intervals_of(replace(study, runs=tuple(runs)), tmp_path / "results", RESAMPLES, 5)
+    found = row(alone, "Cascade R-CNN", gap=name, quantity="AP75")
     assert found["seeds"] == 1
     pair = {one.run.framework: one.run for one in runs if one.label == "Cascade R-CNN" and one.run.seed == 0}
     files = [results / "runs" / pair[one].id / "detections.parquet" for one in ("detectron2", "mmdet")]
@@ -186,12 +170,6 @@ def test_the_same_detector_in_two_frameworks_is_compared_seed_by_seed(study, tru
 def without(study: Study, *lost: tuple[str, int]) -> Study:
     """The study without some seeds of some labels."""
     return replace(study, runs=tuple(one for one in study.runs if (one.label, one.run.seed) not in lost))
-
-
-def intervals_of(study, results) -> pd.DataFrame:
-    """The intervals of the runs of a study alone."""
-    write_intervals(ResampledStudy(study, results, 20))
-    return pd.read_csv(results / "studies" / study.name / "intervals.csv", keep_default_na=False, na_values=[""])
 
 
 def test_two_cascades_are_compared_over_the_seeds_that_both_have(truth, tmp_path):
@@ -247,13 +225,12 @@ def test_classes_that_a_resample_lacks_are_stated(truth, table, tmp_path):
     rare["annotations"] = [truth["annotations"][0] | {"category_id": 2}, *truth["annotations"][1:]]
     study = two_detectors()
     write_results(tmp_path, study, rare)
-    write_intervals(ResampledStudy(study, tmp_path, 200))
-    found = pd.read_csv(tmp_path / "studies" / study.name / "intervals.csv")
+    found = intervals_of(study, tmp_path, 200)
     assert found["absent_classes"].nunique() == 1
     assert 0.2 < found["absent_classes"].iloc[0] < 0.5
 
 
-def test_the_same_seed_gives_the_same_bytes_and_missing_runs_are_left_out(study, results, tmp_path):
+def test_the_same_seed_gives_the_same_bytes_and_missing_runs_are_left_out(study, results, table, tmp_path):
     path = results / "studies" / study.name / "intervals.csv"
     before = path.read_bytes()
     write_intervals(ResampledStudy(study, results, RESAMPLES, 5))
