@@ -145,14 +145,14 @@ def run_each(adapter: Adapter, jobs: Sequence[Job]) -> int:
 
 def predict_checkpoint(argv: list[str]) -> int:
     """Run a checkpoint that was trained elsewhere; returns the exit code: 0, or 2 for wrong input."""
-    arguments, begun = checkpoint_prediction.parse(argv), beginning(argv)
+    job, begun = checkpoint_prediction.parse(argv), beginning(argv)
     try:
-        device = prepare_torch(arguments.gpus, arguments.threads)
-        adapter = load_adapter(arguments.framework)
-        stock_model = importlib.import_module(f"adapters.{arguments.framework}.stock_model")
+        device = prepare_torch(job.gpus, job.threads)
+        adapter = load_adapter(job.framework)
+        stock_model = importlib.import_module(f"adapters.{job.framework}.stock_model")
         recorded = circumstances(adapter, device, begun)
-        made_with = {"framework": arguments.framework, "device": recorded["device"]} | recorded["versions"]
-        checkpoint_prediction.predict_checkpoint(stock_model, arguments, device, made_with)
+        made_with = {"framework": job.framework, "device": recorded["device"]} | recorded["versions"]
+        checkpoint_prediction.predict_checkpoint(stock_model, job, device, made_with)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -17,9 +17,8 @@ from torch import nn
 from adapters.contract import Adapter
 from adapters.inspection.cost import cost_of
 from adapters.job import Job
-from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
-from adapters.prediction.prediction_columns import detection_columns, proposal_columns
+from adapters.prediction.prediction_files import DiagnosedPrediction, detection_columns, proposal_columns
 from adapters.run_lease import take_shared
 from adapters.training.arithmetic import arithmetic
 from adapters.training.checkpoints import read_checkpoint
@@ -28,6 +27,7 @@ from adapters.training.processes import train_in_processes
 from adapters.training.seeding import seed_everything
 from adapters.training.step_parts import check_division
 from adapters.training.training_session import TrainingSession
+from adapters.weights.backbone_weights import fill_backbone
 from adapters.witness.witnessing import as_entries, witness_at_inspection
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import now, read_json, sha256_of, write_json
@@ -61,7 +61,7 @@ def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
     seed_everything(run.seed)
     model = adapter.build_model(run)
     if with_weights and run.backbone.weights:
-        adapter.load_backbone_weights(model, run)
+        fill_backbone(model, adapter.common_names(run), run)
     return model
 
 

@@ -87,7 +87,8 @@ def build_schedulers(optimizer: torch.optim.Optimizer, run: Run) -> list[LRMulti
         multiplier = WarmupParamScheduler(multiplier, schedule.warmup_factor, length, "linear")
     edges = (schedule.warmup_iterations, *schedule.steps)
     for iteration in sorted({max(edge + shift, 0) for edge in edges for shift in (-1, 0)}):
-        wanted, given = run.learning_rate(iteration), schedule.base_lr * multiplier(iteration / schedule.iterations)
+        wanted = schedule.learning_rate(iteration)
+        given = schedule.base_lr * multiplier(iteration / schedule.iterations)
         if abs(given - wanted) > 1e-9 * wanted:
             raise InputError(
                 f"protocol: schedule.iterations: {schedule.iterations} are too many for detectron2's scheduler, which "

@@ -1,70 +1,79 @@
 """Controls of the schedule, the optimizer and the order of the images, from what a framework's built objects give."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import nn
 
-from adapters.inspection.control_rows import Row, joined_digest
+from adapters.inspection.control_rows import Row, joined_digest, one_or_all
+from adapters.inspection.probe_inputs import PLANNED_IMAGES
 
 STEPS = 100
 """In so many steps the random state is read."""
 
 
-def schedule_rows(rates: Sequence[float], read_from: str) -> Iterator[Row]:
-    """Yield ``schedule.*``.
-
-    Parameters
-    ----------
-    rates : sequence of float
-        Learning rate of every iteration of the schedule.
-    """
-    peak = max(rates)
-    yield "schedule.iterations", len(rates), read_from
-    yield "schedule.learning_rate_first", round(rates[0], 12), read_from
-    yield "schedule.learning_rate_peak", round(peak, 12), read_from
-    yield "schedule.learning_rate_last", round(rates[-1], 12), read_from
+def schedule_rows(rates: Sequence[float]) -> Iterator[Row]:
+    """Yield ``schedule.*`` from the learning rate of every iteration."""
+    where, peak = "copies of schedulers and optimizer, stepped through every iteration", max(rates)
+    yield "schedule.iterations", len(rates), where
+    yield "schedule.learning_rate_first", round(rates[0], 12), where
+    yield "schedule.learning_rate_peak", round(peak, 12), where
+    yield "schedule.learning_rate_last", round(rates[-1], 12), where
     # The frameworks' warm-ups sum in different orders; the last bits are no difference.
     full = next(iteration for iteration, rate in enumerate(rates) if rate >= peak * (1 - 1e-9))
-    yield "schedule.warmup_iterations", full, read_from
+    yield "schedule.warmup_iterations", full, where
     drops = [i for i in range(1, len(rates)) if rates[i] < rates[i - 1] * (1 - 1e-6)]
-    yield "schedule.milestones", drops, read_from
-    yield "schedule.learning_rates_sha256", joined_digest((f"{rate:.9g}" for rate in rates), "\n"), read_from
+    yield "schedule.milestones", drops, where
+    yield "schedule.learning_rates_sha256", joined_digest((f"{rate:.9g}" for rate in rates), "\n"), where
 
 
-def optimizer_name(optimizer: torch.optim.Optimizer) -> str:
-    """Name of an optimizer; a subclass of SGD is SGD."""
-    return "sgd" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
-
-
-def distinct_settings(groups: Iterable[dict[str, Any]]) -> int:
-    """Count the groups of parameters that are trained differently."""
-    apart = ("params", "param_names")
-    return len({tuple((key, repr(group[key])) for key in sorted(group.keys() - {*apart})) for group in groups})
-
-
-def parameters_covered(groups: Iterable[dict[str, Any]], model: nn.Module) -> bool:
-    """Say whether the optimizer has every learning parameter once; frozen ones may be there, they get no gradient."""
+def optimizer_rows(
+    optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], model: nn.Module, owner: str
+) -> Iterator[Row]:
+    """Yield ``optimizer.*`` but the clipping; `owner` is the code of what has the groups of parameters."""
+    where = f"{owner}.param_groups"
+    # A subclass of SGD is SGD.
+    name = "sgd" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
+    yield "optimizer.name", name, "type(optimizer)"
+    for key in ("momentum", "weight_decay", "nesterov"):
+        yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), f"{where}[g]['{key}']"
+    settings = {
+        tuple((key, repr(group[key])) for key in sorted(group.keys() - {"params", "param_names"})) for group in groups
+    }
+    yield "optimizer.parameter_groups", len(settings), f"distinct settings in {where}"
+    # Every learning parameter once; frozen ones may be there, they get no gradient.
     held = Counter(id(parameter) for group in groups for parameter in group["params"])
-    learning = all(held[id(one)] == 1 for one in model.parameters() if one.requires_grad)
-    return learning and held.keys() <= {id(parameter) for parameter in model.parameters()}
+    covered = all(held[id(one)] == 1 for one in model.parameters() if one.requires_grad)
+    covered = covered and held.keys() <= {id(parameter) for parameter in model.parameters()}
+    yield "optimizer.parameters_covered", covered, f"{where}[g]['params'], model.parameters()"
 
 
-def order_rows(planned: Iterable[tuple[int, bool, int]], mirrors: bool, read_from: tuple[str, str]) -> Iterator[Row]:
-    """Yield hashes of the planned images and flips.
+def order_rows(
+    built: Any, positions: Iterable[int], mirrors: bool, begin_step: Callable[[int], None], where: str
+) -> Iterator[Row]:
+    """Yield hashes of the planned images and flips, and of a number drawn in each of the first steps.
 
     Parameters
     ----------
-    planned : iterable of (int, bool, int)
-        Image id, flip and shorter side of every item.
+    positions : iterable of int
+        Items of the training in the order in which the loader reads them.
     mirrors : bool
         Whether an item is mirrored where the plan says so.
-    read_from : tuple of str
-        Where images and where flips were read.
+    begin_step : callable
+        Does what the loop does before a step.
+    where : str
+        What the positions are read from.
     """
-    planned = list(planned)
-    yield "training.order_sha256", joined_digest(image for image, _, _ in planned), read_from[0]
+    planned = [built.dataset.planned(position) for position in islice(positions, PLANNED_IMAGES)]
+    where = f"dataset.planned() of positions from {where}"
+    yield "training.order_sha256", joined_digest(image for image, _, _ in planned), where
     flips = (int(flip and mirrors) for _, flip, _ in planned)
-    yield "training.flips_sha256", joined_digest(flips, ""), read_from[1]
+    yield "training.flips_sha256", joined_digest(flips, ""), f"{where}, probe: what the reader mirrors"
+    numbers = []
+    for iteration in range(STEPS):
+        begin_step(iteration)
+        numbers.append(int(torch.randint(0, 2**31, (1,))))
+    yield "training.step_seeds_sha256", joined_digest(numbers), "torch.randint after what the loop does before a step"

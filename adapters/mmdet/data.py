@@ -8,7 +8,7 @@ from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip
 
 from adapters.data.pictures import check_size, reading
 from adapters.layers.instance_masks import record_bitmaps
-from adapters.mmdet.own_rules import image_backend
+from adapters.mmdet.rules import image_backend
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
 

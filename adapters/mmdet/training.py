@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import torch
-from mmdet.models.task_modules.samplers import RandomSampler
+from mmdet.models.task_modules.samplers import PseudoSampler
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
@@ -127,7 +127,7 @@ def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
     """Let every sampler of the model sample image by image."""
     session.sampling.govern(model.rpn_head.sampler, "sample", RPN)
     for stage, sampler in enumerate(model.roi_head.bbox_sampler):
-        if isinstance(sampler, RandomSampler):  # any other takes all boxes
+        if not isinstance(sampler, PseudoSampler):  # which takes all boxes
             session.sampling.govern(sampler, "sample", FIRST_STAGE + stage)
     if hasattr(model.roi_head, "regression_sampler"):
         session.sampling.govern(model.roi_head.regression_sampler, "sample", REGRESSION)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from adapters.contract import Adapter, Detections
+from adapters.prediction.predict_image import Detections
 from adapters.training.assembly import Built
 from adapters.witness.fixtures import SHORT_SIDE
 from adapters.witness.quantities import unordered
@@ -15,23 +15,20 @@ from cascadebench.controls.witness import Quantity
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import all_test_stages
 
-IMAGE = (128, 128)
-"""Height and width of the image that given boxes lie in."""
 
-
-def test_quantities(adapter: Adapter, subject: Subject, record: ImageRecord) -> Iterator[Quantity]:
+def test_quantities(subject: Subject, record: ImageRecord) -> Iterator[Quantity]:
     """Detect on a small picture, and once from given boxes and scores."""
-    built, model, variant = subject.built, subject.built.model, subject.built.run.variant
+    built, adapter, model, variant = subject.built, subject.adapter, subject.built.model, subject.built.run.variant
     model.eval()
     image = built.dataset.reader.training_image(record, SHORT_SIDE, False)
-    stages = all_test_stages(variant.stages, variant.classifiers)
-    prediction = adapter.predict_one(model, record, image, stages)
+    prediction = adapter.predict_one(model, record, image, all_test_stages(variant.stages, variant.classifiers))
     yield Quantity(step="proposals at test", name="proposals", value=_detected(prediction.proposals))
     for label, detections in prediction.test_stages.items():
         step = "first stage at test" if label == "(1,1)" else "all stages at test"
         yield Quantity(step=step, name=f"detections {label}", value=_detected(detections))
     boxes, scores = given_outputs(len(built.run.dataset.categories))
-    detected = subject.framework.detect_given(model, boxes, scores, IMAGE)
+    with torch.inference_mode():
+        detected = adapter.proposed(model, record, image).detect(0, boxes, scores)
     wanted = unordered(plain_detections(built, boxes, scores)) if subject.aligned else None
     yield Quantity(step="first stage at test", name="detections from given boxes and scores", wanted=wanted,
                    value=unordered(_columns(*detected)))  # fmt: skip
@@ -49,11 +46,11 @@ def _columns(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[Tensor]:
 def given_outputs(classes: int) -> tuple[Tensor, Tensor]:
     """Four hundred boxes in twenty heaps, float64 [400, 4], and their probabilities, float64 [400, classes + 1]."""
     random = torch.Generator().manual_seed(0)
-    heaps = torch.rand(20, 1, 2, generator=random) * 100
-    corner = (heaps + 8 * torch.rand(20, 20, 2, generator=random)).reshape(-1, 2)
-    side = 12 + 8 * torch.rand(400, 2, generator=random)
-    logits = 2.0 * torch.randn(400, classes + 1, generator=random)
-    return torch.cat([corner, torch.minimum(corner + side, torch.tensor(128.0))], 1), logits.softmax(1)
+    heaps = 0.7 * SHORT_SIDE * torch.rand(20, 1, 2, generator=random)
+    corner = (heaps + 4 * torch.rand(20, 20, 2, generator=random)).reshape(-1, 2)
+    side = 6 + 4 * torch.rand(400, 2, generator=random)
+    boxes = torch.cat([corner, corner + side], 1).clamp(max=SHORT_SIDE)
+    return boxes, (2.0 * torch.randn(400, classes + 1, generator=random)).softmax(1)
 
 
 def plain_detections(built: Built, boxes: Tensor, scores: Tensor) -> list[Tensor]:

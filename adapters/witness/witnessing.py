@@ -34,21 +34,21 @@ def witness(adapter: Adapter, built: Built) -> list[Quantity]:
     list of Quantity
         The same for the same run on the same machine, to the bit.
     """
-    subject = Subject(built, adapter.witnessed, adapter.common_names(built.run))
+    subject = Subject(adapter, built)
     with prepared(subject) as records:
-        return [*of_the_seed(subject, records), *of_the_detector(adapter, subject, records)]
+        return [*of_the_seed(subject, records), *of_the_detector(subject, records)]
 
 
 def witness_at_inspection(adapter: Adapter, built: Built) -> list[Quantity]:
     """The same, but what begins from fixed weights is done once in a process for all seeds of a detector."""
-    subject = Subject(built, adapter.witnessed, adapter.common_names(built.run))
+    subject = Subject(adapter, built)
     decides = built.run.identity()
     del decides["seed"]
     shared = _of_detectors(canonical_json(decides))
     with prepared(subject) as records:
         own = list(of_the_seed(subject, records))
         if not shared:
-            done = list(of_the_detector(adapter, subject, records))
+            done = list(of_the_detector(subject, records))
             shared.extend(quantity for quantity in done if quantity.step not in OF_THE_SEED)
             return own + done
     return own + shared
@@ -77,7 +77,7 @@ def of_the_seed(subject: Subject, records: list[ImageRecord]) -> Iterator[Quanti
     yield from picture_quantities(subject, records)
 
 
-def of_the_detector(adapter: Adapter, subject: Subject, records: list[ImageRecord]) -> Iterator[Quantity]:
+def of_the_detector(subject: Subject, records: list[ImageRecord]) -> Iterator[Quantity]:
     """What the detector does from fixed weights: three updates, a training step, its heads by themselves, a test."""
     subject.built.model.double().train()
     fix_weights(subject)
@@ -87,7 +87,7 @@ def of_the_detector(adapter: Adapter, subject: Subject, records: list[ImageRecor
         yield from step_quantities(subject, records)
         yield from head_quantities(subject)
         yield from loss_quantities(subject)
-        yield from test_quantities(adapter, subject, records[0])
+        yield from test_quantities(subject, records[0])
 
 
 def as_entries(noted: list[Quantity]) -> list[dict[str, Any]]:

@@ -18,21 +18,14 @@ _ORDER, _AUGMENTATION, _STEP, _SAMPLING = 1, 2, 3, 4  # independent streams of o
 
 @dataclass(frozen=True)
 class TrainingOrder:
-    """What every step of a training reads.
-
-    Attributes
-    ----------
-    images : ndarray, int64 [iterations, batch_size]
-        Positions in the list of training records.
-    flips : ndarray, bool [iterations, batch_size]
-        Whether the image is mirrored left to right.
-    short_sides : ndarray, int64 [iterations, batch_size]
-        Length to which the shorter side is resized, in pixels.
-    """
+    """What every step of a training reads."""
 
     images: np.ndarray
+    """int64 [iterations, batch_size]: positions in the list of training records."""
     flips: np.ndarray
+    """bool [iterations, batch_size]: whether the image is mirrored left to right."""
     short_sides: np.ndarray
+    """int64 [iterations, batch_size]: length to which the shorter side is resized, in pixels."""
 
     def digest(self) -> str:
         """SHA-256 over the three arrays, 64 hex digits: equal digests mean equal orders."""

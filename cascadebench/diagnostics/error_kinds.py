@@ -77,8 +77,7 @@ def error_kinds(truth: GroundTruth, detections: pd.DataFrame, test_stages: Seque
         ranked = ranked[ranked.groupby(["image_id", "category_id"]).cumcount() < MAX_DETS[-1]]
         images = _by_image(truth, ranked, ranked["score"].to_numpy(dtype=np.float64))
         judged = [_judge(image, its_truth) for image, its_truth in zip(images, annotations, strict=True)]
-        columns = [np.concatenate(parts) for parts in zip(*judged, strict=True)]
-        rows += [{"test_stage": label} | row for row in _costs(truth, *columns)]
+        rows += [{"test_stage": label} | row for row in _costs(truth, judged)]
     return pd.DataFrame(rows, columns=ERROR_KINDS.names)
 
 
@@ -153,16 +152,9 @@ def _on_crowd(detections: _Boxes, crowd: _Boxes) -> np.ndarray:
     return ((share >= RIGHT_IOU) & (detections.category[:, None] == crowd.category[None, :])).any(axis=1)
 
 
-def _costs(
-    truth: GroundTruth,
-    score: np.ndarray,
-    category: np.ndarray,
-    true: np.ndarray,
-    kind: np.ndarray,
-    mended: np.ndarray,
-    missed: np.ndarray,
-) -> list[dict[str, object]]:
-    """Rows of one test stage, of what :func:`_judge` gives of all images."""
+def _costs(truth: GroundTruth, judged: list[tuple[np.ndarray, ...]]) -> list[dict[str, object]]:
+    """Rows of one test stage, from what :func:`_judge` gives of every image."""
+    score, category, true, kind, mended, missed = (np.concatenate(parts) for parts in zip(*judged, strict=True))
     counted = truth.boxes.loc[truth.boxes["iscrowd"] == 0, "category_id"].to_numpy()
     categories, totals = np.unique(counted, return_counts=True)
     positives = dict(zip(categories.tolist(), totals.tolist(), strict=True))

@@ -22,42 +22,30 @@ class StageTraining:
     """The RoIs of a step that enter one stage, of all images that this process trains on.
 
     Where classifier and regressor have RoIs of their own, those of the regressor.
-
-    Attributes
-    ----------
-    ious : ndarray, float [R]
-        Highest IoU of each RoI with the ground truth of its image, 0 without any; before sampling, and without the
-        ground truth that is added to the RoIs.
-    targets : ndarray, float [P, 4]
-        dx, dy, dw, dh to the best ground truth, not normalised, of the RoIs at or above the first stage's IoU
-        threshold.
-    target_ious : ndarray, float [P]
-        Their IoU.
     """
 
     ious: np.ndarray
+    """float [R]: highest IoU of each RoI with the ground truth of its image, 0 without any; before sampling, and
+    without the ground truth that is added to the RoIs."""
     targets: np.ndarray
+    """float [P, 4]: dx, dy, dw, dh to the best ground truth, not normalised, of the RoIs at or above the first stage's
+    IoU threshold."""
     target_ious: np.ndarray
+    """float [P]: their IoU."""
 
 
 @dataclass(frozen=True)
 class GroundTruthBoxes:
-    """Ground truth of one image; crowd regions take no part in any diagnostic.
-
-    Attributes
-    ----------
-    boxes : ndarray, float [G, 4]
-    labels : ndarray, int64 [G]
-        Position of the category in the order of the model's outputs, from 0.
-    crowd : ndarray, bool [G]
-    areas : ndarray, float64 [G]
-        The annotations' ``area`` in square pixels: it says what is small, medium and large.
-    """
+    """Ground truth of one image; crowd regions take no part in any diagnostic."""
 
     boxes: np.ndarray
+    """float [G, 4]."""
     labels: np.ndarray
+    """int64 [G]: position of the category in the order of the model's outputs, from 0."""
     crowd: np.ndarray
+    """bool [G]."""
     areas: np.ndarray
+    """float64 [G]: the annotations' ``area`` in square pixels, which says what is small, medium and large."""
 
     def without_crowd(self) -> "GroundTruthBoxes":
         """Return the ground truth that counts."""
@@ -67,61 +55,42 @@ class GroundTruthBoxes:
 
 @dataclass(frozen=True)
 class StagePrediction:
-    """One stage on one image.
-
-    Attributes
-    ----------
-    rois : ndarray, float32 [R, 4]
-        RoIs that enter, row by row those of the proposals.
-    boxes : ndarray, float32 [R, 4], or None
-        Boxes that leave; of a regressor with boxes for every class, those of the class that it would go on with (the
-        highest score, background apart). None: no regressor.
-    probabilities : ndarray, float32 [R, C + 1], or None
-        Class probabilities on `rois`, background last. None: no classifier.
-    """
+    """One stage on one image."""
 
     rois: np.ndarray
+    """float32 [R, 4]: RoIs that enter, row by row those of the proposals."""
     boxes: np.ndarray | None
+    """float32 [R, 4]: boxes that leave; of a regressor with boxes for every class, those of the class that it would go
+    on with (the highest score, background apart). None: no regressor."""
     probabilities: np.ndarray | None
+    """float32 [R, C + 1]: class probabilities on `rois`, background last. None: no classifier."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """RPN candidates of one image before NMS, after the cut to the best of each level.
-
-    Attributes
-    ----------
-    boxes : ndarray, float32 [N, 4]
-    scores : ndarray, float32 [N]
-    levels : ndarray, int [N]
-        Level of the feature pyramid; NMS acts within one.
-    """
+    """RPN candidates of one image before NMS, after the cut to the best of each level."""
 
     boxes: np.ndarray
+    """float32 [N, 4]."""
     scores: np.ndarray
+    """float32 [N]."""
     levels: np.ndarray
+    """int [N]: level of the feature pyramid; NMS acts within one."""
 
 
 @dataclass(frozen=True)
 class ImageObservation:
-    """What the one pass over an image gives beside its detections.
-
-    Attributes
-    ----------
-    image_id : int
-    proposals : ndarray, float32 [R, 4]
-    objectness : ndarray, float32 [R]
-    stages : tuple of StagePrediction
-        As many as there are regressors or classifiers, whichever are more.
-    candidates : Candidates or None
-        Of a small number of images that the adapter chooses.
-    """
+    """What the one pass over an image gives beside its detections."""
 
     image_id: int
     proposals: np.ndarray
+    """float32 [R, 4]."""
     objectness: np.ndarray
+    """float32 [R]."""
     stages: tuple[StagePrediction, ...]
+    """As many as there are regressors or classifiers, whichever are more."""
     candidates: Candidates | None = None
+    """Of a small number of images that the adapter chooses."""
 
 
 @dataclass(frozen=True, order=True)
@@ -130,17 +99,12 @@ class QualityStage:
 
     The question is that of Cai and Vasconcelos, Cascade R-CNN, TPAMI 2019, Fig. 8: does a head need the RoIs that it
     was trained on. Head t on the RoIs of stage s gives boxes and scores together, which no test stage (i, j) does.
-
-    Attributes
-    ----------
-    head : int
-        Head whose classifier and regressor are used, from 1.
-    stage : int
-        Stage whose entering RoIs it is given, from 1; those of stage 1 are the proposals.
     """
 
     head: int
+    """Head whose classifier and regressor are used, from 1."""
     stage: int
+    """Stage whose entering RoIs it is given, from 1; those of stage 1 are the proposals."""
 
     @property
     def label(self) -> str:

@@ -43,18 +43,12 @@ def samples_needed(claims: int, alpha: float) -> int:
 
 @dataclass(frozen=True)
 class HolmStep:
-    """Holm's outcome for one claim.
-
-    Attributes
-    ----------
-    adjusted : float
-        Adjusted p-value: the claim is decided at every alpha from this on.
-    level : float
-        The alpha that its own p-value was compared with.
-    """
+    """Holm's outcome for one claim."""
 
     adjusted: float
+    """Adjusted p-value: the claim is decided at every alpha from this on."""
     level: float
+    """The alpha that its own p-value was compared with."""
 
 
 def holm(p_values: Sequence[float], alpha: float) -> list[HolmStep]:

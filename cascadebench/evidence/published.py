@@ -102,47 +102,34 @@ class PublishedFile(Circumstances):
 
 @dataclass(frozen=True)
 class PublishedValue:
-    """One printed number.
-
-    Attributes
-    ----------
-    id : str
-        ``file.table.row.metric``.
-    value : float
-        As printed, in `unit`.
-    metric, unit : str
-        A name of :data:`cascadebench.evidence.metrics.PUBLISHED_METRICS` and its unit.
-    source, text, place, words : str
-        The source, the file that it was copied from, the table and the row's words.
-    schedule : Schedule
-        In the source's numbers.
-    options : dict
-        All options of the variant, defaults filled in; empty without a variant.
-    differs : tuple of str
-        What makes it hard to compare.
-
-    The others are those of :class:`Circumstances`.
-    """
+    """One printed number; what has no words here is as in :class:`Circumstances`."""
 
     id: str
+    """``file.table.row.metric``."""
     value: float
+    """As printed, in `unit`."""
     metric: str
     unit: Unit
+    """A name of :data:`cascadebench.evidence.metrics.PUBLISHED_METRICS` and its unit."""
     source: str
     text: str
     place: str
     words: str
+    """The source, the file that it was copied from, the table and the row's words."""
     dataset: str
     split: str
     framework: str
     backbone: str | None
     backbone_words: str | None
     schedule: Schedule
+    """In the source's numbers."""
     variant: str | None
     options: dict[str, Any]
+    """All options of the variant, defaults filled in; empty without a variant."""
     test_stage: str | None
     entering_stage: int | None
     differs: tuple[str, ...]
+    """What makes it hard to compare."""
 
     @property
     def measured(self) -> float:

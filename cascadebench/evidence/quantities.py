@@ -31,54 +31,36 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """A run of a study and what was measured of it.
-
-    Attributes
-    ----------
-    problem : str
-        Why there is nothing measured, such as ``failed: out of memory`` or ``not run``; empty: it was evaluated.
-    curves : mapping
-        AP by IoU threshold, by test stage's label and area (``all``, ``small``, ``medium``, ``large``).
-    others : mapping
-        Everything else.
-    """
+    """A run of a study and what was measured of it."""
 
     run: Run
     problem: str = ""
+    """Why there is nothing measured, such as ``failed: out of memory`` or ``not run``; empty: it was evaluated."""
     curves: Mapping[tuple[str, str], Measured] = field(default_factory=dict)
+    """AP by IoU threshold, by test stage's label and area (``all``, ``small``, ``medium``, ``large``)."""
     others: Mapping[Key, Measured] = field(default_factory=dict)
+    """Everything else."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A claim's quantity as measured under one framework and backbone.
-
-    Attributes
-    ----------
-    point : float
-        Mean over the seeds.
-    samples : float64[B] or None
-        Bootstrap samples of it, not finite where a resample gives no value; None: it is exact, or nothing is known of
-        its error.
-    sampling : str
-        What the samples vary: ``images``, ``seeds``, both; ``exact``: it is counted; ``none``: its error is unknown.
-    by_seed : dict
-        The quantity of every seed.
-    runs : tuple of Run
-        The runs that it is of.
-    notes : tuple of str
-        What a reader must know, such as a seed that is left out.
-    over_images : float64[B] or None
-        With several seeds, the part of `samples` that varies the images alone.
-    """
+    """A claim's quantity as measured under one framework and backbone."""
 
     point: float
+    """Mean over the seeds."""
     samples: np.ndarray | None
+    """float64 [B]: its bootstrap samples, not finite where a resample gives no value. None: it is exact, or nothing is
+    known of its error."""
     sampling: Sampling
+    """What the samples vary: ``images``, ``seeds``, both; ``exact``: it is counted; ``none``: its error is unknown."""
     by_seed: dict[int, float]
+    """The quantity of every seed."""
     runs: tuple[Run, ...]
+    """The runs that it is of."""
     notes: tuple[str, ...] = ()
+    """What a reader must know, such as a seed that is left out."""
     over_images: np.ndarray | None = None
+    """float64 [B]: with several seeds, the part of `samples` that varies the images alone."""
 
     @property
     def sample_count(self) -> int:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_object
 from cascadebench.diagnostics.recall import RECALL, average_recall
 from cascadebench.diagnostics.score_quality import best_ious
-from cascadebench.evidence.claims import Claim, Term
+from cascadebench.evidence.claims import Claim, Range, Term
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import Key, MeasuredRun, is_of, place_of
 from cascadebench.metrics.coco.ap_table import metrics, read_ap
@@ -51,15 +50,21 @@ def measure_study(resampled: ResampledStudy, claims: Sequence[Claim]) -> list[Me
 def _measure(run: Run, terms: Sequence[Term], resampled: ResampledStudy) -> MeasuredRun:
     """Measure the terms of one run."""
     folder = resampled.results.run(run.id)
-    problem = _problem(folder)
-    others = {Key(term.metric): _of_model(term.metric, folder) for term in terms if term.metric in OF_MODEL}
+    problem, known = _problem(folder), {stage.label for stage in run.variant.test_stages}
     curves: dict[tuple[str, str], Measured] = {}
-    if not problem:
-        known = {stage.label for stage in run.variant.test_stages}
-        asked = dict.fromkeys((place_of(term, run), term.area) for term in terms if term.metric == "AP")
-        curves = {(label, area): resampled.curve(Curve(run.id, label), area) for label, area in asked if label in known}
-        others |= _scores(run, terms, folder, resampled)
-        others |= _recalls(run, terms, folder)
+    others: dict[Key, Measured | None] = {}
+    for term in terms:
+        key = Key(term.metric, place_of(term, run), term.iou)
+        if term.metric in OF_MODEL:
+            others[key] = _of_model(key, folder)
+        elif problem or key in others:
+            continue
+        elif term.metric.startswith("score"):
+            others[key] = _score(key, term.ends, folder, resampled)
+        elif term.metric != "AP":
+            others[key] = _recall(key, folder)
+        elif key.at in known:
+            curves[key.at, term.area] = resampled.curve(Curve(run.id, key.at), term.area)
     return MeasuredRun(run, problem, curves, {key: found for key, found in others.items() if found is not None})
 
 
@@ -71,67 +76,49 @@ def _problem(folder: RunFolder) -> str:
     return ": ".join(filter(None, (state if state in ("failed", "not run") else f"not evaluated, {state}", detail)))
 
 
-def _scores(run: Run, terms: Sequence[Term], folder: RunFolder, resampled: ResampledStudy) -> dict[Key, Measured]:
-    """Mean and standard deviation of the scores of detections whose IoU lies in a range."""
-    found: dict[Key, Measured] = {}
-    path = folder.detections
-    for term in (term for term in terms if term.metric.startswith("score")):
-        key = Key(term.metric, place_of(term, run), term.iou)
-        if key in found:
-            continue
-        detections = read_detections(path)
-        detections = detections[detections["test_stage"] == key.at]
-        low, high = term.ends
-        ious = best_ious(resampled.truth, detections)
-        near = detections[(ious >= low) & (ious <= high)]
-        if len(near):
-            found[key] = _score_statistic(term.metric, near, resampled, str(path))
-    return found
-
-
-def _score_statistic(metric: str, detections: pd.DataFrame, resampled: ResampledStudy, source: str) -> Measured:
-    """One statistic of the scores, and the same where every image has its weight in a resample."""
-    check_known(detections, resampled.table, source)
-    position = resampled.table.image_index(detections["image_id"].to_numpy())
-    scores = detections["score"].to_numpy(dtype=np.float64)
+def _score(key: Key, ends: Range, folder: RunFolder, resampled: ResampledStudy) -> Measured | None:
+    """One statistic of the scores of detections whose IoU lies in a range; in a resample every image has its weight."""
+    detections, table = read_detections(folder.detections), resampled.table
+    check_known(detections, table, str(folder.detections))
+    detections = detections[detections["test_stage"] == key.at]
+    ious = best_ious(resampled.truth, detections)
+    detections = detections[(ious >= ends[0]) & (ious <= ends[1])]
+    if detections.empty:
+        return None
+    position, scores = table.image_index(detections["image_id"].to_numpy()), detections["score"].to_numpy(np.float64)
     # Taken from the mean, so that the squares do not cancel.
     middle = scores.mean()
     powers = np.stack([np.ones(len(scores)), scores - middle, (scores - middle) ** 2], axis=1)
-    of_image = np.zeros((len(resampled.table.image_ids), 3))
+    of_image = np.zeros((len(table.image_ids), 3))
     np.add.at(of_image, position, powers)
     count, first, second = (resampled.image_weights @ of_image).T
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where a resample has no such detection
         mean, square = first / count, second / count
         spread = np.sqrt(np.maximum(square - mean**2, 0.0))
-    if metric == "score_mean":
+    if key.metric == "score_mean":
         return Measured(float(middle), middle + mean)
     return Measured(float(scores.std()), spread)
 
 
-def _recalls(run: Run, terms: Sequence[Term], folder: RunFolder) -> dict[Key, Measured]:
-    """Average recall of detections and of proposals; they are not resampled."""
-    found: dict[Key, Measured] = {}
-    for term in terms:
-        key = Key(term.metric, place_of(term, run))
-        if term.metric.startswith("AR"):
-            rows = metrics(read_ap(folder.ap))
-            if (key.at, ALL) in rows.index:
-                found[key] = Measured(float(rows.loc[(key.at, ALL), term.metric]))
-        elif term.metric.startswith("proposal_AR") and folder.recall.exists():
-            recalls = average_recall(read_parquet(folder.recall, RECALL))
-            # What enters stage t is what left stage t - 1; stage 0 are the proposals.
-            stage, limit = int(key.at.removeprefix("stage ")) - 1, int(term.metric.removeprefix("proposal_AR"))
-            if (stage, ALL, limit) in recalls.index:
-                found[key] = Measured(float(recalls[stage, ALL, limit]))
-    return found
+def _recall(key: Key, folder: RunFolder) -> Measured | None:
+    """Average recall of detections or of proposals, which are not resampled."""
+    if key.metric.startswith("AR"):
+        recalls, place = metrics(read_ap(folder.ap))[key.metric], (key.at, ALL)
+    elif folder.recall.exists():
+        recalls = average_recall(read_parquet(folder.recall, RECALL))
+        # What enters stage t is what left stage t - 1; stage 0 are the proposals.
+        place = int(key.at.removeprefix("stage ")) - 1, ALL, int(key.metric.removeprefix("proposal_AR"))
+    else:
+        return None
+    return Measured(float(recalls[place])) if place in recalls.index else None
 
 
-def _of_model(metric: str, folder: RunFolder) -> Measured | None:
+def _of_model(key: Key, folder: RunFolder) -> Measured | None:
     """A number of the whole model; None if the run's folder does not hold it."""
-    path = folder.path / FILE_OF_MODEL.get(metric, RunFolder.cost)
+    path = folder.path / FILE_OF_MODEL.get(key.metric, RunFolder.cost)
     if not path.exists():
         return None
-    value = read_object(path).get(metric)
+    value = read_object(path).get(key.metric)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise InputError(f"{path}: {metric}: {value!r} is no number")
+        raise InputError(f"{path}: {key.metric}: {value!r} is no number")
     return None if value is None else Measured(float(value))

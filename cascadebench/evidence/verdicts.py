@@ -18,22 +18,16 @@ Word = Literal["supported", "not supported", "inconclusive", "not run", "not com
 
 @dataclass(frozen=True)
 class Question:
-    """A claim as it is asked of the runs in one framework on one backbone, with what they give.
-
-    Attributes
-    ----------
-    reasons : tuple of str
-        Why it is not run, not comparable, or not decided for another reason than its interval.
-    notes : tuple of str
-        What a reader must know beside.
-    """
+    """A claim as it is asked of the runs in one framework on one backbone, with what they give."""
 
     claim: SourcedClaim
     framework: str
     backbone: str
     answer: Estimate | NotMeasured
     reasons: tuple[str, ...] = ()
+    """Why it is not run, not comparable, or not decided for another reason than its interval."""
     notes: tuple[str, ...] = ()
+    """What a reader must know beside."""
 
     @property
     def name(self) -> str:
@@ -53,33 +47,25 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict(Question):
-    """What a study says about one claim, under one framework and backbone: a question with its answer read.
-
-    Attributes
-    ----------
-    word : str
-        ``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on
-        the other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the
-        length of training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that
-        the quantity needs is missing or failed, or there are too few seeds.
-    reading, unadjusted_reading : str or None
-        What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured.
-    interval, adjusted_interval : pair of float or None
-        At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
-        the quantity is exact. None: its error is unknown.
-    p_value, adjusted_p_value, level : float or None
-        The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
-        the adjusted interval. None where the quantity has no samples.
-    """
+    """What a study says about one claim, under one framework and backbone: a question with its answer read."""
 
     word: Word
+    """``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on the
+    other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the length of
+    training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that the quantity
+    needs is missing or failed, or there are too few seeds."""
     reading: Reading | None = None
     unadjusted_reading: Reading | None = None
+    """What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured."""
     interval: Ends | None = None
     adjusted_interval: Ends | None = None
+    """At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
+    the quantity is exact. None: its error is unknown."""
     p_value: float | None = None
     adjusted_p_value: float | None = None
     level: float | None = None
+    """The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
+    the adjusted interval. None where the quantity has no samples."""
 
 
 def study_verdicts(

@@ -1,6 +1,6 @@
 """Writing ``examples.json`` and its thumbnails."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +27,7 @@ def write_examples(study: Study, results: Path, score: float) -> None:
 
     Every detector stands with its first seed that is evaluated. The compared detector is the study's first with several
     stages, or else the first that is not the baseline.
-
-    Parameters
-    ----------
-    results : Path
-        The folder that holds ``runs/``, ``datasets/`` and ``studies/``.
-    score : float
-        Detections below it take no part.
+    Detections with a score below `score` take no part.
 
     Raises
     ------
@@ -44,7 +38,8 @@ def write_examples(study: Study, results: Path, score: float) -> None:
         raise InputError(f"examples: study {study.name} has no runs; of imported detections no pictures are known")
     folders = ResultsFolder(results)
     split = load_split(folders.dataset(study.dataset.name).path, "val")
-    shown = _first_seeds(study, folders)
+    evaluated = [planned for planned in study.runs if folders.run(planned.run.id).ap.exists()]
+    shown = [runs[0] for runs in by_detector(evaluated).values()]
     detections_of = {planned.run.id: _headline_detections(folders, planned.run, score) for planned in shown}
     compared = _compared(study)
     pairs = _pairs(shown, compared, study.file.baseline)
@@ -68,7 +63,10 @@ def write_examples(study: Study, results: Path, score: float) -> None:
                 reason=reason,
                 difference=differences[image],
                 thumbnail=thumbnail if _write_thumbnail(record.path, folder.path / thumbnail) else None,
-                objects=_objects(record, study.dataset.categories),
+                objects=tuple(
+                    Box(category=study.dataset.categories[label], **_sides(x1, y1, x2 - x1, y2 - y1))
+                    for (x1, y1, x2, y2), label in zip(record.boxes.tolist(), record.labels, strict=True)
+                ),
                 detected=tuple(_detected(record, run, rows, split, names) for run, rows in detections_of.items()),
             )
         )
@@ -83,12 +81,6 @@ def write_examples(study: Study, results: Path, score: float) -> None:
     )
     _remove_others(folder.thumbnails, images)
     write_json(folder.examples, file.model_dump(mode="json"))
-
-
-def _first_seeds(study: Study, folders: ResultsFolder) -> list[PlannedRun]:
-    """The first evaluated run of every detector."""
-    evaluated = [planned for planned in study.runs if folders.run(planned.run.id).ap.exists()]
-    return [runs[0] for runs in by_detector(evaluated).values()]
 
 
 def _headline_detections(folders: ResultsFolder, run: Run, score: float) -> pd.DataFrame:
@@ -113,13 +105,6 @@ def _pairs(shown: Iterable[PlannedRun], compared: str | None, baseline: str) -> 
         if detector.label == compared
     )
     return [(ours, theirs) for ours, theirs in pairs if theirs is not None]
-
-
-def _objects(record: ImageRecord, categories: Sequence[str]) -> tuple[Box, ...]:
-    return tuple(
-        Box(category=categories[label], **_sides(x1, y1, x2 - x1, y2 - y1))
-        for (x1, y1, x2, y2), label in zip(record.boxes.tolist(), record.labels, strict=True)
-    )
 
 
 def _sides(x: float, y: float, w: float, h: float) -> dict[str, float]:

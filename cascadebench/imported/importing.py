@@ -1,7 +1,7 @@
 """Bringing in detections of any model from outside: checked, stored as the pipeline's own are, and evaluated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +29,18 @@ FINAL = "final"
 
 @dataclass(frozen=True)
 class About:
-    """What a user says of the detections.
-
-    Attributes
-    ----------
-    title : str
-        Label in tables and pictures; empty: the name.
-    notes : str
-        Where the model comes from.
-    headline : str
-        Test stage that stands for the model; empty: the last one given.
-    made_with : mapping
-        Framework, versions and device, where a checkpoint was run here.
-    sources : sequence of SourceFile
-        Files that are no detections, such as a checkpoint.
-    """
+    """What a user says of the detections."""
 
     title: str = ""
+    """Label in tables and pictures; empty: the name."""
     notes: str = ""
+    """Where the model comes from."""
     headline: str = ""
+    """Test stage that stands for the model; empty: the last one given."""
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    """Framework, versions and device, where a checkpoint was run here."""
     sources: Sequence[SourceFile] = ()
+    """Files that are no detections, such as a checkpoint."""
 
 
 def import_files(
@@ -73,8 +64,8 @@ def import_files(
     named = [_stage_and_file(text) for text in stage_files]
     if len(files) + bool(named) != 1:
         raise InputError(f"import {name}: give one file, or --test-stage 'STAGE=FILE' for each of several")
-    parts, sources = [], []
-    for stage, path in [("", path) for path in files] or named:
+    given, parts, sources = [("", path) for path in files] or named, [], []
+    for stage, path in given:
         if path.suffix not in (".json", ".parquet"):
             raise InputError(f"{path}: detections are COCO results, .json, or .parquet")
         rows = read_coco_results(path) if path.suffix == ".json" else read_detections(path)
@@ -93,12 +84,12 @@ def import_files(
     if not stages:
         raise InputError(f"{files[0]}: no detection, and no test stage is named that could have none")
     table = ground_truth_table(read_ground_truth(_ground_truth(dataset, results)))
-    for part, (_, path) in zip(parts, [("", path) for path in files] or named, strict=True):
+    for part, (_, path) in zip(parts, given, strict=True):
         check_known(part, table, str(path))
     columns = [*DETECTIONS.names]
     rows = pd.concat([part[columns].astype({"test_stage": str}) for part in parts], ignore_index=True)
-    whole = About(about.title, about.notes, about.headline, about.made_with, [*sources, *about.sources])
-    source = ", ".join(str(path) for path in files or [path for _, path in named])
+    whole = replace(about, sources=[*sources, *about.sources])
+    source = ", ".join(str(path) for _, path in given)
     return import_rows(name, dataset, results, rows, stages, whole, source)
 
 
@@ -137,7 +128,9 @@ def import_rows(
         raise InputError(
             f"import {name}: --headline: {headline!r} is no test stage; there are: {', '.join(test_stages)}"
         )
-    order = np.lexsort([-rows["score"].to_numpy(), rows["image_id"].to_numpy(), _places(rows, test_stages)])
+    place = {stage: number for number, stage in enumerate(test_stages)}
+    places = rows["test_stage"].astype(str).map(place).to_numpy(dtype=np.int64)
+    order = np.lexsort([-rows["score"].to_numpy(), rows["image_id"].to_numpy(), places])
     ordered = rows.iloc[order].reset_index(drop=True)
     ordered["test_stage"] = pd.Categorical(ordered["test_stage"], categories=list(test_stages))
     table = evaluate(truth, ordered, test_stages, source=source)  # every check, before a file changes
@@ -170,8 +163,3 @@ def _ground_truth(dataset: str, results: Path) -> Path:
         prepare = f"`cascadebench prepare {dataset} --out {truth.parent}` writes it"
         raise InputError(f"{truth}: no such file; {prepare}")
     return truth
-
-
-def _places(rows: pd.DataFrame, test_stages: Sequence[str]) -> np.ndarray:
-    place = {stage: number for number, stage in enumerate(test_stages)}
-    return rows["test_stage"].astype(str).map(place).to_numpy(dtype=np.int64)

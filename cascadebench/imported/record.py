@@ -69,29 +69,14 @@ class ImportedVariant:
 
     headline: str
     test_stages: tuple[NamedStage, ...]
-    masks: bool = False
-
-
-@dataclass(frozen=True)
-class ImportedBackbone:
-    """A backbone that is not known."""
-
-    name: str = ""
 
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """Imported detections with the names under which tables and charts read a run.
-
-    Attributes
-    ----------
-    file : ImportedFile
-        What is known of them.
-    """
+    """Imported detections with the names under which tables and charts read a run."""
 
     file: ImportedFile
     framework: str = FRAMEWORK
-    backbone: ImportedBackbone = ImportedBackbone()
     seed: int = 0
 
     @property
@@ -120,16 +105,10 @@ def read_imported(folder: ImportedFolder) -> ImportedFile:
 
 
 def find_imported(study: Study, results: Path) -> tuple[list[ImportedRun], dict[str, str]]:
-    """Imported detections of a study, and why others that it names cannot be shown.
+    """Imported detections of a study, and by name why others that it names cannot be shown.
 
     Not shown is what was never imported, what belongs to another dataset or to this one as it was prepared before, and
     what has the title of a variant or of another import.
-
-    Returns
-    -------
-    found : list of ImportedRun
-    problems : dict of str to str
-        By name, a reason.
     """
     truth = ResultsFolder(results).dataset(study.dataset.name).val
     digest = sha256_of(truth) if study.file.imported and truth.is_file() else None

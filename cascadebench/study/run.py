@@ -91,10 +91,6 @@ class Run(Configuration):
         words = [self.variant.name, self.framework, self.backbone.name, self.dataset.name, f"seed{self.seed}", digest]
         return "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", word) for word in words)
 
-    def learning_rate(self, iteration: int) -> float:
-        """Learning rate of an iteration, from the protocol."""
-        return self.protocol.schedule.learning_rate(iteration)
-
     def write(self, path: Path) -> None:
         """Write the run as YAML, beside and renamed."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)

@@ -1,6 +1,5 @@
 """The tables of a study, from what its runs have left under ``results/runs/``."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pandas as pd
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_object, write_csv
-from cascadebench.imported.record import ImportedRun, find_imported
+from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.ap_table import METRICS, full_area, metrics, read_ap
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.results.layout import ResultsFolder, RunFolder
@@ -39,40 +38,38 @@ def aggregate(study: Study, results: Path) -> None:
     ``results/studies/<study>/``, and ``ap_masks.csv`` if a variant predicts masks. Every run is in ``status.csv`` and
     ``cost.csv``; the others hold the evaluated ones, ``ap.csv`` and ``ap_per_class.csv`` also imported detections, and
     all but ``ap_masks.csv`` speak of boxes.
-
-    Parameters
-    ----------
-    results : Path
-        The folder that holds ``runs/`` and ``studies/``.
     """
     folders = ResultsFolder(results)
     folder = folders.study(study.name)
-    status, cost, ap_tables, mask_tables = [], [], {}, {}
+    status, cost, rows, masked, ap_tables = [], [], [], [], {}
     for planned in study.runs:
-        run_folder = folders.run(planned.run.id)
+        run, run_folder, about = planned.run, folders.run(planned.run.id), _about(planned)
         state, detail = run_state(run_folder.path)
         if state == "evaluated":
             try:
-                ap_tables[planned.run.id] = read_ap(run_folder.ap)
-                if planned.run.variant.masks:
-                    mask_tables[planned.run.id] = read_ap(run_folder.ap, "segm")
+                ap_tables[run.id] = read_ap(run_folder.ap)
+                rows += _ap_rows(about, run.variant.headline, ap_tables[run.id])
+                if run.variant.masks:
+                    masked += _ap_rows(about, run.variant.headline, read_ap(run_folder.ap, "segm"))
             except InputError as error:
                 state, detail = "failed", str(error)
         values, problems = _cost_of(run_folder)
-        status.append(_about(planned) | {"state": state, "detail": "; ".join([detail] * bool(detail) + problems)})
-        cost.append(_about(planned) | values)
+        status.append(about | {"state": state, "detail": "; ".join([detail] * bool(detail) + problems)})
+        cost.append(about | values)
+    for imported in find_imported(study, results)[0]:
+        # They have neither backbone nor seed.
+        about = {"label": imported.file.title, "framework": imported.framework, "run": imported.id}
+        rows += _ap_rows(about, imported.file.headline, read_ap(folders.imported(imported.file.name).ap))
     write_csv(folder.status, status, _STATUS)
     write_csv(folder.cost, cost, [*_RUN, *_COST])
-    evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
-    overall, per_class = _ap_rows(evaluated, ap_tables)
-    imported, _ = find_imported(study, results)
-    for rows, more in zip((overall, per_class), _imported_rows(imported, results), strict=True):
-        rows.extend(more)
+    overall = [row for row in rows if row["category"] == ALL]
     write_csv(folder.ap, overall, [*_RUN, "test_stage", "headline", *METRICS])
+    per_class = [row for row in rows if row["category"] != ALL]
     write_csv(folder.ap_per_class, per_class, [*_RUN, "test_stage", "headline", "category", *METRICS])
     if study.masks:
-        masked, _ = _ap_rows([planned for planned in evaluated if planned.run.id in mask_tables], mask_tables)
+        masked = [row for row in masked if row["category"] == ALL]
         write_csv(folder.ap_masks, masked, [*_RUN, "test_stage", *METRICS])
+    evaluated = [planned for planned in study.runs if planned.run.id in ap_tables]
     gaps = gap_curves(_curves(ap_tables), evaluated, study.file.baseline)
     write_csv(folder.gaps, gaps.to_dict(orient="records"), [*_RUN, "gap", "iou", "gap_ap"])
 
@@ -109,30 +106,7 @@ def _curves(ap_tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(curves)[columns] if curves else pd.DataFrame(columns=columns)
 
 
-def _ap_rows(evaluated: Sequence[PlannedRun], ap_tables: dict[str, pd.DataFrame]) -> tuple[list[dict], list[dict]]:
-    """Rows of ``ap.csv`` and of ``ap_per_class.csv``."""
-    overall, per_class = [], []
-    for planned in evaluated:
-        about = _about(planned)
-        parts = _rows_of(about, planned.run.variant.headline, ap_tables[about["run"]])
-        overall += parts[0]
-        per_class += parts[1]
-    return overall, per_class
-
-
-def _rows_of(about: dict[str, Any], headline: str, ap_table: pd.DataFrame) -> tuple[list[dict], list[dict]]:
+def _ap_rows(about: dict[str, Any], headline: str, ap_table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of one run, over all categories and of each."""
     rows = metrics(ap_table).reset_index().to_dict(orient="records")
-    rows = [about | {"headline": row["test_stage"] == headline} | row for row in rows]
-    return [row for row in rows if row["category"] == ALL], [row for row in rows if row["category"] != ALL]
-
-
-def _imported_rows(imported: Sequence[ImportedRun], results: Path) -> tuple[list[dict], list[dict]]:
-    """Rows of imported detections, which have neither backbone nor seed."""
-    overall, per_class = [], []
-    for one in imported:
-        about = {"label": one.file.title, "framework": one.framework, "run": one.id}
-        parts = _rows_of(about, one.file.headline, read_ap(ResultsFolder(results).imported(one.file.name).ap))
-        overall += parts[0]
-        per_class += parts[1]
-    return overall, per_class
+    return [about | {"headline": row["test_stage"] == headline} | row for row in rows]

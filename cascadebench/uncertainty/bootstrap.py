@@ -21,18 +21,12 @@ MOST_RESAMPLES = 100_000
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """AP of every detection set on the validation set and on its resamples; -1 without ground truth.
-
-    Attributes
-    ----------
-    ap : dict of str to ndarray, float64 [classes, 10 IoU thresholds]
-        On the validation set itself.
-    draws : dict of str to ndarray, float64 [resamples, classes, 10 IoU thresholds]
-        On the resamples, which are the same for all sets.
-    """
+    """AP of every detection set on the validation set and on its resamples; -1 without ground truth."""
 
     ap: dict[str, np.ndarray]
+    """float64 [classes, 10 IoU thresholds]: on the validation set itself."""
     draws: dict[str, np.ndarray]
+    """float64 [resamples, classes, 10 IoU thresholds]: on the resamples, which are the same for all sets."""
 
     def curve(self, name: str) -> Measured:
         """AP of a set by IoU threshold: the mean over the classes with ground truth, in a resample over those there."""

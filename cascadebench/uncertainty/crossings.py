@@ -58,32 +58,22 @@ def only_crossing(met: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CrossingInterval:
-    """The IoU at which a gap changes its sign, with its 95% interval.
-
-    Attributes
-    ----------
-    value : float
-        On the validation set itself, of the mean over the seeds; NaN unless that crosses exactly once.
-    low, high : float
-        Order statistics of the samples that cross exactly once; NaN without a value or if they are less than
-        :data:`LEAST_SHARE` of all.
-    crossing_share : float
-        Share of all samples that cross exactly once.
-    seeds : int
-        Training seeds.
-    resamples : int
-        Resamples of the images that were asked for.
-    empty_resamples : int
-        Among them those without any ground truth.
-    """
+    """The IoU at which a gap changes its sign, with its 95% interval."""
 
     value: float
+    """On the validation set itself, of the mean over the seeds; NaN unless that crosses exactly once."""
     low: float
     high: float
+    """Order statistics of the samples that cross exactly once; NaN without a value or if they are less than
+    :data:`LEAST_SHARE` of all."""
     crossing_share: float
+    """Share of all samples that cross exactly once."""
     seeds: int
+    """Training seeds."""
     resamples: int
+    """Resamples of the images that were asked for."""
     empty_resamples: int
+    """Among them those without any ground truth."""
 
 
 def crossing_interval(by_seed: Mapping[int, Measured], seed: int) -> CrossingInterval:

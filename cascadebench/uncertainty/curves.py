@@ -15,19 +15,13 @@ QUANTITIES = {name: (iou, iou) for name, iou in AP_AT_IOU.items()} | IOU_RANGES
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of one training, or several numbers in the shape [...].
-
-    Attributes
-    ----------
-    point : float or ndarray, float64 [...]
-        On the validation set itself.
-    samples : ndarray, float64 [resamples, ...], or None
-        The same on the resamples of the images, which are the same for everything in a study; NaN where a resample
-        holds no ground truth. None: it was not resampled.
-    """
+    """A number of one training, or several numbers in the shape [...]."""
 
     point: float | np.ndarray
+    """float64 [...]: on the validation set itself."""
     samples: np.ndarray | None = None
+    """float64 [resamples, ...]: the same on the resamples of the images, which are the same for everything in a study;
+    NaN where a resample holds no ground truth. None: it was not resampled."""
 
 
 def mean_over_iou(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -23,16 +23,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Gap:
-    """A difference: of two curves, or of the gaps of two detectors.
-
-    Attributes
-    ----------
-    name : str
-        Such as ``stage 3 - stage 2``.
-    minuend, subtrahend : Curve or Gap
-    """
+    """A difference: of two curves, or of the gaps of two detectors."""
 
     name: str
+    """Such as ``stage 3 - stage 2``."""
     minuend: "Curve | Gap"
     subtrahend: "Curve | Gap"
 

@@ -22,59 +22,41 @@ Ends = tuple[float, float]
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95% interval.
-
-    Attributes
-    ----------
-    value : float
-        On the validation set itself, mean over the seeds.
-    low, high : float
-        Ends of the interval; infinite where the resamples are too few for it.
-    image_error : float
-        Standard error that comes from the choice of images.
-    seed_error : float
-        Standard error of the mean over the seeds; NaN with one seed, whose interval leaves that part out.
-    bias : float
-        Mean over the resamples minus value: how far AP rises when the same images are drawn again. It is not taken off.
-    seeds : int
-        Training seeds.
-    resamples : int
-        Resamples of the images that were asked for.
-    empty_resamples : int
-        Among them those that were left out because they hold no ground truth.
-    """
+    """A value with its 95% interval."""
 
     value: float
+    """On the validation set itself, mean over the seeds."""
     low: float
     high: float
+    """Ends of the interval; infinite where the resamples are too few for it."""
     image_error: float
+    """Standard error that comes from the choice of images."""
     seed_error: float
+    """Standard error of the mean over the seeds; NaN with one seed, whose interval leaves that part out."""
     bias: float
+    """Mean over the resamples minus value: how far AP rises when the same images are drawn again. It is not taken
+    off."""
     seeds: int
+    """Training seeds."""
     resamples: int
+    """Resamples of the images that were asked for."""
     empty_resamples: int
+    """Among them those that were left out because they hold no ground truth."""
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """A number over several trainings, or several in the shape [...].
-
-    Attributes
-    ----------
-    point : float or ndarray, float64 [...]
-        Mean over the seeds.
-    samples : ndarray, float64 [resamples, ...], or None
-        Of the mean, over images and seeds; None if nothing is known of its error.
-    over_images : ndarray, float64 [resamples, ...], or None
-        The part of `samples` that varies the images alone: the mean over the seeds on each resample.
-    seed_error : float or ndarray, float64 [...]
-        Standard error of the mean over the seeds; NaN with one.
-    """
+    """A number over several trainings, or several in the shape [...]."""
 
     point: float | np.ndarray
+    """float64 [...]: mean over the seeds."""
     samples: np.ndarray | None
+    """float64 [resamples, ...]: of the mean, over images and seeds; None if nothing is known of its error."""
     over_images: np.ndarray | None
+    """float64 [resamples, ...]: the part of `samples` that varies the images alone, the mean over the seeds on each
+    resample."""
     seed_error: float | np.ndarray
+    """float64 [...]: standard error of the mean over the seeds; NaN with one."""
 
 
 def over_seeds(by_seed: Mapping[int, Measured], seed: int, resamples: int = RESAMPLES) -> Pooled:

@@ -17,35 +17,25 @@ _RECALL_STEP = RECALLS[1]
 
 @dataclass(frozen=True)
 class Plan:
-    """What weighted accumulation reads of the matches of one area and limit of detections.
-
-    Attributes
-    ----------
-    images : int
-        Number of images.
-    start : ndarray, int64 [classes + 1]
-        Rows of class c are ``start[c]`` up to, without, ``start[c + 1]``.
-    image : ndarray, int32 [rows]
-        Position of the image of every detection that counts at some threshold; score falling within a class.
-    matched, ignored : ndarray, uint16 [rows]
-        Bit t: true positive, or ignored, at IoU threshold t.
-    ends : ndarray, uint16 [rows]
-        Bit t: the last of true positives in a row. Within such a run precision cannot fall, whatever the weights are,
-        so it is enough to look at its end.
-    object_start : ndarray, int64 [classes + 1]
-        Objects of class c are ``object_start[c]`` up to, without, ``object_start[c + 1]``.
-    object_image : ndarray, int32 [objects]
-        Position of the image of every object that counts.
-    """
+    """What weighted accumulation reads of the matches of one area and limit of detections."""
 
     images: int
+    """Number of images."""
     start: np.ndarray
+    """int64 [classes + 1]: rows of class c are ``start[c]`` up to, without, ``start[c + 1]``."""
     image: np.ndarray
+    """int32 [rows]: position of the image of every detection that counts at some threshold; score falling within a
+    class."""
     matched: np.ndarray
     ignored: np.ndarray
+    """uint16 [rows]; bit t: true positive, or ignored, at IoU threshold t."""
     ends: np.ndarray
+    """uint16 [rows]; bit t: the last of true positives in a row. Within such a run precision cannot fall, whatever the
+    weights are, so it is enough to look at its end."""
     object_start: np.ndarray
+    """int64 [classes + 1]: objects of class c are ``object_start[c]`` up to, without, ``object_start[c + 1]``."""
     object_image: np.ndarray
+    """int32 [objects]: position of the image of every object that counts."""
 
 
 def weighting_plan(table: GroundTruthTable, matches: Matches, *, area: str = "all", max_dets: int = 100) -> Plan:

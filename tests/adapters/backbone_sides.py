@@ -1,21 +1,40 @@
 """Backbone and pyramid alone, in each framework, with the names that they have in a whole detector."""
 
+from importlib import import_module
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
+from trainings import changed, run_of
 
 from adapters.weights.backbone_weights import fill_backbone
 from adapters.weights.initial_weights import fill_with_common_weights
 from cascadebench.detectors.backbone import Backbone
 from cascadebench.study.run import Run
-from cascadebench.study_loading import load_study
 
 INPUT = {"channel_order": "rgb", "pixel_mean": (0.0, 0.0, 0.0), "pixel_std": (1.0, 1.0, 1.0)}
 FRAMEWORKS = ("mmdet", "detectron2")
 
 
-class MMDetectionPart(nn.Module):
+class Part(nn.Module):
+    """Backbone and pyramid of a run."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+        self.common_name = import_module(f"adapters.{run.framework}.weights").common_name
+
+    def load(self) -> None:
+        """Fill the backbone from the file of its weights."""
+        fill_backbone(self, self.common_name, self.run)
+
+    def controls(self) -> dict:
+        """Read back the values of the backbone's and the neck's controls."""
+        rows = import_module(f"adapters.{self.run.framework}.controls.backbone").rows
+        return {name: value for name, value, _ in rows(SimpleNamespace(model=self, run=self.run))}
+
+
+class MMDetectionPart(Part):
     """MMDetection's backbone and neck."""
 
     def __init__(self, run: Run) -> None:
@@ -24,14 +43,11 @@ class MMDetectionPart(nn.Module):
         from mmengine.registry import init_default_scope
 
         from adapters.mmdet.config import base_config
-        from adapters.mmdet.weights import common_name
 
-        super().__init__()
+        super().__init__(run)
         init_default_scope("mmdet")
         config = ConfigDict(base_config(run))
         self.backbone, self.neck = MODELS.build(config.backbone), MODELS.build(config.neck)
-        self.run, self.common_name = run, common_name
-        self.load = lambda: fill_backbone(self, common_name, run)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the residual stages."""
@@ -41,26 +57,17 @@ class MMDetectionPart(nn.Module):
         """Levels of the pyramid."""
         return list(self.neck(self.backbone(image)))
 
-    def controls(self) -> dict:
-        """Read back the values of the backbone's and the neck's controls."""
-        from adapters.mmdet.controls.backbone import rows
 
-        return {name: value for name, value, _ in rows(SimpleNamespace(model=self, run=self.run))}
-
-
-class Detectron2Part(nn.Module):
+class Detectron2Part(Part):
     """Detectron2's pyramid, which owns its backbone."""
 
     def __init__(self, run: Run) -> None:
         from detectron2.config import instantiate
 
         from adapters.detectron2.config import pyramid_config
-        from adapters.detectron2.weights import common_name
 
-        super().__init__()
+        super().__init__(run)
         self.backbone = instantiate(pyramid_config(run))
-        self.run, self.common_name = run, common_name
-        self.load = lambda: fill_backbone(self, common_name, run)
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Outputs of the residual stages."""
@@ -70,22 +77,14 @@ class Detectron2Part(nn.Module):
         """Levels of the pyramid."""
         return list(self.backbone(image).values())
 
-    def controls(self) -> dict:
-        """Read back the values of the backbone's and the neck's controls."""
-        from adapters.detectron2.controls.backbone import rows
-
-        return {name: value for name, value, _ in rows(SimpleNamespace(model=self, run=self.run))}
-
 
 PARTS = {"mmdet": MMDetectionPart, "detectron2": Detectron2Part}
 
 
 def make_run(framework: str, backbone: Backbone, **training) -> Run:
     """Make a run of the embedded study with this backbone; `training` says what of it learns."""
-    run = next(one.run for one in load_study("tiny").runs if one.run.framework == framework)
-    learning = run.protocol.backbone.model_copy(update=training)
-    protocol = run.protocol.model_copy(update={"backbone": learning})
-    return run.model_copy(update={"backbone": backbone, "protocol": protocol})
+    run = changed(run_of(framework, "faster_rcnn"), backbone=training)
+    return run.model_copy(update={"backbone": backbone})
 
 
 def small(**architecture) -> Backbone:
@@ -93,9 +92,8 @@ def small(**architecture) -> Backbone:
     return Backbone(**({"name": "small", "depth": 50, "base_channels": 16} | INPUT | architecture))
 
 
-def build(framework: str, backbone: Backbone, **training) -> MMDetectionPart | Detectron2Part:
+def build(framework: str, backbone: Backbone, **training) -> Part:
     """Build backbone and neck with the common weights."""
-    torch.set_num_threads(1)
     run = make_run(framework, backbone, **training)
     part = PARTS[framework](run)
     fill_with_common_weights(part, part.common_name, run)

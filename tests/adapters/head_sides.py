@@ -4,26 +4,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from unittest.mock import patch
 from zlib import crc32
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
+from trainings import run_of
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 from adapters.commands import load_adapter
 from adapters.inspection.probe_inputs import probe_features
-from cascadebench.detectors.variant_catalog import find_variant
+from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
-from cascadebench.study_loading import chosen_variant, load_study
 
 CHANNELS, WIDTH, CLASSES, SIZE, IMAGES = 64, 128, 5, (128, 128), 2
 TRUTH = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0]])
 LABELS = torch.tensor([0, 3])
-FRAMEWORKS = ("mmdet", "detectron2")
-BOTH = pytest.mark.parametrize("framework", FRAMEWORKS)
 
 
 @dataclass
@@ -47,6 +45,11 @@ class Call:
     def overlaps(self) -> Tensor:
         """IoU of every RoI with the ground truth that it overlaps most."""
         return box_iou(self.rois[:, 1:], TRUTH).max(1).values
+
+    @property
+    def truths(self) -> int:
+        """How many RoIs are ground truth itself."""
+        return int((self.rois[:, None, 1:] == TRUTH).all(2).any(1).sum())
 
     def boxes(self, image: int) -> Tensor:
         """RoIs of one image, [R, 4]."""
@@ -117,17 +120,55 @@ class Detector:
         with torch.no_grad():
             return torch.cat([self.heads.pooled_alone(stage, self.maps(levels), boxes) for boxes, levels in parts])
 
-    def predictions(self, records, run: Run | None = None) -> Iterator:
+    def step(self, records: list[ImageRecord]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses and gradients of one training step of the whole detector on images, by common name."""
+        self.model.train().zero_grad()
+        torch.manual_seed(0)
+        reader = import_module(f"adapters.{self.run.framework}.data").ImageReader(self.run)
+        total, losses = self._losses([reader.training_image(record, 128, flip=False) for record in records])
+        total.backward()
+        common_loss = import_module(f"adapters.{self.run.framework}.training").loss_name
+        gradients = {name: one.grad for name, one in self.parameters.items() if one.grad is not None}
+        return {common_loss(name): loss for name, loss in losses.items()}, gradients
+
+    def predictions(self, records) -> Iterator:
         """Detect on images."""
-        return self.adapter.predict(run or self.run, self.model.eval(), records)
+        return self.adapter.predict(self.run, self.model.eval(), records)
 
 
 class MMDetectionDetector(Detector):
     """MMDetection's answers."""
 
+    nms_in = "mmdet.models.dense_heads.rpn_head.batched_nms"
+
     @property
     def heads(self) -> nn.Module:
         return self.model.roi_head
+
+    def propose(self, images: Tensor) -> list:
+        """For every image boxes [R, 4] that leave the RPN; of two lists in training: a pair of them."""
+        features, rpn = self.model.extract_feat(images), self.model.rpn_head
+        if not self.model.training:
+            return [found.bboxes for found in rpn.predict(features, self.samples())]
+        _, lists = rpn.loss_and_predict(features, self.samples(), self.model.train_cfg.rpn_proposal)
+        return [[found.bboxes for found in pair] for pair in lists]
+
+    def propose_above(self, side: float) -> None:
+        """Drop proposals with a side that is not greater."""
+        for config in (self.model.train_cfg.rpn_proposal, self.model.rpn_head.test_cfg):
+            config["min_bbox_size"] = side
+
+    def own_stage(self, stage: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and deltas of boxes of one image by the framework's own functions."""
+        rois = torch.cat([torch.zeros(len(boxes), 1), boxes], 1)
+        return self.heads.bbox_head[stage](self.heads.bbox_roi_extractor[stage](self.maps()[:4], rois))
+
+    def _losses(self, items: list) -> tuple[Tensor, dict[str, Tensor]]:
+        from mmengine.dataset import pseudo_collate
+
+        losses = self.model(**self.model.data_preprocessor(pseudo_collate(items), True), mode="loss")
+        total, terms = self.model.parse_losses(losses)
+        return total, {name: loss for name, loss in terms.items() if "loss_" in name}
 
     def maps(self, features: list[Tensor] | None = None) -> tuple[Tensor, ...]:
         """Maps of one image as the framework holds them."""
@@ -167,14 +208,6 @@ class MMDetectionDetector(Detector):
         losses = self.heads.loss(tuple(features), given, self.samples())
         return {loss_name(name): value for name, value in losses.items() if "loss_" in name}
 
-    def step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and gradients of one step of the whole detector on two images of noise."""
-        torch.manual_seed(0)
-        losses = self.model.loss(torch.randn(IMAGES, 3, *SIZE), self.samples())
-        total, terms = self.model.parse_losses(losses)
-        total.backward()
-        return terms, {name: parameter.grad for name, parameter in self.parameters.items()}
-
     @property
     def iou_thresholds(self) -> list[float]:
         """From which IoU on a RoI is positive, stage by stage."""
@@ -189,26 +222,42 @@ class MMDetectionDetector(Detector):
         """What the layers of a head, from 0, make of pooled RoIs."""
         return self.heads.bbox_head[head].features(pooled)[0]
 
-    @staticmethod
-    def without_numbers(run: Run) -> nn.Module:
-        """A detector that has shapes alone."""
-        from mmdet.registry import MODELS
-        from mmengine.config import ConfigDict
-        from mmengine.registry import init_default_scope
-
-        from adapters.mmdet.config import detector_config
-
-        init_default_scope("mmdet")
-        with torch.device("meta"):
-            return MODELS.build(ConfigDict(detector_config(run))).eval()
-
 
 class Detectron2Detector(Detector):
     """Detectron2's answers."""
 
+    nms_in = "detectron2.modeling.proposal_generator.proposal_utils.batched_nms"
+
     @property
     def heads(self) -> nn.Module:
         return self.model.roi_heads
+
+    def propose(self, images: Tensor) -> list:
+        """For every image boxes [R, 4] that leave the RPN; of two lists in training: a pair of them."""
+        from detectron2.structures import ImageList
+        from detectron2.utils.events import EventStorage
+
+        given = ImageList(images, [SIZE] * IMAGES), self.model.backbone(images)
+        with EventStorage():
+            found, _ = self.model.proposal_generator(*given, self.samples() if self.model.training else None)
+        if not self.model.training:
+            return [one.proposal_boxes.tensor for one in found]
+        return [[one.proposal_boxes.tensor for one in pair] for pair in found]
+
+    def propose_above(self, side: float) -> None:
+        """Drop proposals with a side that is not greater."""
+        self.model.proposal_generator.min_box_size = side
+
+    def own_stage(self, stage: int, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and deltas of boxes of one image by the framework's own functions."""
+        return self.heads._run_stage(list(self.maps().values()), [self.proposals(boxes)], stage)
+
+    def _losses(self, items: list) -> tuple[Tensor, dict[str, Tensor]]:
+        from detectron2.utils.events import EventStorage
+
+        with EventStorage():
+            losses = self.model(items)
+        return sum(losses.values()), losses
 
     def maps(self, features: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Maps of one image as the framework holds them."""
@@ -258,19 +307,6 @@ class Detectron2Detector(Detector):
         _, losses = self.heads(None, self.maps(features), given, self.samples())
         return {loss_name(name): value for name, value in losses.items()}
 
-    def step(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses and gradients of one step of the whole detector on two images of noise."""
-        from detectron2.utils.events import EventStorage
-
-        torch.manual_seed(0)
-        images = torch.randint(0, 256, (IMAGES, 3, *SIZE), dtype=torch.uint8)
-        with EventStorage():
-            losses = self.model(
-                [{"image": image, "instances": truth} for image, truth in zip(images, self.samples(), strict=True)]
-            )
-        sum(losses.values()).backward()
-        return losses, {name: parameter.grad for name, parameter in self.parameters.items()}
-
     @property
     def iou_thresholds(self) -> list[float]:
         """From which IoU on a RoI is positive, stage by stage."""
@@ -286,26 +322,14 @@ class Detectron2Detector(Detector):
         """What the layers of a head, from 0, make of pooled RoIs."""
         return self.heads.box_head[head](pooled)
 
-    @staticmethod
-    def without_numbers(run: Run) -> nn.Module:
-        """A detector that has shapes alone."""
-        from detectron2.config import instantiate
-
-        from adapters.detectron2.config import detector_config
-
-        with torch.device("meta"):
-            return instantiate(detector_config(run)).eval()
-
 
 DETECTORS = {"mmdet": MMDetectionDetector, "detectron2": Detectron2Detector}
 
 
-def run_of(framework: str, variant: str, study: str = "tiny", **options) -> Run:
-    """A framework's first run of a study, with another variant."""
-    card = find_variant(variant, "test")
-    chosen = chosen_variant(card, card.card.complete_options(options, "test"), "test")
-    run = next(planned.run for planned in load_study(study).runs if planned.run.framework == framework)
-    return run.model_copy(update={"variant": chosen})
+def without_numbers(run: Run) -> nn.Module:
+    """A detector that has shapes alone."""
+    with torch.device("meta"):
+        return load_adapter(run.framework).build_detector(run).eval()
 
 
 def detector(framework: str, variant: str, noise: float = 0.0, **options) -> Detector:

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from trainings import changed, control_values, run_of
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -14,21 +15,18 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from mmengine.structures import InstanceData
 
 from adapters.commands import load_adapter
-from adapters.contract import Control
-from adapters.detectron2.common_rules import TwoSidedBoxTransform
+from adapters.detectron2.rules import TwoSidedBoxTransform
 from adapters.detectron2.weights import common_name as detectron2_name
 from adapters.inspection.box_probes import delta_clamp
+from adapters.inspection.control_rows import Control
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.mmdet.weights import common_name as mmdet_name
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.determinism.initial_weights import initial_tensor
 from cascadebench.study.run import Run
-from cascadebench.study_loading import chosen_variant, load_study
 
-torch.set_num_threads(1)
 TABLES = {"mmdet": mmdet_name, "detectron2": detectron2_name}
-EACH = pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
 CASES = [
     ("faster_rcnn", {}),
     ("faster_rcnn", {"heads": "unshared", "iou_threshold": 0.6}),
@@ -91,15 +89,6 @@ UNKNOWN = [
 ]  # fmt: skip
 
 
-def run_of(framework: str, variant: str, rules: str = "aligned", **options) -> Run:
-    """A run of the embedded study with another variant, under the rules of a protocol."""
-    found = find_variant(variant, "test")
-    chosen = chosen_variant(found, found.card.complete_options(options, "test"), "test")
-    run = next(p.run for p in load_study("tiny").runs if p.run.framework == framework)
-    protocol = run.protocol.model_copy(update={"rules": rules})
-    return run.model_copy(update={"protocol": protocol, "variant": chosen})
-
-
 def build_model(run: Run) -> torch.nn.Module:
     return load_adapter(run.framework).build_model(run)
 
@@ -113,16 +102,11 @@ def read(run: Run) -> dict[str, Control]:
     return found
 
 
-def values(run: Run) -> dict:
-    return {name: control.value for name, control in read(run).items()}
-
-
 @cache
 def default_values(framework: str, variant: str) -> dict:
-    return values(run_of(framework, variant))
+    return control_values(run_of(framework, variant))
 
 
-@EACH
 @EVERY
 def test_every_weight_has_one_common_name(framework, variant, options):
     run = run_of(framework, variant, **options)
@@ -140,7 +124,6 @@ def test_every_weight_has_one_common_name(framework, variant, options):
     assert heads == set(range(1, run.variant.heads + 1))
 
 
-@EACH
 def test_names_of_weights(framework):
     for name, common in NAMES[framework].items():
         assert TABLES[framework](name) == common
@@ -152,7 +135,6 @@ def test_a_name_outside_the_table_is_refused(framework, name):
         TABLES[framework](name)
 
 
-@EACH
 def test_initial_weights_are_the_common_ones_of_the_runs_seed_alone(framework):
     torch.manual_seed(1)
     faster, cascade, other = (
@@ -169,7 +151,6 @@ def test_initial_weights_are_the_common_ones_of_the_runs_seed_alone(framework):
             assert not torch.equal(faster[name], other[name])
 
 
-@EACH
 @EVERY
 def test_every_control_is_what_the_run_says_and_the_card_declares_what_differs(framework, variant, options):
     run = run_of(framework, variant, **options)
@@ -180,8 +161,8 @@ def test_every_control_is_what_the_run_says_and_the_card_declares_what_differs(f
         if expected := CONTROLS[name].expected:
             assert same(control.value, expected(run)), control
     baseline = default_values(framework, "faster_rcnn")
-    changed = {name for name, control in controls.items() if control.value != baseline[name]}
-    assert changed <= set(find_variant(variant, "test").card.treatment_of(run.variant.options))
+    differing = {name for name, control in controls.items() if control.value != baseline[name]}
+    assert differing <= set(find_variant(variant, "test").card.treatment_of(run.variant.options))
 
 
 def same(found, wanted) -> bool:
@@ -193,7 +174,6 @@ def same(found, wanted) -> bool:
     return type(found) is type(wanted) and found == wanted
 
 
-@EACH
 @pytest.mark.parametrize(
     ("variant", "options"), [("cascade_rcnn", {}), ("decoupled_rcnn", {"double_head": True, "stages": 2})]
 )
@@ -214,25 +194,24 @@ def test_reading_controls_disturbs_nothing(framework, variant, options):
     assert all(parameter.grad is None for parameter in built.model.parameters())
     scheduler = built.schedulers[0]
     assert (scheduler.last_step if framework == "mmdet" else scheduler.last_epoch) == 0
-    assert built.optimizer.param_groups[0]["lr"] == built.run.learning_rate(0)
+    assert built.optimizer.param_groups[0]["lr"] == built.run.protocol.schedule.learning_rate(0)
 
 
-@EACH
 def test_order_and_seeds_depend_on_the_seed_alone(framework):
     order = ["training.order_sha256", "training.flips_sha256", "training.step_seeds_sha256"]
     faster, cascade = (default_values(framework, variant) for variant in ("faster_rcnn", "cascade_rcnn"))
-    other = values(run_of(framework, "faster_rcnn").model_copy(update={"seed": 1}))
+    other = control_values(run_of(framework, "faster_rcnn").model_copy(update={"seed": 1}))
     assert all(faster[name] == cascade[name] != other[name] for name in order)
 
 
 def test_a_protocol_may_keep_mmdetection_s_own_rules():
-    own = values(run_of("mmdet", "cascade_rcnn", "mmdet"))
+    own = control_values(changed(run_of("mmdet", "cascade_rcnn"), "mmdet"))
     aligned = default_values("mmdet", "cascade_rcnn")
-    changed = {name: value for name, value in own.items() if value != aligned[name]}
+    differing = {name: value for name, value in own.items() if value != aligned[name]}
     hashes = {"input.resized_image_sha256", "weights.trunk_sha256", "weights.first_head_sha256"}
-    assert hashes <= changed.keys()
+    assert hashes <= differing.keys()
     # The first stage moves all 33 RoIs of an image onto its ground truth, and later ones take 16 positives of 64 RoIs.
-    assert {name: value for name, value in changed.items() if name not in hashes} == {
+    assert {name: value for name, value in differing.items() if name not in hashes} == {
         "input.resize": "cv2_bilinear",
         "rpn.low_quality_floor": 0.3,
         "rpn.low_quality_ground_truth": "the one it is best for",
@@ -255,9 +234,9 @@ def test_a_protocol_may_keep_mmdetection_s_own_rules():
 
 @pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn"])
 def test_detectron2s_own_rules(variant):
-    run = run_of("detectron2", variant, "detectron2")
+    run = changed(run_of("detectron2", variant), "detectron2")
     stages = run.variant.stages
-    own, aligned = values(run), default_values("detectron2", variant)
+    own, aligned = control_values(run), default_values("detectron2", variant)
     differ = {name for name in own if own[name] != aligned[name]}
     wanted = {"rpn.delta_clamp", "heads.delta_clamp", "weights.trunk_sha256", "weights.first_head_sha256"}
     assert own["rpn.delta_clamp"] == [0.0, 62.5] and own["heads.delta_clamp"] == [[0.0, 62.5]] * stages
@@ -273,12 +252,12 @@ def test_detectron2s_own_rules(variant):
 
 
 def test_own_rules_leave_what_belongs_to_a_variant():
-    own = values(run_of("detectron2", "decoupled_rcnn", "detectron2", target_statistics="constant"))
+    own = control_values(changed(run_of("detectron2", "decoupled_rcnn", target_statistics="constant"), "detectron2"))
     assert own["heads.target_stds"] == [[0.1, 0.1, 0.2, 0.2]] * 3
     assert own["heads.regression_loss_weight"] == [0.5] * 3
     assert own["heads.trunk_gradient"] == [1.0] * 3
     assert own["rpn.train_post_nms"] == 100
-    model = build_model(run_of("detectron2", "fscascade", "detectron2"))
+    model = build_model(changed(run_of("detectron2", "fscascade"), "detectron2"))
     assert not any(layer.weight.any() for layer in model.roi_heads.sharing.embeddings.values())
 
 

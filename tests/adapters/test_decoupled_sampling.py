@@ -3,7 +3,6 @@
 import pytest
 import torch
 from head_sides import (
-    BOTH,
     CHANNELS,
     CLASSES,
     DETECTORS,
@@ -13,18 +12,15 @@ from head_sides import (
     detector,
     gradients,
     moved,
-    run_of,
     same_boxes,
 )
-from trainings import changed
+from trainings import changed, run_of
 
 from adapters.inspection.probe_inputs import probe_boxes
 from cascadebench.determinism.initial_weights import pytorch_tensor
 
 SHIFT = torch.tensor([0.3, -0.2, 0.1, 0.1])
 """Deltas that take every box elsewhere."""
-
-pytestmark = BOTH
 
 
 def shifted(framework: str, bias: torch.Tensor = SHIFT, **options):
@@ -33,11 +29,6 @@ def shifted(framework: str, bias: torch.Tensor = SHIFT, **options):
     with torch.no_grad():
         one.parameters["heads.1.regressor.bias"].copy_(bias)
     return one
-
-
-def truths_among(rois: torch.Tensor) -> int:
-    """How many RoIs [R, 5] are ground truth itself."""
-    return int((rois[:, None, 1:] == TRUTH).all(2).any(1).sum())
 
 
 def distance(call) -> float:
@@ -70,7 +61,7 @@ def test_each_task_draws_its_own_sample(framework, size, near, far, positives, r
     assert len(classification.rois) == 2 * min(size, share + far)
     assert int(regression.positive.sum()) == 2 * positives
     assert len(regression.rois) == 2 * rois
-    assert truths_among(regression.rois) == 0
+    assert regression.truths == 0
     # Negatives have no part in the sum, and count in what divides it.
     (gradient,) = gradients(training.losses["stage1_regression"], [regression.values])
     assert not gradient[~regression.positive].any()
@@ -84,7 +75,7 @@ def test_each_task_draws_its_own_sample(framework, size, near, far, positives, r
 def test_regression_ground_truth_joins_if_asked_for(framework):
     model = detector(framework, "decoupled_rcnn", regression_ground_truth=True)
     regression = model.train(crowd(10, 20)).calls["regression", 0]
-    assert truths_among(regression.rois) == 4
+    assert regression.truths == 4
     assert int(regression.positive.sum()) == 24
 
 

@@ -1,28 +1,26 @@
 """A step divided among two processes (gloo, on the CPU, as several GPUs would), or among two passes."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trainings import changed, train
+from drawn_images import few_shapes
+from trainings import changed, command, log_of, train
 
-from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from adapters.training.step_parts import check_division
 from cascadebench.core.errors import InputError
+from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
 
 @pytest.fixture(scope="module")
-def dataset(drawn_images, tmp_path_factory):
+def dataset(tmp_path_factory):
     """Forty drawn images, prepared: five steps of 16 meet each twice."""
-    return drawn_images(tmp_path_factory.mktemp("few") / "shapes", 40, 4)
+    return few_shapes(tmp_path_factory.mktemp("few") / "shapes", 40, 4)
 
 
 @pytest.fixture
@@ -52,12 +50,10 @@ def train_here(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict
 
 def train_in_two_processes(run: Run, folder: Path, dataset: Path, accumulation: int) -> dict[str, torch.Tensor]:
     """Train a run in two processes; return its checkpoint's weights."""
-    run.write(folder / "run.yaml")
-    command = ["train", "--run", folder / "run.yaml", "--out", folder, "--data", dataset, "--processes", 2]
-    assert main([run.framework, *map(str, command), "--accumulation", str(accumulation)]) == 0
-    check_summary(json.loads((folder / "trained.json").read_text()), run, 2, accumulation)
-    lines = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines] == list(range(run.protocol.schedule.iterations))
+    options = ["--processes", "2", "--accumulation", str(accumulation)]
+    assert command(run, "train", folder, dataset, *options) == 0
+    check_summary(read_json(folder / "trained.json"), run, 2, accumulation)
+    assert [line["iteration"] for line in log_of(folder)] == list(range(run.protocol.schedule.iterations))
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
 
 
@@ -67,7 +63,6 @@ def check_summary(trained: dict[str, Any], run: Run, processes: int, accumulatio
     assert trained["images_per_step"] == run.protocol.schedule.batch_size
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_divided_step_is_the_whole_step(framework, divisible_run, dataset, tmp_path):
     run = divisible_run(framework, "cascade_rcnn")
     whole = train_here(run, tmp_path / "whole", dataset, 1)
@@ -86,7 +81,6 @@ def farthest(weights: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) 
     return max(float((weights[name] - others[name]).abs().max()) for name in weights)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_heads_with_batch_norm_are_not_divided(framework, divisible_run):
     run = divisible_run(framework, "decoupled_rcnn", double_head=True)
     model = load_adapter(framework).build_model(run)
@@ -106,6 +100,6 @@ def test_what_cannot_be_divided_is_refused(small_run, divisible_run):
         check_division(small_run("mmdet", "faster_rcnn"), model, 1, 2)
     with pytest.raises(InputError, match=r"execution.gpus: 2: batch norm would learn .* in protocol tiny"):
         check_division(small_run("mmdet", "faster_rcnn"), model, 2, 1)
-    for framework in FRAMEWORKS:
+    for framework in ("mmdet", "detectron2"):
         run = divisible_run(framework, "faster_rcnn")
         check_division(run, load_adapter(framework).build_model(run), 2, 2)

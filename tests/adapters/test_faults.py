@@ -1,6 +1,5 @@
 """What stops a training or a prediction on its way, and what is left of it; in both frameworks."""
 
-import json
 import multiprocessing
 import os
 import resource
@@ -12,28 +11,23 @@ from contextlib import redirect_stdout
 
 import pytest
 import torch
+from drawn_images import few_shapes
+from trainings import at_iteration, command, left
 
-from adapters.__main__ import main
 from adapters.training.checkpoints import Checkpoints, read_checkpoint
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import Fault, InputError
+from cascadebench.core.files import read_json
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.execution.failures import as_fault
 from cascadebench.results.run_state import run_state
 from cascadebench.study.study_file import Execution
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
-
 
 @pytest.fixture(scope="module")
-def prepared(drawn_images, tmp_path_factory):
+def prepared(tmp_path_factory):
     """Eight drawn training images."""
-    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 8, 2)
+    return few_shapes(tmp_path_factory.mktemp("data") / "shapes", 8, 2)
 
 
 @pytest.fixture
@@ -42,94 +36,80 @@ def data(prepared, tmp_path):
     return shutil.copytree(prepared, tmp_path / "data")
 
 
-def command(run, name, out, data, *arguments) -> int:
-    """Run a command of the adapters on a run in a folder."""
-    run.write(out / "run.yaml")
-    return main([run.framework, name, "--run", str(out / "run.yaml"), "--out", str(out), "--data", str(data),
-                 "--checkpoint-interval", "2", *arguments])  # fmt: skip
+def train(run, out, data, *more) -> int:
+    """Exit code of the training of a run in a folder."""
+    return command(run, "train", out, data, "--checkpoint-interval", "2", *more)
 
 
-def at_iteration(monkeypatch, wanted, act):
-    """Do something once, when a step of the training has ended."""
-    after = TrainingSession.after_iteration
-
-    def patched(self, iteration, losses, *arguments):
-        if iteration == wanted:
-            act(losses)
-        after(self, iteration, losses, *arguments)
-
-    monkeypatch.setattr(TrainingSession, "after_iteration", patched)
+def disturbed(monkeypatch, iteration, act, *training) -> int:
+    """Exit code of a training in which something happens to a step."""
+    with monkeypatch.context() as patched:
+        at_iteration(patched, iteration, act)
+        return train(*training)
 
 
-def left(out):
-    """What a training leaves, without the seconds of its log."""
-    log = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
-    files = [(out / name).read_bytes() for name in ("checkpoints/last.pt", "stage_statistics.parquet")]
-    return [{key: one for key, one in line.items() if key != "seconds"} for line in log], files
+def sent(number):
+    """Send this process a signal."""
+    return lambda _losses: os.kill(os.getpid(), number)
 
 
-def trained(out):
-    return json.loads((out / "trained.json").read_text())
+def not_a_number(losses):
+    losses.update(rpn_regression=torch.tensor(float("nan")))
+
+
+def summary(out):
+    return read_json(out / "trained.json")
 
 
 def test_a_training_that_signals_stop_ends_as_one_that_never_stopped(
     framework, small_run, prepared, tmp_path, monkeypatch, capsys
 ):
     run = small_run(framework, "cascade_rcnn")
-    assert command(run, "train", tmp_path / "whole", prepared) == 0
+    assert train(run, tmp_path / "whole", prepared) == 0
     stopped = tmp_path / "stopped"
     for iteration, number in ((0, signal.SIGUSR1), (2, signal.SIGTERM), (3, signal.SIGINT)):
-        with monkeypatch.context() as patched:
-            at_iteration(patched, iteration, lambda losses, number=number: os.kill(os.getpid(), number))
-            assert command(run, "train", stopped, prepared) == 128 + number
+        assert disturbed(monkeypatch, iteration, sent(number), run, stopped, prepared) == 128 + number
         line = f"stopped by {number.name} at iteration {iteration + 1}; the next attempt resumes"
         assert capsys.readouterr().err.splitlines()[-1] == line
         assert read_checkpoint(stopped / "checkpoints" / "last.pt")["iteration"] == iteration + 1
         assert run_state(stopped)[0] == "started"
-    assert command(run, "train", stopped, prepared) == 0
+    assert train(run, stopped, prepared) == 0
     assert left(stopped) == left(tmp_path / "whole")
-    assert trained(stopped)["resumes"] == 3
-    assert trained(stopped)["checkpoint_sha256"] == trained(tmp_path / "whole")["checkpoint_sha256"]
-    assert trained(stopped)["notes"] == []
+    assert summary(stopped)["resumes"] == 3
+    assert summary(stopped)["checkpoint_sha256"] == summary(tmp_path / "whole")["checkpoint_sha256"]
+    assert summary(stopped)["notes"] == []
 
 
 def test_damaged_checkpoints_are_passed_over_with_a_note(framework, small_run, prepared, tmp_path, monkeypatch):
     run = small_run(framework, "faster_rcnn")
     whole, out = tmp_path / "whole", tmp_path / "damaged"
-    assert command(run, "train", whole, prepared) == 0
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 4, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
-        assert command(run, "train", out, prepared) == 143
+    assert train(run, whole, prepared) == 0
+    assert disturbed(monkeypatch, 4, sent(signal.SIGTERM), run, out, prepared) == 143
     checkpoints = out / "checkpoints"
     content = bytearray((checkpoints / "last.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (checkpoints / "last.pt").write_bytes(content)
     shutil.copytree(out, tmp_path / "both")
-    assert command(run, "train", out, prepared) == 0
+    assert train(run, out, prepared) == 0
     assert left(out) == left(whole)
-    (note,) = trained(out)["notes"]
+    (note,) = summary(out)["notes"]
     assert "last.pt: damaged" in note
     assert note.endswith("resumed from previous.pt at iteration 4")
 
     both = tmp_path / "both"
     (both / "checkpoints" / "previous.pt").write_bytes(b"")
-    assert command(run, "train", both, prepared) == 0
+    assert train(run, both, prepared) == 0
     assert left(both) == left(whole)
-    (note,) = trained(both)["notes"]
+    (note,) = summary(both)["notes"]
     assert note.endswith("no whole checkpoint is left: started anew")
-    assert trained(both)["resumes"] == 0
+    assert summary(both)["resumes"] == 0
 
 
 def test_every_byte_of_a_checkpoint_is_guarded(tmp_path):
     """A changed byte is found, or lies where it says nothing about the content."""
     checkpoints = Checkpoints(tmp_path)
-    state = {
-        "iteration": 3,
-        "consumed_sha256": "x",
-        "model": {"w": torch.arange(4.0)},
-        "optimizer": {},
-        "scheduler": {},
-    }
+    state = {"iteration": 3, "consumed_sha256": "x", "model": {"w": torch.arange(4.0)}}
+    state |= {"optimizer": {}, "scheduler": {}}
     checkpoints.save(state)
     whole = checkpoints.last.read_bytes()
     wrong = 0
@@ -159,17 +139,15 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
 def test_a_cut_log_is_not_gone_on_with(small_run, prepared, tmp_path, monkeypatch, capsys):
     run = small_run("detectron2", "faster_rcnn")
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 3, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
-        command(run, "train", tmp_path, prepared)
+    disturbed(monkeypatch, 3, sent(signal.SIGTERM), run, tmp_path, prepared)
     log = tmp_path / "train_log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
-    assert command(run, "train", tmp_path, prepared) == 1
+    assert train(run, tmp_path, prepared) == 1
     assert "it has 2 of the 4 lines before iteration 4" in capsys.readouterr().err
     assert run_state(tmp_path)[0] == "failed"
 
 
-def test_the_clock_saves_too(small_run, records, tmp_path, monkeypatch):
+def test_the_clock_saves_too(small_run, tmp_path):
     run = small_run("mmdet", "faster_rcnn")
     session = TrainingSession(run, tmp_path, torch.device("cpu"), Execution(checkpoint_minutes=0.5))
     assert not session._due(1)
@@ -183,7 +161,7 @@ def test_a_full_disk(framework, small_run, prepared, tmp_path, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
     try:
-        assert command(run, "train", tmp_path, prepared) == 1
+        assert train(run, tmp_path, prepared) == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
@@ -191,26 +169,24 @@ def test_a_full_disk(framework, small_run, prepared, tmp_path, capsys):
     assert run_state(tmp_path) == ("failed", f"train: {line.removeprefix('error: ')}")
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.pt")] == []
     assert list((tmp_path / "checkpoints").glob(".last*")) == []
-    assert command(run, "train", tmp_path, prepared) == 0
+    assert train(run, tmp_path, prepared) == 0
     assert run_state(tmp_path)[0] == "trained"
 
 
 def test_a_loss_that_is_not_finite(framework, small_run, prepared, tmp_path, monkeypatch, capsys):
     run = small_run(framework, "faster_rcnn")
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 3, lambda losses: losses.update(rpn_regression=torch.tensor(float("nan"))))
-        assert command(run, "train", tmp_path, prepared) == 1
+    assert disturbed(monkeypatch, 3, not_a_number, run, tmp_path, prepared) == 1
     message = "the loss is not finite at iteration 3: rpn_regression is nan; try a lower base_lr"
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
     assert run_state(tmp_path) == ("failed", f"train: {message}")
-    assert command(run, "train", tmp_path, prepared, "--attempt", "2") == 1  # what a cluster tries again by itself
+    assert train(run, tmp_path, prepared, "--attempt", "2") == 1  # what a cluster tries again by itself
     assert f"{message} (not tried again by itself)" in capsys.readouterr().err
-    assert command(run, "train", tmp_path, prepared) == 0
+    assert train(run, tmp_path, prepared) == 0
 
 
-def damaged(data, kind, name):
+def damaged(data, kind):
     """Damage a picture of the training split; returns what must be said of it."""
-    path = next(iter(sorted((data / "images" / "train").iterdir()))).with_name(name)
+    path = sorted((data / "images" / "train").iterdir())[3]
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-60])
         return f"{path}: cannot be read as a picture: "
@@ -226,11 +202,10 @@ def damaged(data, kind, name):
 
 @pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("no picture", 1), ("missing", 0), ("mount", 0)])
 def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers, small_run, data, tmp_path, capsys):
-    said = set()
-    expected = damaged(data, kind, sorted(path.name for path in (data / "images" / "train").iterdir())[3])
-    for framework in FRAMEWORKS:
+    said, expected = set(), damaged(data, kind)
+    for framework in ("mmdet", "detectron2"):
         out = tmp_path / framework
-        assert command(small_run(framework, "faster_rcnn"), "train", out, data, "--workers", str(workers)) == 1
+        assert train(small_run(framework, "faster_rcnn"), out, data, "--workers", str(workers)) == 1
         lines = capsys.readouterr().err.splitlines()
         said.add(lines[-1])
         assert not [line for line in lines if "Traceback" in line]
@@ -241,7 +216,7 @@ def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers,
 
 def test_a_dataset_that_has_changed_since_it_was_prepared(small_run, data, tmp_path, capsys):
     (data / "train.json").write_text((data / "train.json").read_text() + "\n")
-    assert command(small_run("mmdet", "faster_rcnn"), "train", tmp_path / "run", data) == 1
+    assert train(small_run("mmdet", "faster_rcnn"), tmp_path / "run", data) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"error: {data / 'train.json'}: it was changed since the dataset was prepared")
     assert run_state(tmp_path / "run")[0] == "failed"
@@ -249,7 +224,7 @@ def test_a_dataset_that_has_changed_since_it_was_prepared(small_run, data, tmp_p
 
 def test_a_checkpoint_that_has_changed_since_the_training_predicts_nothing(small_run, prepared, tmp_path, capsys):
     run = small_run("detectron2", "faster_rcnn")
-    assert command(run, "train", tmp_path, prepared) == 0
+    assert train(run, tmp_path, prepared) == 0
     path = tmp_path / "checkpoints" / "last.pt"
     path.write_bytes((tmp_path / "checkpoints" / "previous.pt").read_bytes())
     assert command(run, "predict", tmp_path, prepared) == 1
@@ -279,39 +254,33 @@ def test_a_signal_to_the_processes_that_read_too(framework, small_run, prepared,
 
     def signal_all(losses):
         readers = multiprocessing.active_children()
+        pids = [str(pid) for pid in (*(one.pid for one in readers), os.getpid())]
         # By another process: from its parent, torch lets a reader take the signal for a regular end.
-        subprocess.run(
-            ["kill", "-TERM", *(str(pid) for pid in (*(one.pid for one in readers), os.getpid()))], check=True
-        )
+        subprocess.run(["kill", "-TERM", *pids], check=True)
         time.sleep(0.5)  # for the reader to die, if it is to
         assert len(readers) == 1
 
     run = small_run(framework, "faster_rcnn")
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 1, signal_all)
-        assert command(run, "train", tmp_path, prepared, "--workers", "1") == 128 + signal.SIGTERM
+    code = disturbed(monkeypatch, 1, signal_all, run, tmp_path, prepared, "--workers", "1")
+    assert code == 128 + signal.SIGTERM
     line = "stopped by SIGTERM at iteration 2; the next attempt resumes"
     assert capsys.readouterr().err.splitlines()[-1] == line
-    assert command(run, "train", tmp_path, prepared, "--workers", "1") == 0
+    assert train(run, tmp_path, prepared, "--workers", "1") == 0
 
 
 def test_a_person_s_attempt_forgets_what_was_final(small_run, prepared, tmp_path, monkeypatch):
     run = small_run("mmdet", "faster_rcnn")
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 3, lambda losses: losses.update(rpn_regression=torch.tensor(float("nan"))))
-        assert command(run, "train", tmp_path, prepared) == 1
-    with monkeypatch.context() as patched:
-        at_iteration(patched, 4, lambda losses: os.kill(os.getpid(), signal.SIGTERM))
-        assert command(run, "train", tmp_path, prepared) == 143
+    assert disturbed(monkeypatch, 3, not_a_number, run, tmp_path, prepared) == 1
+    assert disturbed(monkeypatch, 4, sent(signal.SIGTERM), run, tmp_path, prepared) == 143
     assert run_state(tmp_path)[0] == "started"
-    assert command(run, "train", tmp_path, prepared, "--attempt", "2") == 0
+    assert train(run, tmp_path, prepared, "--attempt", "2") == 0
 
 
 def test_wrong_input_that_shows_on_a_node_is_the_state_of_the_run(small_run, prepared, tmp_path, capsys):
     run = small_run("mmdet", "faster_rcnn")
     weights = load_backbone("resnet50", "test").weights.model_copy(update={"path": str(tmp_path / "none.pth")})
     run = run.model_copy(update={"backbone": run.backbone.model_copy(update={"weights": weights})})
-    assert command(run, "train", tmp_path / "out", prepared) == 2
+    assert train(run, tmp_path / "out", prepared) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert "none.pth" in line
     assert run_state(tmp_path / "out") == ("failed", f"train: {line.removeprefix('error: ')}")
@@ -319,15 +288,15 @@ def test_wrong_input_that_shows_on_a_node_is_the_state_of_the_run(small_run, pre
 
 def test_the_images_of_a_step_are_known_to_a_process_that_trains_nothing(small_run, prepared, tmp_path):
     run = small_run("detectron2", "faster_rcnn")
-    assert command(run, "train", tmp_path, prepared) == 0
+    assert train(run, tmp_path, prepared) == 0
     (tmp_path / "trained.json").unlink()
-    assert command(run, "train", tmp_path, prepared) == 0
-    assert trained(tmp_path)["images_per_step"] == 2
+    assert train(run, tmp_path, prepared) == 0
+    assert summary(tmp_path)["images_per_step"] == 2
     state = read_checkpoint(tmp_path / "checkpoints" / "last.pt")
     del state["images_per_step"]  # as an earlier version wrote it
     Checkpoints(tmp_path / "checkpoints").save(state)
     assert Checkpoints(tmp_path / "checkpoints").load().state["iteration"] == 6
-    assert command(run, "train", tmp_path, prepared) == 0
+    assert train(run, tmp_path, prepared) == 0
 
 
 def test_two_processes_that_want_the_same_run_train_it_once(small_run, prepared, tmp_path):
@@ -339,7 +308,7 @@ def test_two_processes_that_want_the_same_run_train_it_once(small_run, prepared,
             code = 70
             try:
                 with (tmp_path / f"{number}.txt").open("w") as log, redirect_stdout(log):
-                    code = command(run, "train", tmp_path / "run", prepared)
+                    code = train(run, tmp_path / "run", prepared)
             finally:
                 os._exit(code)
         children.append(child)

@@ -1,12 +1,15 @@
 """Where RoIs come from, asked of each framework's own functions: two lists of proposals, draws, odd batches."""
 
 import dataclasses
+import pkgutil
 
 import numpy as np
 import pytest
 import torch
 from head_sides import IMAGES, SIZE, detector
-from torchvision.ops import box_iou, nms
+from torchvision.ops import batched_nms, box_iou
+
+from cascadebench.study.stage_settings import stage_settings
 
 LISTS = pytest.mark.parametrize(
     ("variant", "options", "overlaps"),
@@ -20,64 +23,39 @@ LISTS = pytest.mark.parametrize(
 
 
 @LISTS
-def test_two_lists_come_from_the_same_candidates_in_mmdetection(variant, options, overlaps, monkeypatch):
+def test_two_lists_come_from_the_same_candidates(framework, variant, options, overlaps, monkeypatch):
     """What is kept overlaps by no more than it may, and what is not overlaps something better by more."""
-    from mmdet.models.dense_heads import rpn_head as mmdet_rpn
-    from mmengine.structures import InstanceData
+    one = detector(framework, variant, 0.02, **options)
+    rpn, calls, suppress = one.run.protocol.rpn, [], pkgutil.resolve_name(one.nms_in)
 
-    one = detector("mmdet", variant, 0.02, **options)
-    model, rpn = one.model, one.run.protocol.rpn
-    calls, suppress = [], mmdet_rpn.batched_nms
-
-    def recorded(boxes, scores, levels, config):
-        given = suppress(boxes, scores, levels, config)
-        calls.append((boxes, levels, config["iou_threshold"], given[1]))
+    def recorded(boxes, scores, levels, overlap):
+        given = suppress(boxes, scores, levels, overlap)
+        overlap, kept = (overlap["iou_threshold"], given[1]) if framework == "mmdet" else (overlap, given)
+        assert torch.equal(kept, batched_nms(boxes, scores, levels, overlap))
+        calls.append((boxes, levels, overlap, kept))
         return given
 
-    monkeypatch.setattr(mmdet_rpn, "batched_nms", recorded)
-    torch.manual_seed(0)
-    features = model.extract_feat(torch.randn(IMAGES, 3, *SIZE))
-    _, lists = model.rpn_head.loss_and_predict(features, one.samples(), model.train_cfg.rpn_proposal)
+    monkeypatch.setattr(one.nms_in, recorded)
+    images = torch.randn(IMAGES, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    lists = one.propose(images)
     assert [overlap for _, _, overlap, _ in calls] == [overlaps[0]] * 2 + [overlaps[1]] * 2
     for image, pair in enumerate(lists):
         (boxes, levels, *_), (again, levels_again, *_) = calls[image], calls[image + 2]
         assert torch.equal(boxes, again)
         assert torch.equal(levels, levels_again)
-        assert levels.bincount().max() <= rpn.train_pre_nms
+        assert levels.bincount().max() == rpn.train_pre_nms
         for proposals, (_, _, overlap, kept) in zip(pair, (calls[image], calls[image + 2]), strict=True):
-            assert torch.equal(proposals.bboxes, boxes[kept][: rpn.train_post_nms])
+            assert torch.equal(proposals, boxes[kept][: rpn.train_post_nms])
             between = box_iou(boxes, boxes[kept]) * (levels[:, None] == levels[kept])
             assert (between[kept] - torch.eye(len(kept))).max() <= overlap + 1e-6
             dropped = torch.ones(len(boxes), dtype=torch.bool)
             dropped[kept] = False
             assert (between[dropped].max(1)[0] > overlap).all()
         assert len(calls[image + 2][3]) > len(calls[image][3])
-    (tested, _) = model.rpn_head.predict(features, one.samples())
-    assert calls[-1][2] == rpn.nms_iou
-    assert isinstance(tested, InstanceData)
-
-
-@LISTS
-def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options, overlaps):
-    from detectron2.structures import Boxes
-
-    one = detector("detectron2", variant, **options)
-    generator, rpn = one.model.proposal_generator, one.run.protocol.rpn
-    random = torch.Generator().manual_seed(0)
-    corner = 60 * torch.rand(400, 2, generator=random)
-    boxes = torch.cat([corner, corner + 20 + 30 * torch.rand(400, 2, generator=random)], 1)
-    scores = torch.randn(1, 400, generator=random)
-    given = [Boxes(boxes)], [scores], [torch.zeros(1, 400, 4)], [SIZE]
-    best = scores[0].topk(rpn.train_pre_nms).indices
-    (pair,) = generator.train().predict_proposals(*given)
-    for proposals, overlap in zip(pair, overlaps, strict=True):
-        kept = best[nms(boxes[best], scores[0, best], overlap)][: rpn.train_post_nms]
-        torch.testing.assert_close(proposals.proposal_boxes.tensor, boxes[kept], rtol=0, atol=1e-4)
-        between = box_iou(boxes[kept], boxes[kept]).fill_diagonal_(0)
-        assert overlap - 0.1 < float(between.max()) <= overlap
-    (tested,) = generator.eval().predict_proposals(*given)
-    kept = nms(boxes[best], scores[0, best], rpn.nms_iou)[: rpn.test_post_nms]
-    torch.testing.assert_close(tested.proposal_boxes.tensor, boxes[best[kept]], rtol=0, atol=1e-4)
+    one.model.eval()
+    for tested, (boxes, _, overlap, kept) in zip(one.propose(images), calls[4:], strict=True):
+        assert overlap == rpn.nms_iou
+        assert torch.equal(tested, boxes[kept][: rpn.test_post_nms])
 
 
 @pytest.mark.parametrize(
@@ -94,37 +72,33 @@ def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options,
         ("decoupled_rcnn", {"double_head": True, "stages": 2}),
     ],
 )
-def test_images_without_ground_truth_positives_or_proposals_in_detectron2(variant, options, records):
-    from detectron2.utils.events import EventStorage
-
-    from adapters.detectron2.data import ImageReader
-
-    one = detector("detectron2", variant, 0.01, **options)
-    model, reader = one.model, ImageReader(one.run)
+def test_images_without_ground_truth_positives_or_proposals(framework, variant, options, records):
+    one = detector(framework, variant, 0.01, **options)
     outside = dataclasses.replace(records[0], boxes=np.array([[-30, -30, -10, -10]], np.float32), labels=np.array([1]))
     empty = records[5]
     assert len(empty.boxes) == 0
+    stages = list(enumerate(stage_settings(one.run), start=1))
+    names = {f"stage{number}_classification" for number, stage in stages if stage.has_classifier}
+    names |= {f"stage{number}_regression" for number, stage in stages if stage.has_regressor}
 
-    def losses_of(*batch) -> set[str]:
-        model.zero_grad()
-        torch.manual_seed(0)
-        with EventStorage():
-            losses = model([reader.training_image(record, 128, flip=False) for record in batch])
-        sum(losses.values()).backward()
-        assert all(loss.isfinite() for loss in losses.values())
-        assert all(one.grad is None or one.grad.isfinite().all() for one in model.parameters())
-        return set(losses)
+    def check(batch) -> None:
+        losses, gradients = one.step(batch)
+        assert losses.keys() == names | {"rpn_classification", "rpn_regression"}
+        assert all(value.isfinite().all() for value in (*losses.values(), *gradients.values()))
+        if framework == "mmdet":
+            assert gradients.keys() == {name for name, weight in one.parameters.items() if weight.requires_grad}
 
-    names = losses_of(*records[:2])
-    for batch in ([empty, empty], [empty, records[1]], [outside, outside]):
-        assert losses_of(*batch) == names
-    model.proposal_generator.min_box_size = 1e6  # no proposals
+    for batch in (records[:2], [empty, empty], [empty, records[1]]):
+        check(batch)
+    if framework == "detectron2":  # MMDetection cuts boxes at the image's border
+        check([outside, outside])
+    one.propose_above(1e6)  # no proposals
     for batch in (records[:2], [empty, empty]):
-        assert losses_of(*batch) == names
-    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+        check(batch)
+    assert all(tensor.isfinite().all() for tensor in one.model.state_dict().values())
     (prediction,) = one.predictions(records[:1])
     assert all(len(stage.scores) == 0 for stage in prediction.test_stages.values())
-    model.proposal_generator.min_box_size = 0.0
+    one.propose_above(0.0)
     for prediction in one.predictions([records[0], empty]):
         assert list(prediction.test_stages) == [stage.label for stage in one.run.variant.test_stages]
         assert all(len(stage.scores) for stage in prediction.test_stages.values())

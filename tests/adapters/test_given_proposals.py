@@ -5,19 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from saved_model import save_model
-from trainings import changed
+from drawn_images import few_shapes
+from trainings import changed, command, same, save_model, with_truth
 
-from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter, proposals_of
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals, swapped
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.metrics.coco.detections import read_detections
-
-
-@pytest.fixture(params=["mmdet", "detectron2"])
-def framework(request) -> str:
-    return request.param
 
 
 def still_model(run):
@@ -49,7 +43,7 @@ def test_with_the_ground_truth_added_nothing_is_missed(framework, variant, small
     run = changed(small_run(framework, variant), inference=every)
     model, adapter = still_model(run), load_adapter(framework)
     found = [0, 0]
-    chosen = [record for record in records if len(record.boxes)]
+    chosen = with_truth(records)
     passes = [list(adapter.predict(run, model, chosen, given)) for given in (None, GROUND_TRUTH)]
     for number, predictions in enumerate(passes):
         for record, prediction in zip(chosen, predictions, strict=True):
@@ -84,8 +78,7 @@ def test_its_own_proposals_from_outside_give_the_same_detections(framework, smal
         adapter.predict(run, model, records), adapter.predict(run, model, records, given), strict=True
     ):
         for label, expected in own.test_stages.items():
-            for part in ("boxes", "scores", "labels"):
-                assert getattr(other.test_stages[label], part).tobytes() == getattr(expected, part).tobytes()
+            assert same(other.test_stages[label], expected)
 
 
 def test_a_detector_is_given_the_boxes_that_leave_a_stage_of_another(framework, small_run, records):
@@ -105,28 +98,24 @@ def test_a_detector_is_given_the_boxes_that_leave_a_stage_of_another(framework, 
     assert not np.array_equal(boxes, theirs.observe(False).proposals)
 
 
-def test_the_command_writes_the_headline_under_the_name_of_the_source(
-    framework, small_run, drawn_images, tmp_path, capsys
-):
-    drawn_images(tmp_path / "data", 2, 3)
+def test_the_command_writes_the_headline_under_the_name_of_the_source(framework, small_run, tmp_path, capsys):
+    few_shapes(tmp_path / "data", 2, 3)
     run, other = small_run(framework, "faster_rcnn"), small_run(framework, "cascade_rcnn")
     for one in (run, other):
         one.write(tmp_path / one.id / "run.yaml")
-        save_model(tmp_path / one.id / "checkpoints", one.protocol.schedule.iterations, still_model(one))
+        save_model(one, tmp_path / one.id, still_model(one))
 
-    def command(*arguments):
-        folder = tmp_path / run.id
-        return main([framework, "predict-with", "--run", str(folder / "run.yaml"), "--out", str(folder), "--data",
-                     str(tmp_path / "data"), *arguments])  # fmt: skip
+    def predict(*more):
+        return command(run, "predict-with", tmp_path / run.id, tmp_path / "data", *more)
 
     of_other = ["--proposals-of", str(tmp_path / other.id / "run.yaml")]
-    assert command() == command(*of_other, "--stage", "3") == 0
+    assert predict() == predict(*of_other, "--stage", "3") == 0
     for name in ("ground_truth", f"{other.id}-stage3"):
         table = read_detections(tmp_path / run.id / "proposals_of" / name / "detections.parquet")
         assert set(table["test_stage"]) == {"(1,1)"}
         assert len(set(table["image_id"])) == 3
     capsys.readouterr()
-    assert command(*of_other, "--stage", "4") == command("--stage", "1") == 2
+    assert predict(*of_other, "--stage", "4") == predict("--stage", "1") == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == f"error: --stage 4: {other.id} has 0 (the proposals) to 3"
     assert lines[1] == "error: --stage: needs --proposals-of; ground truth is added to the proposals"

@@ -3,14 +3,16 @@
 import importlib
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from trainings import changed, log_of, trained
+from comparison import answers_of_both, assert_agreement, ground_truth, two_images
+from drawn_images import few_shapes
+from sides import SIDES, bitmaps
+from trainings import changed, control_values, log_of, trained, trained_model
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -20,6 +22,7 @@ from detectron2.structures import BitMasks
 from mmdet.structures.mask import BitmapMasks
 
 from adapters.commands import initial_model, load_adapter
+from adapters.inspection.cost import cost_of
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes
 from adapters.layers.instance_masks import (
     MASK_SIZE,
@@ -29,7 +32,7 @@ from adapters.layers.instance_masks import (
     pasted,
     record_bitmaps,
 )
-from adapters.prediction.prediction_columns import detection_columns
+from adapters.prediction.prediction_files import detection_columns
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with
@@ -39,16 +42,10 @@ from cascadebench.metrics.coco.detections import read_detections, write_detectio
 from cascadebench.study.stage_settings import stage_settings
 from cascadebench.study_loading import load_study
 
-sys.path.append(str(Path(__file__).parents[1] / "parity"))
-FRAMEWORKS = ("mmdet", "detectron2")
-
 
 def ellipse(width: int, height: int, box) -> np.ndarray:
     """The ellipse in a box, bool [height, width]."""
-    y, x = np.mgrid[:height, :width] + 0.5
-    left, top, right, bottom = box
-    across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
-    return across**2 + down**2 <= 1
+    return bitmaps(torch.tensor([box]), height, width)[0].numpy().astype(bool)
 
 
 @pytest.fixture
@@ -68,10 +65,8 @@ def masked_records(records) -> list[ImageRecord]:
     """The drawn images with a mask for every rectangle: a polygon, and run lengths for every second one."""
     found = []
     for one in records:
-        polygons = [[[left, top, right, top, right, bottom, left, bottom]] for left, top, right, bottom in one.boxes]
-        made = [[np.array(part, dtype=np.float64) for part in polygon] for polygon in polygons]
-        made[1:] = [encoded(polygon, one.width, one.height) for polygon in polygons[1:]]
-        found.append(replace(one, segmentations=tuple(made)))
+        run_lengths = [encoded([polygon.tolist()], one.width, one.height) for (polygon,) in one.segmentations[1:]]
+        found.append(replace(one, segmentations=(*one.segmentations[:1], *run_lengths)))
     return found
 
 
@@ -104,13 +99,13 @@ def test_bitmaps_of_the_original_size_are_the_segmentations(record):
 
 def test_targets_are_those_of_both_frameworks():
     truth = torch.tensor([[10.0, 12.0, 60.0, 70.0], [70.0, 20.0, 120.0, 90.0], [5.0, 90.0, 30.0, 125.0]])
-    bitmaps = torch.from_numpy(np.stack([ellipse(128, 128, box) for box in truth.tolist()])).to(torch.uint8)
+    drawn = bitmaps(truth, 128, 128)
     boxes, matched = probe_boxes(60), torch.arange(60) % 3
-    found = mask_targets(bitmaps, boxes, matched)
+    found = mask_targets(drawn, boxes, matched)
     assert found.shape == (60, MASK_SIZE, MASK_SIZE) and set(found.unique().tolist()) == {0.0, 1.0}
-    theirs = BitMasks(bitmaps[matched].bool()).crop_and_resize(boxes, MASK_SIZE)
+    theirs = BitMasks(drawn[matched].bool()).crop_and_resize(boxes, MASK_SIZE)
     assert torch.equal(found.bool(), theirs)
-    theirs = BitmapMasks(bitmaps.numpy(), 128, 128).crop_and_resize(
+    theirs = BitmapMasks(drawn.numpy(), 128, 128).crop_and_resize(
         boxes.numpy(), (MASK_SIZE, MASK_SIZE), matched.numpy(), device="cpu"
     )
     assert np.array_equal(found.numpy(), theirs.to_ndarray())
@@ -129,7 +124,7 @@ def test_loss_is_the_mean_over_pixels_and_rois_of_the_own_class():
     logits = torch.randn(3, 4, MASK_SIZE, MASK_SIZE, generator=random).requires_grad_()
     labels = torch.tensor([2, 0, 2])
     targets = (torch.rand(3, MASK_SIZE, MASK_SIZE, generator=random) > 0.5).float()
-    loss = mask_loss(logits, labels, targets)
+    loss = mask_loss(logits, labels, [targets])
     own = torch.stack([logits[row, label] for row, label in enumerate(labels.tolist())]).sigmoid()
     expected = -(targets * own.log() + (1 - targets) * (1 - own).log()).sum() / (3 * 28 * 28)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -140,7 +135,7 @@ def test_loss_is_the_mean_over_pixels_and_rois_of_the_own_class():
 
 def test_a_loss_without_rois_is_zero_and_has_a_gradient():
     weight = torch.ones(1, requires_grad=True)
-    loss = mask_loss(weight * torch.zeros(0, 4, 28, 28), torch.zeros(0).long(), torch.zeros(0, 28, 28))
+    loss = mask_loss(weight * torch.zeros(0, 4, 28, 28), torch.zeros(0).long(), [])
     loss.backward()
     assert loss.item() == 0 and weight.grad.tolist() == [0]
 
@@ -204,8 +199,6 @@ def test_both_frameworks_get_the_same_bitmaps_and_only_for_masks(masked_records,
 @pytest.mark.parametrize("options", [{"mask_on": "every", "stage_loss": "avg"}, {"mask_on": "first"}, {"stages": 1}])
 def test_both_frameworks_agree(options):
     """As the conformance suite compares the default options."""
-    from comparison import answers_of_both, assert_agreement
-
     inferences, steps = answers_of_both(find_variant("cascade_mask_rcnn", "test"), options)
     assert_agreement(inferences, steps)
     assert all(len(image) == (3 if "stage_loss" in options else 1) for image in inferences[0].mask_logits)
@@ -215,17 +208,12 @@ def test_both_frameworks_agree(options):
     assert {name.split(".")[1] for name in gradients if ".mask." in name} == set(map(str, wanted))
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     """The same losses and detections of boxes as Cascade R-CNN; with a stage's share of gradient in the trunk."""
-    from comparison import ground_truth, two_images
-    from sides import Detectron2Side, MMDetectionSide
-
-    kind = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[framework]
     found = {}
     for variant in ("cascade_rcnn", "cascade_mask_rcnn"):
         run = small_run(framework, variant)
-        side = kind(run)
+        side = SIDES[framework](run)
         model = initial_model(side.adapter, run, with_weights=False)
         inference = side.infer(model, two_images())
         torch.manual_seed(0)
@@ -240,15 +228,13 @@ def test_a_mask_branch_leaves_the_boxes_alone(framework, small_run):
     assert not torch.equal(boxes[1].gradients["neck.output2.weight"], masks[1].gradients["neck.output2.weight"])
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_detections_of_the_headline_have_masks_in_the_file(framework, masked_records, small_run, tmp_path, execution):
     adapter, run = load_adapter(framework), small_run(framework, "cascade_mask_rcnn", mask_on="every")
     run = changed(run, inference={"score_threshold": 0.01, "max_detections": 20})
     state = trained(run, masked_records[:5], tmp_path, execution)
     assert all(math.isfinite(line["losses"][f"stage{n}_mask"]) for line in log_of(tmp_path) for n in (1, 2, 3))
-    model = initial_model(adapter, run, with_weights=False)
-    model.load_state_dict(state["model"])
-    predictions = list(adapter.predict(run, model.eval(), masked_records))
+    model = trained_model(run, state)
+    predictions = list(adapter.predict(run, model, masked_records))
     for prediction, one in zip(predictions, masked_records, strict=True):
         for label, found in prediction.test_stages.items():
             assert (found.masks is not None) == (label == run.variant.headline)
@@ -289,14 +275,13 @@ def mutations(framework: str, built):
     yield "masks.trunk_gradient", lambda: heads.trunk_gradient.__setitem__(1, 1.0)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_controls_are_read_back_and_see_changes(framework, small_run):
-    rows = importlib.import_module(f"adapters.{framework}.controls.masks").rows
+    heads = importlib.import_module(f"adapters.{framework}.controls.heads")
     adapter = load_adapter(framework)
 
     def read(built, only=None):
         found = {}
-        for name, value, _ in rows(built):
+        for name, value, _ in heads.mask_rows(adapter.roi_heads(built.model), heads.probed_heads(built)):
             found[name] = value
             if name == only:
                 return found
@@ -323,19 +308,14 @@ def test_controls_are_read_back_and_see_changes(framework, small_run):
 
 def test_both_frameworks_count_the_same_rois(small_run):
     counts = []
-    for framework in FRAMEWORKS:
-        adapter = load_adapter(framework)
-        controls = adapter.read_controls(adapter.build(small_run(framework, "cascade_mask_rcnn", mask_on="every")))
-        by_name = {control.name: control.value for control in controls}
+    for framework in ("mmdet", "detectron2"):
+        by_name = control_values(small_run(framework, "cascade_mask_rcnn", mask_on="every"))
         assert by_name["masks.rois_entering"] == by_name["heads.positives_entering"]
         counts.append(by_name["masks.rois_entering"])
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_masks_count_in_the_cost(framework, small_run):
-    from adapters.inspection.cost import cost_of
-
     adapter = load_adapter(framework)
     costs = []
     for variant, options in (
@@ -371,9 +351,9 @@ def test_a_study_on_a_dataset_without_masks_is_refused_in_one_line(tmp_path):
     assert load_study(str(path)).runs[0].run.variant.masks
 
 
-def test_drawn_shapes_have_masks_that_adapters_read(drawn_images, tmp_path):
-    drawn_images(tmp_path / "shapes", 3, 1)
+def test_drawn_shapes_have_masks_that_adapters_read(tmp_path):
+    few_shapes(tmp_path / "shapes", 3, 1)
     for one in load_split(tmp_path / "shapes", "train", segmentations=True).records:
-        bitmaps = record_bitmaps(one, one.width, one.height, flip=False)
-        targets = mask_targets(torch.from_numpy(bitmaps), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))
+        drawn = record_bitmaps(one, one.width, one.height, flip=False)
+        targets = mask_targets(torch.from_numpy(drawn), torch.from_numpy(one.boxes), torch.arange(len(one.boxes)))
         assert (targets.mean((1, 2)) > 0.2).all()  # every box is tight on its shape

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn_images import few_shapes
 from PIL import Image
-from saved_model import save_model
 from torchvision.ops import batched_nms
+from trainings import command, same, save_model
 
-from adapters.__main__ import main
 from adapters.commands import initial_model, load_adapter
 from cascadebench.diagnostics.nms_survivors import survivors
 from cascadebench.diagnostics.observations import quality_stages
@@ -20,11 +20,6 @@ from cascadebench.metrics.coco.parquet import read_parquet
 
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss", "iterative_bbox"]
 WHOLE_HEADS = {"cascade_rcnn": 3, "fscascade": 3, "decoupled_rcnn": 1, "iterative_bbox": 1}
-
-
-@pytest.fixture(params=["mmdet", "detectron2"])
-def framework(request) -> str:
-    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +90,7 @@ def test_boxes_of_an_observation_are_those_of_the_original_image(framework, vari
         found = prediction.test_stages[f"({number},{number})"].boxes
         assert len(found)
         assert all(box.tobytes() in rows for box in found)
-        same = prediction.quality()[f"head {number} on stage {number}"]
-        assert np.array_equal(same.boxes, found)
+        assert np.array_equal(prediction.quality()[f"head {number} on stage {number}"].boxes, found)
 
 
 def test_with_a_box_for_every_class_that_of_the_best_one_leaves(framework, small_run, records):
@@ -134,12 +128,10 @@ def test_on_its_own_rois_a_head_gives_the_detections_of_its_test_stage(framework
         quality = prediction.quality()
         assert list(quality) == [cell.label for cell in cells]
         for cell in cells:
-            same = cell.head == cell.stage or variant == "iterative_bbox"
-            own = prediction.test_stages[f"({cell.stage},{cell.stage if same else 1})"]
-            for part in ("boxes", "scores", "labels"):
-                equal = getattr(quality[cell.label], part).tobytes() == getattr(own, part).tobytes()
-                assert equal or not same, (cell, part)
-            assert same or not np.array_equal(quality[cell.label].scores, own.scores)
+            on_own = cell.head == cell.stage or variant == "iterative_bbox"
+            own = prediction.test_stages[f"({cell.stage},{cell.stage if on_own else 1})"]
+            assert same(quality[cell.label], own) or not on_own, cell
+            assert on_own or not np.array_equal(quality[cell.label].scores, own.scores)
 
 
 @pytest.mark.parametrize("variant", ["cascade_rcnn", "fscascade"])
@@ -157,33 +149,20 @@ def test_on_the_proposals_a_head_gives_what_it_gives_as_the_first(framework, var
         model.roi_heads.box_predictor[0] = model.roi_heads.box_predictor[1]
     (moved,) = load_adapter(framework).predict(run, model, records[:1])
     found = moved.test_stages["(1,1)"]
-    for part in ("boxes", "scores", "labels"):
-        assert getattr(found, part).tobytes() == getattr(expected, part).tobytes()
+    assert same(found, expected)
     assert not np.array_equal(found.scores, prediction.test_stages["(1,1)"].scores)
 
 
 @pytest.fixture(scope="module")
-def dataset(drawn_images, tmp_path_factory):
+def dataset(tmp_path_factory):
     """Eight drawn validation images."""
-    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 2, 8)
-
-
-def written_run(run, folder):
-    """A folder with a run and a checkpoint at the end of its schedule."""
-    run.write(folder / "run.yaml")
-    save_model(folder / "checkpoints", run.protocol.schedule.iterations, moving_model(run))
-    return folder
-
-
-def command(run, name, folder, dataset, *arguments):
-    return main([run.framework, name, "--run", str(folder / "run.yaml"), "--out", str(folder), "--data", str(dataset),
-                 *arguments])  # fmt: skip
+    return few_shapes(tmp_path_factory.mktemp("data") / "shapes", 2, 8)
 
 
 @pytest.mark.parametrize("variant", ["faster_rcnn", "cascade_rcnn"])
 def test_the_diagnostics_change_no_byte_of_a_prediction(framework, variant, small_run, dataset, tmp_path):
-    run = small_run(framework, variant)
-    folder = written_run(run, tmp_path / "run")
+    run, folder = small_run(framework, variant), tmp_path / "run"
+    save_model(run, folder, moving_model(run))
     assert command(run, "predict", folder, dataset, "--diagnostics", "0") == 0
     names = ("detections.parquet", "proposals.parquet")
     without = [(folder / name).read_bytes() for name in names]

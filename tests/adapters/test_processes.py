@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from trainings import changed
+from drawn_images import few_shapes
+from trainings import changed, left, words
 
 from adapters import commands, run_lease
 from adapters.__main__ import main
@@ -19,13 +20,11 @@ from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.determinism.training_order import training_order
 from cascadebench.results.run_state import run_state
 
-FRAMEWORKS = ["mmdet", "detectron2"]
-
 
 @pytest.fixture(scope="module")
-def data(drawn_images, tmp_path_factory):
+def data(tmp_path_factory):
     """Twelve drawn training images."""
-    return drawn_images(tmp_path_factory.mktemp("data") / "shapes", 12, 2)
+    return few_shapes(tmp_path_factory.mktemp("data") / "shapes", 12, 2)
 
 
 @pytest.fixture
@@ -40,11 +39,9 @@ def divisible_run(small_run):
     return make
 
 
-def words(run, out, data, *arguments) -> list[str]:
+def words_of_two(run, out, data, *more) -> list[str]:
     """Command line of a training in two processes."""
-    run.write(out / "run.yaml")
-    return [run.framework, "train", "--run", str(out / "run.yaml"), "--out", str(out), "--data", str(data),
-            "--processes", "2", "--log-interval", "1", *arguments]  # fmt: skip
+    return words(run, "train", out, data, "--processes", "2", "--log-interval", "1", *more)
 
 
 @contextmanager
@@ -73,17 +70,10 @@ def children(process) -> list[int]:
     return [int(one) for one in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def left(out):
-    """What a training leaves, without the seconds of its log."""
-    log = [json.loads(line) | {"seconds": 0} for line in (out / "train_log.jsonl").read_text().splitlines()]
-    return log, [(out / name).read_bytes() for name in ("checkpoints/last.pt", "stage_statistics.parquet")]
-
-
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_signal_to_the_whole_job_leaves_a_checkpoint_that_is_gone_on_from(framework, divisible_run, data, tmp_path):
     run, whole, out = divisible_run(framework), tmp_path / "whole", tmp_path / "stopped"
-    assert main(words(run, whole, data)) == 0
-    with started(words(run, out, data, "--workers", "1"), 3) as job:
+    assert main(words_of_two(run, whole, data)) == 0
+    with started(words_of_two(run, out, data, "--workers", "1"), 3) as job:
         os.killpg(job.pid, signal.SIGTERM)  # the processes' loaders too
         said = job.stdout.read()
         assert job.wait() == 128 + signal.SIGTERM, said
@@ -91,13 +81,13 @@ def test_a_signal_to_the_whole_job_leaves_a_checkpoint_that_is_gone_on_from(fram
     assert said.count("stopped by") == 1
     assert "Traceback" not in said
     assert run_state(out)[0] == "started"
-    assert main(words(run, out, data)) == 0
+    assert main(words_of_two(run, out, data)) == 0
     assert left(out) == left(whole)
     assert read_json(out / "trained.json")["resumes"] == 1
 
 
 def test_a_signal_to_the_first_process_alone_reaches_all(divisible_run, data, tmp_path):
-    with started(words(divisible_run("mmdet"), tmp_path, data), 2) as job:
+    with started(words_of_two(divisible_run("mmdet"), tmp_path, data), 2) as job:
         job.send_signal(signal.SIGINT)
         said = job.stdout.read()
         assert job.wait() == 128 + signal.SIGINT, said
@@ -105,7 +95,7 @@ def test_a_signal_to_the_first_process_alone_reaches_all(divisible_run, data, tm
 
 
 def test_no_process_outlives_the_one_that_started_it(divisible_run, data, tmp_path):
-    with started(words(divisible_run("detectron2"), tmp_path, data), 1) as job:
+    with started(words_of_two(divisible_run("detectron2"), tmp_path, data), 1) as job:
         others = children(job.pid)
         assert len(others) == 2
         job.kill()
@@ -118,7 +108,7 @@ def test_no_process_outlives_the_one_that_started_it(divisible_run, data, tmp_pa
 
 
 def test_a_killed_process_ends_the_others_and_is_named(divisible_run, data, tmp_path):
-    with started(words(divisible_run("mmdet"), tmp_path, data), 1) as job:
+    with started(words_of_two(divisible_run("mmdet"), tmp_path, data), 1) as job:
         os.kill(children(job.pid)[1], signal.SIGKILL)
         said = job.stdout.read()
         assert job.wait() == 1, said
@@ -128,7 +118,6 @@ def test_a_killed_process_ends_the_others_and_is_named(divisible_run, data, tmp_
     assert run_state(tmp_path) == ("failed", f"train: {message}")
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     framework, divisible_run, data, tmp_path, capfd
 ):
@@ -142,7 +131,7 @@ def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     content = path.read_bytes()
     path.write_bytes(b"nothing")
     try:
-        assert main(words(run, tmp_path, data)) == 1
+        assert main(words_of_two(run, tmp_path, data)) == 1
     finally:
         path.write_bytes(content)
     said = capfd.readouterr().err
@@ -152,22 +141,21 @@ def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     assert failure["log"] == [f"error: {failure['message']}"]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_loss_that_is_not_finite_is_final(framework, divisible_run, data, tmp_path, capfd):
     run = divisible_run(framework, base_lr=1e12)
-    assert main(words(run, tmp_path, data)) == 1
+    assert main(words_of_two(run, tmp_path, data)) == 1
     said = capfd.readouterr().err
     assert "Traceback" not in said
     failure = read_json(tmp_path / "failed.json")
     assert failure["final"]
     assert "not finite" in failure["message"]
-    assert main(words(run, tmp_path, data, "--attempt", "2")) == 1
+    assert main(words_of_two(run, tmp_path, data, "--attempt", "2")) == 1
     assert "(not tried again by itself)" in capfd.readouterr().err
 
 
 def test_wrong_input_is_wrong_input_in_every_process(divisible_run, data, tmp_path, capfd):
     run = divisible_run("mmdet", "decoupled_rcnn", double_head=True)
-    assert main(words(run, tmp_path, data)) == 2
+    assert main(words_of_two(run, tmp_path, data)) == 2
     said = capfd.readouterr().err.splitlines()[-1]
     assert said.startswith(
         "error: execution.gpus: 2: batch norm would learn from a part of each batch in decoupled_rcnn"
@@ -186,21 +174,21 @@ def test_the_processes_are_started_by_the_holder_of_the_folder(divisible_run, da
 
     monkeypatch.setattr(run_lease, "leased", leased)
     monkeypatch.setattr(commands, "train_in_processes", lambda number, *_: events.append(number))
-    assert main(words(divisible_run("mmdet"), tmp_path, data)) == 0
+    assert main(words_of_two(divisible_run("mmdet"), tmp_path, data)) == 0
     assert events == ["taken", 2, "given back"]
 
 
 def test_a_run_of_a_colleague_is_taken_and_nothing_started(divisible_run, data, tmp_path, monkeypatch, capsys):
     run = divisible_run("mmdet")
     there, here = tmp_path / "theirs" / "runs" / run.id, tmp_path / "ours"
-    alone = [word if word != "2" else "1" for word in words(run, there, data)]
+    alone = [word if word != "2" else "1" for word in words_of_two(run, there, data)]
     assert main(alone) == 0
     for folder in (there, here):
         folder.mkdir(exist_ok=True)
         (folder / "controls.json").write_text(json.dumps({"controls": []}))
     trained_here = []
     monkeypatch.setattr(commands, "train_in_processes", lambda *_: trained_here.append(run.id))
-    command = words(run, here, data, "--shared-results", str(tmp_path / "theirs"))
+    command = words_of_two(run, here, data, "--shared-results", str(tmp_path / "theirs"))
     monkeypatch.setattr(commands, "variant_digest", lambda *_: "of an edited module")
     assert main(command) == 0
     assert trained_here == [run.id]

@@ -1,32 +1,22 @@
 """What a training records of the RoIs that enter its stages, in both frameworks."""
 
-import json
 from contextlib import ExitStack
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from head_sides import detector
 from trainings import train
 
-from adapters.commands import initial_model, load_adapter
-from adapters.data.training_dataset import TrainingDataset
 from adapters.training import training_session
-from adapters.training.seeding import seed_everything
 from adapters.training.stage_recording import StageRecording
 from adapters.training.training_session import TrainingSession
-from cascadebench.determinism.training_order import training_order
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.diagnostics.stage_statistics import STAGE_STATISTICS
 from cascadebench.metrics.coco.parquet import read_parquet
 
-FRAMEWORKS = ["mmdet", "detectron2"]
 VARIANTS = ["faster_rcnn", "cascade_rcnn", "decoupled_rcnn", "integral_loss"]
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -47,36 +37,6 @@ def test_a_recording_changes_no_byte_of_a_training(
     assert first.read_bytes() == second.read_bytes()
 
 
-@pytest.mark.parametrize("variant", ["cascade_rcnn", "decoupled_rcnn"])
-def test_resuming_records_what_never_stopping_records(
-    framework, variant, small_run, records, execution, tmp_path, monkeypatch
-):
-    run = small_run(framework, variant)
-    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
-    train(run, records, tmp_path / "whole", execution).finish()
-    after = TrainingSession.after_iteration
-
-    def killed_in_the_fifth(self, iteration, *arguments):
-        after(self, iteration, *arguments)
-        if iteration == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TrainingSession, "after_iteration", killed_in_the_fifth)
-        train(run, records, tmp_path / "stopped", execution)
-    log = tmp_path / "stopped" / "stage_statistics.jsonl"
-    assert [json.loads(line)["iteration"] for line in log.read_text().splitlines()][:3] == [0, 1, 2]
-    session = train(run, records, tmp_path / "stopped", execution)
-    assert session.start == 3
-    session.finish()
-    files = [tmp_path / name / "stage_statistics.parquet" for name in ("whole", "stopped")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    # Killed after the last checkpoint: nothing is left to train, and the table is written all the same.
-    files[1].unlink()
-    TrainingSession(run, tmp_path / "stopped", torch.device("cpu"), execution).finish()
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-
 def test_every_twentieth_step_is_recorded_and_by_the_first_process_alone(small_run, tmp_path, execution, monkeypatch):
     run = small_run("mmdet", "cascade_rcnn")
     session = TrainingSession(run, tmp_path, torch.device("cpu"), execution)
@@ -86,99 +46,60 @@ def test_every_twentieth_step_is_recorded_and_by_the_first_process_alone(small_r
     assert [step for step in range(50) if session.before_iteration(step) is not None] == []
 
 
-def mmdet_step(model, run, records):
-    """Train one step on two images; returns for every stage the boxes of each image that enter, and ground truth."""
-    from mmengine.dataset import pseudo_collate
+def noting_what_enters(one):
+    """A list of the boxes of each image that enter every stage, and a context in which a step fills it."""
+    stages, spies, decoupled = [], ExitStack(), one.run.variant.name == "decoupled_rcnn"
 
-    from adapters.mmdet.data import ImageReader
+    def note(owner, name, boxes_of):
+        plain = getattr(owner, name)
 
-    dataset = TrainingDataset(ImageReader(run), records, training_order(records, run.protocol, 0))
-    batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
-    truth = [sample.gt_instances.bboxes.clone() for sample in batch["data_samples"]]
-    stages, decoupled = [], run.variant.name == "decoupled_rcnn"
-    propose = model.rpn_head.loss_and_predict
-
-    def proposals(*arguments, **named):
-        losses, found = propose(*arguments, **named)
-        lists = [one[1] for one in found] if decoupled else found
-        stages.append([one.bboxes.detach().clone() for one in lists])
-        return losses, found
-
-    def noting(method):
-        def noted(*arguments):
-            found = method(*arguments)
-            boxes = found if decoupled else [one.bboxes for one in found]
-            if len(boxes):
-                stages.append([one[(one[:, 2:] > one[:, :2]).all(1)].clone() for one in boxes])
+        def noted(*arguments, **named):
+            found = plain(*arguments, **named)
+            if boxes := boxes_of(found):
+                stages.append([each[(each[:, 2:] > each[:, :2]).all(1)].detach().clone() for each in boxes])
             return found
 
-        return noted
+        spies.enter_context(patch.object(owner, name, noted))
 
-    with ExitStack() as spies:
-        spies.enter_context(patch.object(model.rpn_head, "loss_and_predict", proposals))
-        if decoupled:
-            spies.enter_context(
-                patch.object(model.roi_head, "_positives_moved", noting(model.roi_head._positives_moved))
-            )
-        for head in () if decoupled else model.roi_head.bbox_head:
-            spies.enter_context(patch.object(head, "refine_bboxes", noting(head.refine_bboxes)))
-        model.loss(batch["inputs"], batch["data_samples"])
-    return stages, truth
+    def own(lists):
+        return [of_image[1] if decoupled else of_image for of_image in lists]
 
-
-def detectron2_step(model, run, records):
-    """The same in Detectron2."""
-    from detectron2.utils.events import EventStorage
-
-    from adapters.detectron2.data import ImageReader
-
-    reader = ImageReader(run)
-    batch = [reader.training_image(record, 128, flip=False) for record in records[:2]]
-    truth = [one["instances"].gt_boxes.tensor.clone() for one in batch]
-    stages, decoupled = [], run.variant.name == "decoupled_rcnn"
-    create = model.roi_heads._create_proposals_from_boxes
-
-    def created(boxes, sizes):
-        found = create(boxes, sizes)
-        stages.append([one.proposal_boxes.tensor.clone() for one in found])
-        return found
-
-    def proposed(module, given, found):
-        lists = [one[1] for one in found[0]] if decoupled else found[0]
-        stages.append([one.proposal_boxes.tensor.clone() for one in lists])
-
-    hook = model.proposal_generator.register_forward_hook(proposed)
-    with patch.object(model.roi_heads, "_create_proposals_from_boxes", created), EventStorage():
-        model(batch)
-    hook.remove()
-    return stages, truth
+    if one.run.framework == "detectron2":
+        rpn = one.model.proposal_generator
+        note(rpn, "forward", lambda found: [each.proposal_boxes.tensor for each in own(found[0])])
+        note(one.heads, "_create_proposals_from_boxes", lambda found: [each.proposal_boxes.tensor for each in found])
+        return stages, spies
+    note(one.model.rpn_head, "loss_and_predict", lambda found: [each.bboxes for each in own(found[1])])
+    if decoupled:
+        note(one.heads, "_positives_moved", list)
+    for head in () if decoupled else one.heads.bbox_head:
+        note(head, "refine_bboxes", lambda found: [each.bboxes for each in found])
+    return stages, spies
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_overlaps_and_targets_are_those_of_the_boxes_that_enter(framework, variant, small_run, records):
+def test_overlaps_and_targets_are_those_of_the_boxes_that_enter(framework, variant, records):
     from detectron2.modeling.box_regression import Box2BoxTransform
 
-    run = small_run(framework, variant)
-    model = initial_model(load_adapter(framework), run, with_weights=False).train()
-    recording = StageRecording(run.variant.stages, 0.3)
-    heads = model.roi_head if framework == "mmdet" else model.roi_heads
-    heads.recording = recording
-    seed_everything(0)
-    step = mmdet_step if framework == "mmdet" else detectron2_step
-    entered, truth = step(model, run, [record for record in records if len(record.boxes)])
+    one, pair = detector(framework, variant), records[:2]
+    recording = one.heads.recording = StageRecording(one.run.variant.stages, 0.3)
+    entered, spies = noting_what_enters(one)
+    with spies:
+        one.step(pair)
+    truth = [torch.from_numpy(record.boxes) for record in pair]
     found = recording.stages()
-    assert len(found) == run.variant.stages <= len(entered)
+    assert len(found) == one.run.variant.stages <= len(entered)
     decode = Box2BoxTransform(weights=(1.0,) * 4).get_deltas
     for seen, boxes in zip(found, entered, strict=False):
-        pairs = [best_ground_truth(one.numpy(), target.numpy()) for one, target in zip(boxes, truth, strict=True)]
-        ious = np.concatenate([one for one, _ in pairs])
+        pairs = [best_ground_truth(own.numpy(), target.numpy()) for own, target in zip(boxes, truth, strict=True)]
+        ious = np.concatenate([own for own, _ in pairs])
         assert np.allclose(seen.ious, ious, atol=1e-6)
         assert seen.ious.dtype == np.float32
-        near = [np.flatnonzero(one >= 0.3) for one, _ in pairs]
+        near = [np.flatnonzero(own >= 0.3) for own, _ in pairs]
         assert np.allclose(seen.target_ious, ious[ious >= 0.3], atol=1e-6)
         parts = [
-            decode(one[rows], target[place[rows]])
-            for one, target, (_, place), rows in zip(boxes, truth, pairs, near, strict=True)
+            decode(own[rows], target[place[rows]])
+            for own, target, (_, place), rows in zip(boxes, truth, pairs, near, strict=True)
         ]
         assert np.allclose(seen.targets, torch.cat(parts).numpy(), atol=1e-5)
     assert sum(len(seen.targets) for seen in found) > 0

@@ -143,7 +143,6 @@ def predict(framework: str, results: Path, config: Path, checkpoint: Path, *more
     return main([framework, "predict-checkpoint", *map(str, words), *more])
 
 
-@pytest.mark.parametrize("framework", FILES)
 def test_a_cascade_from_elsewhere_is_read_at_every_stage(framework, results, tmp_path):
     config, checkpoint = FILES[framework](tmp_path, classes=2)
     assert predict(framework, results, config, checkpoint, "--title", "Tiny", "--notes", "random") == 0
@@ -164,7 +163,6 @@ def test_a_cascade_from_elsewhere_is_read_at_every_stage(framework, results, tmp
     assert not np.allclose(first["x"][:20], own["x"][:20])
 
 
-@pytest.mark.parametrize("framework", FILES)
 def test_other_classes_or_weights_are_refused_in_one_line(framework, results, tmp_path, capsys):
     config, checkpoint = FILES[framework](tmp_path, classes=3)
     assert predict(framework, results, config, checkpoint) == 2

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import json
 import math
 from dataclasses import replace
 
@@ -10,43 +11,43 @@ import pytest
 import torch
 from PIL import Image
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from trainings import changed, log_of, trained
+from trainings import (
+    at_iteration,
+    changed,
+    control_values,
+    killed,
+    left,
+    log_of,
+    run_of,
+    train,
+    trained,
+    trained_model,
+    with_truth,
+)
 
 from adapters.commands import initial_model, load_adapter
 from adapters.contract import Adapter
 from adapters.data.training_dataset import TrainingDataset
+from adapters.training import training_session
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, trainable
 from cascadebench.determinism.training_order import TrainingOrder, resized_shape, training_order
 from cascadebench.study.study_file import Execution, load_protocol
-from cascadebench.study_loading import load_study
 
-FRAMEWORKS = ["mmdet", "detectron2"]
 TRAINED = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
 """Every variant that is trained."""
-
-
-@pytest.fixture(params=FRAMEWORKS)
-def framework(request) -> str:
-    return request.param
 
 
 @pytest.fixture
 def with_boxes(records) -> list[ImageRecord]:
     """The images that a training reads."""
-    return [record for record in records if len(record.boxes)]
+    return with_truth(records)
 
 
 def module(framework, name):
     """Import a module of a framework's adapter."""
     return importlib.import_module(f"adapters.{framework}.{name}")
-
-
-def controls(run):
-    """Controls of a run by name."""
-    adapter = load_adapter(run.framework)
-    return {control.name: control.value for control in adapter.read_controls(adapter.build(run))}
 
 
 # One assembly for inspection and training
@@ -90,7 +91,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
 ):
     """Of an optimizer or a loader built a second time, one of the two would not know of it."""
     run, assemble = small_run(framework, "faster_rcnn"), Adapter.assemble
-    before = controls(run)
+    before = control_values(run)
     trained(run, with_boxes, tmp_path / "before", execution)
 
     def changed_assembly(*arguments):
@@ -101,7 +102,7 @@ def test_a_change_in_the_assembly_is_read_and_trained(
         return built
 
     monkeypatch.setattr(Adapter, "assemble", changed_assembly)
-    read = {name: value for name, value in controls(run).items() if value != before[name]}
+    read = {name: value for name, value in control_values(run).items() if value != before[name]}
     assert read.keys() == {"optimizer.momentum", "training.order_sha256"}
     state = trained(run, with_boxes, tmp_path / "after", execution)
     assert {group["momentum"] for group in state["optimizer"]["param_groups"]} == {0.5} == {read["optimizer.momentum"]}
@@ -111,12 +112,12 @@ def test_a_change_in_the_assembly_is_read_and_trained(
 
 def test_an_inspection_writes_nothing(framework, small_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    controls(small_run(framework, "faster_rcnn"))
+    control_values(small_run(framework, "faster_rcnn"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_inspection_plans_the_beginning_of_the_order(framework):
-    run = next(planned.run for planned in load_study("tiny").runs if planned.run.framework == framework)
+    run = run_of(framework, "faster_rcnn")
     dataset = load_adapter(framework).build(run).dataset
     order = training_order(dataset.records, run.protocol, run.seed)
     for position in (0, 5, 999):
@@ -129,40 +130,38 @@ def test_an_inspection_plans_the_beginning_of_the_order(framework):
 # Training and going on
 
 
-def test_resuming_equals_never_stopping(framework, small_run, with_boxes, execution, tmp_path, monkeypatch):
-    """The conformance suite asks it of every variant; here the log is compared, too, and images read beside."""
-    run = small_run(framework, "cascade_rcnn")
-    whole = trained(run, with_boxes, tmp_path / "whole", execution)
-    after = TrainingSession.after_iteration
-
-    def stop_in_the_fifth(self, iteration, *arguments):
-        after(self, iteration, *arguments)
-        if iteration == 4:
-            raise KeyboardInterrupt
-
+@pytest.mark.parametrize("variant", ["cascade_rcnn", "decoupled_rcnn"])
+def test_resuming_equals_never_stopping(framework, variant, small_run, records, execution, tmp_path, monkeypatch):
+    """The conformance suite asks it of every variant; here of log, statistics and reading beside, too."""
+    run = small_run(framework, variant)
+    monkeypatch.setattr(training_session, "RECORDED_EVERY", 1)
+    trained(run, records, tmp_path / "whole", execution)
     out = tmp_path / "stopped"
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(TrainingSession, "after_iteration", stop_in_the_fifth)
-        trained(run, with_boxes, out, execution)
-    assert torch.load(out / "checkpoints" / "last.pt", weights_only=True)["iteration"] == 3
-    beside = execution.model_copy(update={"loader_workers": 1})
-    for state in (trained(run, with_boxes, out, execution), trained(run, with_boxes, tmp_path / "beside", beside)):
-        assert state["model"].keys() == whole["model"].keys()
-        assert all(torch.equal(tensor, state["model"][name]) for name, tensor in whole["model"].items())
+        at_iteration(patched, 5, killed)
+        train(run, records, out, execution)
+    recorded = (out / "stage_statistics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in recorded][:3] == [0, 1, 2]
+    session = train(run, records, out, execution)
+    assert session.start == 3
+    session.finish()
+    trained(run, records, tmp_path / "beside", execution.model_copy(update={"loader_workers": 1}))
     # The log of a resumed training reads as if it had never stopped, but for the seconds.
-    log = log_of(tmp_path / "whole")
-    assert log == log_of(out) == log_of(tmp_path / "beside")
-    terms = {f"stage{stage}_{task}" for stage in (1, 2, 3) for task in ("classification", "regression")}
-    assert log[0]["losses"].keys() == terms | {"rpn_classification", "rpn_regression"}
+    assert left(out) == left(tmp_path / "whole") == left(tmp_path / "beside")
+    if variant == "cascade_rcnn":
+        terms = {f"stage{stage}_{task}" for stage in (1, 2, 3) for task in ("classification", "regression")}
+        assert log_of(out)[0]["losses"].keys() == terms | {"rpn_classification", "rpn_regression"}
+    # Killed after the last checkpoint: nothing is left to train, and the table is written all the same.
+    (out / "stage_statistics.parquet").unlink()
+    TrainingSession(run, out, torch.device("cpu"), execution).finish()
+    assert left(out) == left(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("variant", TRAINED)
 def test_a_run_under_own_rules_trains_and_predicts(framework, variant, small_run, with_boxes, execution, tmp_path):
     run = changed(small_run(framework, variant), rules=framework)
-    adapter, state = load_adapter(framework), trained(run, with_boxes, tmp_path, execution)
-    model = initial_model(adapter, run, with_weights=False)
-    model.load_state_dict(state["model"])
-    (prediction,) = adapter.predict(run, model.eval(), with_boxes[:1])
+    model = trained_model(run, trained(run, with_boxes, tmp_path, execution))
+    (prediction,) = load_adapter(framework).predict(run, model, with_boxes[:1])
     assert list(prediction.test_stages) == [stage.label for stage in run.variant.test_stages]
 
 
@@ -177,7 +176,7 @@ def test_what_of_the_backbone_learns(framework, batch_norm, small_run, with_boxe
     assert "backbone.stage2.0.conv1.weight" in learnt
     assert ("backbone.stage2.0.norm1.weight" in learnt) == (batch_norm != "frozen")
     assert ("backbone.stage2.0.norm1.running_mean" in learnt) == (batch_norm == "trained")
-    assert controls(run)["backbone.batch_norm"] == batch_norm
+    assert control_values(run)["backbone.batch_norm"] == batch_norm
 
 
 def test_a_training_split_without_boxes_is_refused(records):
@@ -216,7 +215,7 @@ def test_the_learning_rate_is_the_protocol_s_at_every_iteration(framework, small
         optimizer, schedulers = optimizer_of(run, torch.nn.Linear(1, 1))
         getattr(optimizer, "optimizer", optimizer).step()
         for iteration in range(protocol.schedule.iterations):
-            wanted = run.learning_rate(iteration)
+            wanted = run.protocol.schedule.learning_rate(iteration)
             assert math.isclose(optimizer.param_groups[0]["lr"], wanted, rel_tol=TOLERANCE[framework]), iteration
             for scheduler in schedulers:
                 scheduler.step()
@@ -241,10 +240,9 @@ def test_clipping_bounds_the_whole_gradient(framework, small_run):
     loss = (model(torch.ones(1, 3)) * 100).sum()
     if framework == "mmdet":
         optimizer.backward(loss)
-        optimizer.step()
     else:
         loss.backward()
-        optimizer.step()
+    optimizer.step()
     norm = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).norm()
     torch.testing.assert_close(norm, torch.tensor(0.5), rtol=1e-5, atol=0)
 
@@ -252,7 +250,7 @@ def test_clipping_bounds_the_whole_gradient(framework, small_run):
 @pytest.mark.parametrize(("rule", "shares"), [("decay", [1.0, 0.5, 0.25]), ("avg", [0.3333333] * 3)])
 def test_controls_of_a_cascade(framework, rule, shares, small_run):
     sizes = {"train_short_sides": (48, 64), "test_short_side": 64, "max_long_side": 80}
-    values = controls(changed(small_run(framework, "cascade_rcnn", stage_loss=rule), input=sizes))
+    values = control_values(changed(small_run(framework, "cascade_rcnn", stage_loss=rule), input=sizes))
     assert values["heads.trunk_gradient"] == pytest.approx(shares)
     assert values["heads.iou_threshold"] == [0.5, 0.6, 0.7]
     assert values["heads.target_stds"][2] == [0.0333333333, 0.0333333333, 0.0666666667, 0.0666666667]
@@ -332,10 +330,8 @@ def test_a_seed_s_images_are_consumed_whatever_trains(workers, small_run, with_b
         ("mmdet", "faster_rcnn", 0), ("mmdet", "faster_rcnn", 1), ("mmdet", "cascade_rcnn", 0),
         ("detectron2", "faster_rcnn", 0), ("detectron2", "faster_rcnn", 1), ("detectron2", "cascade_rcnn", 0),
     ]:  # fmt: skip
-        run, out = (
-            small_run(framework, variant).model_copy(update={"seed": seed}),
-            tmp_path / f"{framework}{variant}{seed}",
-        )
+        run = small_run(framework, variant).model_copy(update={"seed": seed})
+        out = tmp_path / run.id
         weights[framework, variant, seed] = trained(run, with_boxes, out, once)["model"]
         assert [line["consumed_sha256"] for line in log_of(out)] == expected[seed]
     for framework, name in (("mmdet", "backbone.conv1.weight"), ("detectron2", "backbone.bottom_up.stem.conv1.weight")):

@@ -1,12 +1,14 @@
 """The variants with one stream of RoIs, in both frameworks: what each trains and tests that the others do not."""
 
 import functools
+import logging
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 from head_sides import (
-    BOTH,
     CHANNELS,
     CLASSES,
     DETECTORS,
@@ -17,28 +19,27 @@ from head_sides import (
     crowd,
     detector,
     gradients,
-    run_of,
+    moved,
+    without_numbers,
 )
-from published_sizes import PUBLISHED, dense_flops, stage_flops, trainable
 from torchvision.ops import box_iou
+from trainings import changed, run_of, same
 
 from adapters.commands import load_adapter
+from adapters.inspection.cost import count_cost, trace_parts
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.detectors.backbone import load_backbone
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.initial_weights import initial_tensor
 
-pytestmark = BOTH
 
-
-def same_detections(one, other, records, labels):
-    """Whether two detectors detect the same, to the last bit, at these test stages."""
+def assert_same_detections(one, other, records, labels):
+    """Two detectors detect the same, to the last bit, at these test stages."""
     for first, second in zip(one.predictions(records), other.predictions(records), strict=True):
         for label in labels:
             assert len(first.test_stages[label].scores), label
-            for part in ("boxes", "scores", "labels"):
-                pair = (getattr(found.test_stages[label], part) for found in (first, second))
-                assert len({array.tobytes() for array in pair}) == 1, (label, part)
+            assert same(first.test_stages[label], second.test_stages[label]), label
 
 
 # Cascade R-CNN
@@ -79,6 +80,49 @@ def test_a_stages_weight_scales_the_trunks_gradient_and_not_the_heads(framework,
         assert torch.equal(scaled[1 + stage], full[1 + stage])
 
 
+def test_stages_follow_each_other_row_by_row(framework):
+    """The second stage sees the first one's boxes; the last RoIs are those that enter the third."""
+    model = detector(framework, "cascade_rcnn", 0.02)
+    model.model.eval()
+    entering = torch.tensor([[10.0, 10.0, 60.0, 70.0], [0.0, 0.0, 127.0, 127.0], [40.0, 30.0, 90.0, 100.0]])
+    outputs = model.run_stages(entering)
+    with torch.no_grad():
+        of_last = [model.own_stage(stage, outputs.boxes[1])[0] for stage in range(3)]
+        for stage in range(3):
+            logits, deltas = model.own_stage(stage, entering)
+            assert torch.equal(outputs.logits[stage], logits)
+            assert torch.equal(outputs.last_logits[stage], of_last[stage])
+            left = model.heads.decoded(stage, entering, deltas, SIZE)
+            assert torch.equal(outputs.boxes[stage], left)
+            torch.testing.assert_close(left, moved(entering, deltas, model.target_stds[stage]), atol=1e-3, rtol=0)
+            entering = left
+        headline = [TestStage.parse(model.run.variant.headline)]
+        assert model.heads.run_stages(model.maps(), entering, SIZE, headline).last_logits == []
+    assert not torch.equal(outputs.boxes[0], outputs.boxes[1])
+    assert not torch.equal(outputs.last_logits[0], outputs.logits[0])
+
+
+def test_later_stages_train_on_all_regressed_boxes(framework):
+    """No sampling and no added ground truth after the first stage: what enters leaves, but for empty boxes."""
+    model = detector(framework, "cascade_rcnn", 0.02)
+    calls, sampled = model.train(crowd(40, 100)).calls, model.run.protocol.heads.rois_per_image
+    for stage in range(3):
+        call = calls["classification", stage]
+        assert [len(call.boxes(image)) for image in (0, 1)] == [sampled, sampled]
+        assert (call.truths > 0) == (stage == 0)
+
+
+def test_boxes_regressed_out_of_the_image_are_dropped_between_stages(framework):
+    model = detector(framework, "cascade_rcnn")
+    with torch.no_grad():
+        model.parameters["heads.1.regressor.bias"][0] = 20.0  # two widths to the right
+    training = model.train(crowd(40, 100))
+    first, second = (training.calls["classification", stage].rois for stage in (0, 1))
+    assert sum(training.losses.values()).isfinite()
+    assert 0 < len(second) < len(first)
+    assert (second[:, 3:] > second[:, 1:3]).all()
+
+
 # FSCascade
 
 
@@ -89,15 +133,16 @@ def test_without_sharing_it_is_the_cascade_bit_for_bit(framework, options, recor
     with torch.no_grad():
         for name, parameter in cascade.parameters.items():
             shared.parameters[name].copy_(parameter)
-    (losses, own), (other_losses, others) = cascade.step(), shared.step()
-    assert losses.keys() == other_losses.keys()
-    assert all(torch.equal(value, other_losses[name]) for name, value in losses.items())
-    assert all(gradient is None or torch.equal(gradient, others[name]) for name, gradient in own.items())
+    # Ground truth so large that positives are left for the last stage.
+    pair = [replace(record, boxes=TRUTH.numpy(), labels=LABELS.numpy()) for record in records[2:4]]
+    (losses, own), (other_losses, others) = cascade.step(pair), shared.step(pair)
+    assert losses == other_losses
+    assert all(torch.equal(gradient, others[name]) for name, gradient in own.items())
     embeddings = {f"heads.{stage}.embedding.weight" for stage in (2, 3)} if options["lfs"] else set()
     assert others.keys() - own.keys() == embeddings
     assert all(others[name].any() for name in embeddings)  # they learn from the first step on
     labels = [stage.label for stage in cascade.run.variant.test_stages]
-    same_detections(cascade, shared, records[:2], labels)
+    assert_same_detections(cascade, shared, records[:2], labels)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +229,7 @@ def test_classifiers_on_the_last_rois_merge_their_own_heads(framework, sharing):
 def test_sharing_adds_maps_of_the_real_width(framework, options, maps):
     """One map per embedding, T per reduction of T features, each 1024 x 1024."""
     plain, shared = (
-        trainable(DETECTORS[framework].without_numbers(run_of(framework, variant, "coco_1x", **given)))
+        trainable(without_numbers(run_of(framework, variant, "coco_1x", **given)))
         for variant, given in (("cascade_rcnn", {"stages": options.get("stages", 3)}), ("fscascade", options))
     )
     assert shared - plain == maps * 1024**2
@@ -192,8 +237,7 @@ def test_sharing_adds_maps_of_the_real_width(framework, options, maps):
 
 
 def test_under_own_rules_sharing_starts_as_it_always_does(framework):
-    run = run_of(framework, "fscascade", merge="concat")
-    run = run.model_copy(update={"protocol": run.protocol.model_copy(update={"rules": framework})})
+    run = changed(run_of(framework, "fscascade", merge="concat"), rules=framework)
     sharing = DETECTORS[framework](run).heads.sharing
     assert sharing.embeddings["2"].weight.abs().max() == 0
     start = initial_tensor("heads.3.reduction.weight", (WIDTH, 3 * WIDTH), 0)
@@ -210,10 +254,8 @@ def test_iterative_bbox_is_the_baseline_applied_again(framework, records):
     assert {name: one.shape for name, one in iterative.model.state_dict().items()} == {
         name: one.shape for name, one in baseline.model.state_dict().items()
     }
-    losses, other_losses = baseline.step()[0], iterative.step()[0]
-    assert losses.keys() == other_losses.keys()
-    assert all(torch.equal(value, other_losses[name]) for name, value in losses.items())
-    same_detections(baseline, iterative, records[:2], ["(1,1)"])
+    assert baseline.step(records[:2])[0] == iterative.step(records[:2])[0]
+    assert_same_detections(baseline, iterative, records[:2], ["(1,1)"])
     entering = probe_boxes()[:7]
     outputs = iterative.run_stages(entering)
     for boxes, logits in zip(outputs.boxes, outputs.logits, strict=True):
@@ -280,6 +322,26 @@ def test_unshared_heads_learn_apart(framework):
 
 # Size and cost
 
+SPECIFIC = {"regression": "class_specific"}
+PUBLISHED = [
+    ("resnet50", "faster_rcnn", SPECIFIC, 41.53, 215.82),
+    ("resnet50", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 55.42, 229.72),
+    ("resnet50", "decoupled_rcnn", SPECIFIC, 83.22, 257.52),
+    ("resnet50", "decoupled_rcnn", SPECIFIC | {"double_head": True, "stages": 1}, 47.12, 490.02),
+    ("resnet50", "decoupled_rcnn", SPECIFIC | {"double_head": True}, 58.30, 1038.83),
+    ("resnet101", "faster_rcnn", SPECIFIC, 60.52, 295.70),
+    ("resnet101", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 74.42, 309.59),
+    ("resnet101", "decoupled_rcnn", SPECIFIC, 102.22, 337.39),
+    ("resnet101", "cascade_rcnn", {}, 88.16, 323.34),
+    ("resnet101", "decoupled_rcnn", {"classifiers": 3}, 129.85, 365.03),
+    ("resnext101_32x4d", "faster_rcnn", SPECIFIC, 60.16, 299.61),
+    ("resnext101_32x4d", "decoupled_rcnn", SPECIFIC | {"stages": 1}, 74.05, 313.51),
+    ("resnext101_32x4d", "decoupled_rcnn", SPECIFIC, 101.85, 341.31),
+]
+"""Backbone, variant, options, trainable parameters in millions and GFLOPs (Decoupled R-CNN, Tables VIII to XI)."""
+WIDE, HIGH = 1344, 800
+"""The image that the tables count, padded."""
+
 
 def run_on(framework, backbone, variant, options):
     """A run of coco_1x with a backbone."""
@@ -291,23 +353,55 @@ def run_on(framework, backbone, variant, options):
 def trunk_flops(framework, backbone):
     """Operations of backbone, neck and RPN."""
     run = run_on(framework, backbone, "faster_rcnn", {})
-    return dense_flops(load_adapter(framework), DETECTORS[framework].without_numbers(run), run)
+    model = without_numbers(run)
+    (dense, _) = trace_parts(load_adapter(framework), zeros(model), run, 128, 128, 1)
+    return operations(*dense) * (WIDE * HIGH) / (128 * 128)  # they grow with the pixels, so a part is counted
+
+
+def zeros(module):
+    """Give a module without memory weights of zero on the CPU."""
+    module.to_empty(device="cpu")
+    for tensor in module.state_dict().values():
+        tensor.zero_()
+    return module
+
+
+def operations(module, inputs):
+    """Operations of a module by fvcore, a multiply-add counted as one, as :mod:`adapters.inspection.cost` counts."""
+    logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
+    with torch.no_grad():
+        analysis = FlopCountAnalysis(module, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        return analysis.total()
+
+
+def trainable(model):
+    """Parameters that learn."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 @pytest.mark.parametrize(("backbone", "variant", "options", "millions", "gflops"), PUBLISHED)
 def test_size_and_cost_of_the_published_detectors(framework, backbone, variant, options, millions, gflops):
     run = run_on(framework, backbone, variant, options)
-    model = DETECTORS[framework].without_numbers(run)
+    model = without_numbers(run)
     assert round(trainable(model) / 1e6, 2) == millions
-    heads = model.roi_head if framework == "mmdet" else model.roi_heads
-    counted = trunk_flops(framework, backbone) + stage_flops(load_adapter(framework), model, heads, run)
-    assert counted / 1e9 == pytest.approx(gflops, rel=0.01)
+    zeros(model.roi_head if framework == "mmdet" else model.roi_heads)
+    (_, stages) = trace_parts(load_adapter(framework), model, run, WIDE, HIGH, 4)
+    of_stages = operations(*stages) * run.protocol.rpn.test_post_nms / 4  # they grow with the RoIs
+    assert (trunk_flops(framework, backbone) + of_stages) / 1e9 == pytest.approx(gflops, rel=0.01)
+
+
+def test_cost_grows_with_rois(framework):
+    model = detector(framework, "cascade_rcnn")
+    more = changed(model.run, rpn={"test_post_nms": model.run.protocol.rpn.test_post_nms + 30})
+    flops = [count_cost(model.adapter, model.model, run)["flops"] for run in (model.run, more)]
+    per_roi = CHANNELS * 49 * WIDTH + WIDTH * WIDTH + WIDTH * (CLASSES + 1 + 4)
+    assert flops[1] - flops[0] == 3 * 30 * per_roi
 
 
 def test_flops_are_those_of_the_headline(framework):
     """The classifiers do not run on the last RoIs for it, although a test stage needs that."""
     model = detector(framework, "cascade_rcnn")
-    (_, stages) = model.adapter.trace_parts(model.model.eval(), model.run, *SIZE, 8)
+    (_, stages) = trace_parts(model.adapter, model.model.eval(), model.run, *SIZE, 8)
     forward = patch.object(model.heads, "stage_forward", wraps=model.heads.stage_forward)
     with forward as calls, torch.no_grad():
         stages[0](*stages[1])

@@ -1,22 +1,18 @@
 """A variant from outside the project that adds one layer, in both frameworks."""
 
 import re
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from trainings import control_values, run_of
 
-pytest.importorskip("mmdet")
-pytest.importorskip("detectron2")
-
+from adapters.commands import load_adapter
 from cascadebench.core.configuration import PROJECT
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.new_variant import new_variant
 from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.determinism.initial_weights import initial_tensor
-from cascadebench.study.run import Run
-from cascadebench.study_loading import chosen_variant
 
 PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
 (COMMON_NAME,) = re.findall(r"<!-- what both modules have for a layer -->\n```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -61,39 +57,24 @@ def write_gated(folder: Path, common_name: str = COMMON_NAME) -> None:
         (folder / "gated" / f"{framework}.py").write_text(imports + text)
 
 
-def run_of(framework: str, folder: Path, small_run) -> Run:
-    """A small run of the variant."""
-    found = find_variant("gated", "test", [folder])
-    chosen = chosen_variant(found, found.card.complete_options({}, "test"), "test")
-    return small_run(framework, "cascade_rcnn").model_copy(update={"variant": chosen})
-
-
-def adapter_of(framework: str):
-    """A framework's adapter."""
-    return import_module(f"adapters.{framework}.adapter").ADAPTER
-
-
-def test_both_frameworks_draw_the_same_numbers(small_run, tmp_path):
+def test_both_frameworks_draw_the_same_numbers(tmp_path):
     write_gated(tmp_path)
     for framework, heads in (("mmdet", "roi_head"), ("detectron2", "roi_heads")):
-        adapter, run = adapter_of(framework), run_of(framework, tmp_path, small_run)
+        adapter, run = load_adapter(framework), run_of(framework, find_variant("gated", "test", [tmp_path]))
         built = adapter.build(run)
         gate = getattr(built.model, heads).gate
         assert torch.equal(gate.weight, torch.from_numpy(initial_tensor("variant.gate.weight", (4, 4), run.seed)))
         assert 0.3 < float(gate.weight.detach().std()) < 0.7
         assert not gate.bias.any()
         assert adapter.common_names(run)(f"{heads}.gate.weight") == "variant.gate.weight"
-        plain = adapter.build(small_run(framework, "cascade_rcnn"))
-        controls, others = (
-            {control.name: control.value for control in adapter.read_controls(one)} for one in (built, plain)
-        )
+        controls = {control.name: control.value for control in adapter.read_controls(built)}
+        others = control_values(run_of(framework, "cascade_rcnn"))
         assert controls.pop("model.trainable_parameters") == others.pop("model.trainable_parameters") + 20
         assert controls == others
 
 
-@pytest.mark.parametrize("framework", ["mmdet", "detectron2"])
 @pytest.mark.parametrize("hook", ["", COMMON_NAME.replace("variant.gate", "gate")], ids=["none", "another name"])
-def test_a_layer_without_a_name_is_one_line_that_says_what_to_do(framework, hook, small_run, tmp_path):
+def test_a_layer_without_a_name_is_one_line_that_says_what_to_do(framework, hook, tmp_path):
     write_gated(tmp_path, hook)
     with pytest.raises(InputError, match=r"gate\.weight' has no common name; .*docs/adding-a-variant\.md, New layers"):
-        adapter_of(framework).build_model(run_of(framework, tmp_path, small_run))
+        load_adapter(framework).build_model(run_of(framework, find_variant("gated", "test", [tmp_path])))

@@ -19,13 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 from local_slurm import LocalSlurm, missing, wait_until
+from small_studies import of_iterations, small_study, snakemake
 
-from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.configuration import PROJECT, read_yaml
 from cascadebench.core.files import read_json
 from cascadebench.study.study import Study
-from cascadebench.study_loading import load_study
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no Slurm here: {missing()}")
 
@@ -39,29 +38,13 @@ PROFILE = PROJECT / "workflows" / "profiles" / "slurm"
 
 def write_study(folder: Path, name: str, **changes) -> Study:
     """Write the Faster R-CNN baseline in both frameworks and with two seeds, on few images."""
-    folder.mkdir(exist_ok=True)
-    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
-    card["data"] |= {"train_images": 12, "val_images": 6}
-    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    schedule = {"iterations": ITERATIONS, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [50]}
-    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {
-        "name": name,
-        "dataset": str(folder / "few_shapes.yaml"),
+    study = {
         "variants": [{"variant": "faster_rcnn"}],
-        "proposal_swaps": [],
         "seeds": [0, 1],
-        "protocol_override": {"schedule": schedule, "inference": {"score_threshold": 0.001}},
+        "protocol_override": of_iterations(ITERATIONS, 50),
         "execution": {"checkpoint_interval": 10, "memory_mb": MEMORY_MB, "train_minutes": 20, "diagnostics": False},
     }
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
-    return load_study(str(folder / f"{name}.yaml"))
-
-
-def command(folder: Path, name: str, *arguments: str) -> list[str]:
-    """Snakemake's command line for a study of a folder."""
-    study = ["--config", f"study={folder / f'{name}.yaml'}"]
-    begin = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
-    return [*begin, *study, *arguments]
+    return small_study(folder, name, **study | changes)
 
 
 def on_slurm(folder: Path, name: str, *targets: str) -> list[str]:
@@ -70,7 +53,9 @@ def on_slurm(folder: Path, name: str, *targets: str) -> list[str]:
     quick = ["--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
     # Without an empty workflow profile the one for a machine on its own would be loaded too.
     profiles = ["--profile", str(PROFILE), "--workflow-profile", "none"]
-    return command(folder, name, *profiles, *replaced, "--slurm-status-command", "squeue", *quick, *targets)
+    begin = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
+    begin += ["--config", f"study={folder / f'{name}.yaml'}"]
+    return [*begin, *profiles, *replaced, "--slurm-status-command", "squeue", *quick, *targets]
 
 
 def run_on_slurm(
@@ -174,8 +159,7 @@ def disturbed(slurm, tmp_path_factory) -> tuple[Path, Path, Study, Faults]:
     alone, folder = tmp_path_factory.mktemp("undisturbed"), tmp_path_factory.mktemp("disturbed")
     write_study(alone, "small")
     study = write_study(folder, "small")
-    profile = ["--workflow-profile", str(PROJECT / "profiles" / "default"), "--cores", "2"]
-    subprocess.run(command(alone, "small", *profile), check=True, cwd=alone, capture_output=True)
+    snakemake(alone, cores=2)
 
     faults = Faults(slurm, folder, study)
     code, printed = run_on_slurm(slurm, folder, "small", inject=faults.inject)

@@ -3,69 +3,47 @@
 Without ``--variant`` all of the project's own are examined; ``--variant-folder DIR`` says where to find others.
 """
 
-import json
 import math
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from comparison import add_noise, answers_of_both, assert_agreement, ground_truth, run_of, two_images
+from sides import SIDES
+from trainings import at_iteration, killed, left, log_of, same, train, trained, trained_model
 
-from adapters.commands import initial_model
-from adapters.contract import Prediction
-from adapters.training.training_session import TrainingSession
+from adapters.commands import initial_model, load_adapter
+from adapters.prediction.predict_image import Prediction
+from adapters.training.checkpoints import read_checkpoint
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.datasets.masks import problem_with
-from cascadebench.determinism.training_order import training_order
 
 
-def train(adapter, run, records, folder, execution, until: int | None = None):
-    """Train in a folder, resuming what is there; stop as if killed after iteration `until`. Returns the session."""
-    session = TrainingSession(run, folder, torch.device("cpu"), execution)
-    if until:
-        after = session.after_iteration
-
-        def killed(iteration, *arguments):
-            after(iteration, *arguments)
-            if iteration + 1 == until:
-                raise KeyboardInterrupt
-
-        session.after_iteration = killed
-    model = initial_model(adapter, run, with_weights=False)
+@pytest.fixture(scope="module")
+def folder(run, records, execution, tmp_path_factory):
+    """Folder of an undisturbed training."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    trained = [record for record in records if len(record.boxes)]
-    try:
-        adapter.train(run, model, trained, training_order(trained, run.protocol, run.seed), session)
-    except KeyboardInterrupt:
-        assert until
-    finally:
-        session.finish()
-    return session
-
-
-@pytest.fixture(scope="module")
-def trained(adapter, run, records, tmp_path_factory):
-    """Folder of an undisturbed training, and the model with its weights."""
-    from cascadebench.study.study_file import Execution
-
     folder = tmp_path_factory.mktemp("trained")
-    train(adapter, run, records, folder, Execution(checkpoint_interval=2, log_interval=10))
-    model = initial_model(adapter, run, with_weights=False)
-    model.load_state_dict(torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"])
-    return folder, model.eval()
+    trained(run, records, folder, execution)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def predictions(adapter, run, records, trained) -> list[Prediction]:
+def model(run, folder):
+    """The model with the weights of that training."""
+    return trained_model(run, read_checkpoint(folder / "checkpoints" / "last.pt"))
+
+
+@pytest.fixture(scope="module")
+def predictions(adapter, run, records, model) -> list[Prediction]:
     """What the trained model sees on all images, the one without anything to see among them."""
-    return list(adapter.predict(run, trained[1], records))
+    return list(adapter.predict(run, model, records))
 
 
 def test_builds_inspects_and_passes_the_audit_but_for_its_treatment(study, planned):
     """Against the baseline only what the card declares differs; between the frameworks nothing does."""
-    from adapters.commands import load_adapter
-
     readings = {}
     for one in study.runs:
         built = load_adapter(one.run.framework)
@@ -75,8 +53,8 @@ def test_builds_inspects_and_passes_the_audit_but_for_its_treatment(study, plann
     assert [(found.control, found.check, found.value, found.other) for found in violations] == []
 
 
-def test_trains_with_finite_loss(trained, run):
-    lines = [json.loads(line) for line in (trained[0] / "train_log.jsonl").read_text().splitlines()]
+def test_trains_with_finite_loss(folder, run):
+    lines = log_of(folder)
     assert len(lines) == run.protocol.schedule.iterations
     for line in lines:
         assert math.isfinite(line["loss"])
@@ -85,10 +63,7 @@ def test_trains_with_finite_loss(trained, run):
 
 
 def test_every_parameter_that_should_train_receives_gradient(adapter, run, found):
-    from comparison import add_noise, ground_truth, run_of, two_images
-    from sides import Detectron2Side, MMDetectionSide
-
-    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework](run)
+    side = SIDES[run.framework](run)
     model = initial_model(adapter, run_of(run.framework, found), with_weights=False)
     add_noise(model, side.common_name)  # layers that start at zero pass no gradient on
     wanted = {side.common_name(name) for name, one in model.named_parameters() if one.requires_grad}
@@ -99,26 +74,22 @@ def test_every_parameter_that_should_train_receives_gradient(adapter, run, found
     assert found == wanted
 
 
-def test_an_interrupted_training_ends_in_the_same_bytes(adapter, run, records, trained, tmp_path, execution):
-    train(adapter, run, records, tmp_path, execution, until=3)  # the last checkpoint is that of iteration 2
-    session = train(adapter, run, records, tmp_path, execution)
+def test_an_interrupted_training_ends_in_the_same_bytes(run, records, folder, tmp_path, execution, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        at_iteration(patched, 3, killed)  # the last checkpoint is that of iteration 2
+        train(run, records, tmp_path, execution)
+    session = train(run, records, tmp_path, execution)
     assert session.start == 2
-    one, other = (
-        torch.load(folder / "checkpoints" / "last.pt", weights_only=True) for folder in (trained[0], tmp_path)
-    )
-    assert one["model"].keys() == other["model"].keys()
-    for name, tensor in one["model"].items():
-        assert torch.equal(tensor, other["model"][name]), name
+    session.finish()
+    assert left(tmp_path) == left(folder)
 
 
-def test_the_same_seed_gives_the_same_bytes(adapter, run, records, trained, predictions, tmp_path, execution):
-    train(adapter, run, records, tmp_path, execution)
-    first, second = (folder / "checkpoints" / "last.pt" for folder in (trained[0], tmp_path))
-    assert first.read_bytes() == second.read_bytes()
-    for one, other in zip(predictions, adapter.predict(run, trained[1], records), strict=True):
+def test_the_same_seed_gives_the_same_bytes(adapter, run, records, folder, model, predictions, tmp_path, execution):
+    trained(run, records, tmp_path, execution)
+    assert left(tmp_path) == left(folder)
+    for one, other in zip(predictions, adapter.predict(run, model, records), strict=True):
         for label, detections in one.test_stages.items():
-            for part in ("boxes", "scores", "labels"):
-                assert getattr(detections, part).tobytes() == getattr(other.test_stages[label], part).tobytes()
+            assert same(detections, other.test_stages[label])
             assert detections.masks == other.test_stages[label].masks
 
 
@@ -144,10 +115,7 @@ def test_predicts_every_test_stage_inside_the_image(run, records, predictions):
 
 
 def test_trains_on_images_without_ground_truth(adapter, run):
-    from comparison import ground_truth, two_images
-    from sides import Detectron2Side, MMDetectionSide
-
-    side = {"mmdet": MMDetectionSide, "detectron2": Detectron2Side}[run.framework](run)
+    side = SIDES[run.framework](run)
     model = initial_model(adapter, run, with_weights=False)
     none = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     for truth in ([none, ground_truth()[1]], [none, none]):
@@ -158,8 +126,6 @@ def test_trains_on_images_without_ground_truth(adapter, run):
 
 def test_both_frameworks_agree(found):
     """Same weights and input: the same numbers in inference and in a step of training."""
-    from comparison import answers_of_both, assert_agreement
-
-    if set(found.card.frameworks) != {"mmdet", "detectron2"}:
+    if set(found.card.frameworks) != set(SIDES):
         pytest.skip(f"the card of {found.card.name} names one framework")
-    assert_agreement(*answers_of_both(found))
+    assert_agreement(*answers_of_both(found, {}))

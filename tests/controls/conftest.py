@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from readings import Controls, right_controls
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.core.configuration import CONFIG, merged, read_yaml
 from cascadebench.study.study import Study
@@ -29,7 +29,7 @@ def changed_study(tmp_path: Path) -> Callable[..., Study]:
     return load
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study() -> Study:
     """Of the embedded study Faster R-CNN, the baseline, and Cascade R-CNN in both frameworks, one seed."""
     return two_detectors()

@@ -1,14 +1,9 @@
-"""Single changes behind the configuration's back, each with the control that must show it.
-
-Every function changes what the adapter built for a cascade of the tiny protocol.
-"""
+"""Changes of what Detectron2 built, each with the control that must show it."""
 
 import copy
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.engine import AMPTrainer, HookBase
@@ -16,6 +11,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, Instances
+from mutations import GROUP, IN_BOTH, Change, frozen, nudged, put
 from PIL import Image
 from torch import nn
 from torchvision.ops import nms
@@ -27,38 +23,9 @@ from adapters.detectron2.training import SessionTrainer
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
 
-Mutation = Callable[[Built], None]
-
-
-def put(path: str, value: Any) -> Mutation:
-    """Set an attribute or item by its path below ``built``: ``model.roi_heads.trunk_gradient.1``."""
-
-    def mutate(built: Built) -> None:
-        *parents, last = path.split(".")
-        target: Any = built
-        for name in parents:
-            target = _get(target, name)
-        if isinstance(target, (list, dict)):
-            target[_key(last)] = value
-        else:
-            setattr(target, last, value)
-
-    return mutate
-
-
-def _get(target: Any, name: str) -> Any:
-    if isinstance(target, dict) or name.isdigit():
-        return target[_key(name)]
-    return getattr(target, name)
-
-
-def _key(name: str) -> Any:
-    return int(name) if name.isdigit() else {"True": True, "False": False}.get(name, name)
-
-
 RPN, HEADS = "model.proposal_generator", "model.roi_heads"
 FIRST, SECOND, LAST = (f"{HEADS}.box_predictor.{stage}" for stage in range(3))
-GROUP, WARMUP, STEPS = "optimizer.param_groups.0", "schedulers.0._multiplier", "schedulers.0._multiplier._schedulers.1"
+WARMUP, STEPS = "schedulers.0._multiplier", "schedulers.0._multiplier._schedulers.1"
 
 
 # Optimizer and order
@@ -70,41 +37,20 @@ def extra_group(built: Built) -> None:
     built.schedulers[0].base_lrs.append(group["initial_lr"])
 
 
-def missing_parameter(built: Built) -> None:
-    built.optimizer.param_groups[0]["params"].pop()
-
-
-def doubled_parameter(built: Built) -> None:
-    params = built.optimizer.param_groups[0]["params"]
-    params.append(params[0])
-
-
 def another_optimizer(built: Built) -> None:
     built.engine.optimizer = torch.optim.AdamW(built.model.parameters(), lr=0.02)
-
-
-def other_seed(built: Built) -> None:
-    built.session.run = built.run.model_copy(update={"seed": built.run.seed + 1})
 
 
 def shuffled(built: Built) -> None:
     built.loader.batch_sampler.sampler = torch.utils.data.RandomSampler(built.dataset)
 
 
-def reversed_epoch(built: Built) -> None:
-    built.dataset.records = built.dataset.records[::-1]
-
-
-def swapped_columns(built: Built) -> None:
-    built.dataset.order.images[7, :2] = built.dataset.order.images[7, 1::-1].copy()
-
-
 def mixed_precision(built: Built) -> None:
     built.engine.__class__ = type("MixedTrainer", (SessionTrainer, AMPTrainer), {})
 
 
-def averaging(built: Built) -> None:
-    built.engine.register_hooks([type("ExponentialAverage", (HookBase,), {})()])
+class ExponentialAverage(HookBase):
+    pass
 
 
 # Input
@@ -162,14 +108,6 @@ def no_tiny_boxes(built: Built) -> None:
 # Backbone, neck and weights
 
 
-def freeze_one_layer(built: Built) -> None:
-    built.model.backbone.bottom_up.res3[0].conv1.weight.requires_grad_(requires_grad=False)
-
-
-def freeze_rpn_bias(built: Built) -> None:
-    built.model.proposal_generator.rpn_head.conv.bias.requires_grad_(requires_grad=False)
-
-
 def one_norm_fixed(built: Built) -> None:
     convolution = built.model.backbone.bottom_up.res4[0].conv1
     convolution.norm = FixedStatisticsBatchNorm2d(convolution.norm.num_features)
@@ -178,11 +116,6 @@ def one_norm_fixed(built: Built) -> None:
 def shorter_stage(built: Built) -> None:
     backbone = built.model.backbone.bottom_up
     backbone.stages[2] = backbone.res4 = backbone.res4[:-1]
-
-
-@torch.no_grad()
-def nudge(name: str, built: Built) -> None:
-    built.model.get_parameter(name).view(-1)[0] += 1e-6
 
 
 def blurred_top(built: Built) -> None:
@@ -201,11 +134,6 @@ def four_levels(built: Built) -> None:
 def wider_anchors(built: Built) -> None:
     for cell in built.model.proposal_generator.anchor_generator.cell_anchors:
         cell *= torch.tensor([2.0, 0.5, 2.0, 0.5])
-
-
-@torch.no_grad()
-def larger_anchors(built: Built) -> None:
-    list(built.model.proposal_generator.anchor_generator.cell_anchors)[-1].mul_(2)
 
 
 class FlooredMatcher(Matcher):
@@ -380,7 +308,8 @@ def nms_over_classes(built: Built) -> None:
     heads.detect = detect
 
 
-MUTATIONS: list[tuple[str, Mutation]] = [
+MUTATIONS: list[tuple[str, Change]] = [
+    *IN_BOTH,
     ("schedule.learning_rate_first", put(f"{GROUP}.lr", 0.5)),
     ("schedule.learning_rates_sha256", put(f"{WARMUP}._schedulers.0._start_value", 0.5)),
     ("schedule.learning_rate_peak", put("schedulers.0.base_lrs", [0.03])),
@@ -390,22 +319,12 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("schedule.iterations", put("session.iterations", 479)),
     ("schedule.learning_rates_sha256", put(f"{WARMUP}._schedulers.0._end_value", 0.99)),
     ("optimizer.name", another_optimizer),
-    ("optimizer.momentum", put(f"{GROUP}.momentum", 0.8)),
-    ("optimizer.weight_decay", put(f"{GROUP}.weight_decay", 5e-4)),
-    ("optimizer.nesterov", put(f"{GROUP}.nesterov", value=True)),
     ("optimizer.parameter_groups", extra_group),
-    ("optimizer.parameters_covered", missing_parameter),
-    ("optimizer.parameters_covered", doubled_parameter),
     ("optimizer.gradient_clip_norm", put("optimizer.gradient_clip_norm", 35.0)),
     ("training.precision", mixed_precision),
-    ("training.weight_averaging", averaging),
+    ("training.weight_averaging", lambda built: built.engine.register_hooks([ExponentialAverage()])),
     ("training.batch_size", put("loader.batch_sampler.batch_size", 2)),
     ("training.order_sha256", shuffled),
-    ("training.order_sha256", reversed_epoch),
-    ("training.order_sha256", swapped_columns),
-    ("training.order_sha256", put("loader.sampler.session.start", 1)),
-    ("training.flips_sha256", lambda built: np.logical_not(built.dataset.order.flips, out=built.dataset.order.flips)),
-    ("training.step_seeds_sha256", other_seed),
     ("input.pixel_mean", lambda built: built.model.pixel_mean.mul_(1.01)),
     ("input.pixel_std", lambda built: built.model.pixel_std.fill_(1.0)),
     ("input.channel_order", put("reader.format", "BGR")),
@@ -416,22 +335,21 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("input.resize", nearest),
     ("input.resized_image_sha256", darker),
     ("input.resized_shapes", one_pixel_wider),
-    ("input.train_short_sides", lambda built: built.dataset.order.short_sides.fill(96)),
     ("input.test_short_side", put("reader.test_short_side", 96)),
     ("input.max_long_side", put("reader.max_long_side", 160)),
     ("input.max_long_side", put("dataset.reader.max_long_side", 160)),
     ("input.ground_truth_boxes", no_tiny_boxes),
     ("backbone.blocks", shorter_stage),
-    ("backbone.frozen_parameters", freeze_one_layer),
+    ("backbone.frozen_parameters", frozen("backbone.bottom_up.res3.0.conv1.weight")),
     ("backbone.batch_norm", one_norm_fixed),
-    ("weights.trunk_sha256", partial(nudge, "backbone.fpn_lateral3.weight")),
-    ("weights.trunk_sha256", partial(nudge, "proposal_generator.rpn_head.conv.weight")),
-    ("weights.first_head_sha256", partial(nudge, "roi_heads.box_head.0.fc1.weight")),
+    ("weights.trunk_sha256", nudged("backbone.fpn_lateral3.weight")),
+    ("weights.trunk_sha256", nudged("proposal_generator.rpn_head.conv.weight")),
+    ("weights.first_head_sha256", nudged("roi_heads.box_head.0.fc1.weight")),
     ("neck.channels", put("model.backbone._out_feature_channels.p3", 32)),
     ("neck.levels", four_levels),
     ("neck.last_level", blurred_top),
     ("neck.top_down", put("model.backbone._fuse_type", "avg")),
-    ("rpn.anchor_sides", larger_anchors),
+    ("rpn.anchor_sides", lambda built: list(built.model.proposal_generator.anchor_generator.cell_anchors)[-1].mul_(2)),
     ("rpn.anchor_aspect_ratios", wider_anchors),
     ("rpn.anchor_grid_sha256", put(f"{RPN}.anchor_generator.offset", 0.5)),
     ("rpn.positive_iou", put(f"{RPN}.anchor_matcher.thresholds.2", 0.6)),
@@ -492,5 +410,5 @@ MUTATIONS: list[tuple[str, Mutation]] = [
     ("inference.nms_iou", put(f"{LAST}.test_nms_thresh", 0.6)),
     ("inference.max_detections", put(f"{FIRST}.test_topk_per_image", 300)),
     ("inference.nms_classwise", nms_over_classes),
-    ("model.trainable_parameters", freeze_rpn_bias),
+    ("model.trainable_parameters", frozen("proposal_generator.rpn_head.conv.bias")),
 ]

@@ -1,7 +1,4 @@
-"""Single changes behind the configuration's back, in what MMDetection built for the embedded study's Cascade R-CNN.
-
-Each is the name of the control that must see it, and a function that makes it.
-"""
+"""Changes of what MMDetection built, each with the control that must show it."""
 
 import adapters.mmdet  # noqa: F401 (before MMDetection: it provides mmcv's operators)
 
@@ -11,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
-from typing import Any
 
 import torch
 from mmdet.datasets.transforms import FilterAnnotations
@@ -19,6 +15,7 @@ from mmdet.models.dense_heads import RPNHead
 from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
 from mmdet.models.task_modules.assigners import MaxIoUAssigner
 from mmengine.hooks import EMAHook
+from mutations import GROUP, IN_BOTH, Change, found, frozen, nudged, put
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -26,34 +23,9 @@ from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.mmdet.box_heads import StageBoxHead
 from adapters.training.assembly import Built
 
-Change = Callable[[Built], Any]
-
-
-def found(built: Built, path: str) -> Any:
-    """Follow attributes and positions from what was built."""
-    target = built
-    for part in path.split("."):
-        target = target[int(part)] if part.isdigit() else getattr(target, part)
-    return target
-
-
-def change(path: str, **settings: Any) -> Change:
-    """Make a function that sets attributes, or entries of a dict."""
-
-    def apply(built: Built) -> None:
-        target = found(built, path)
-        for name, value in settings.items():
-            if isinstance(target, dict):
-                target[name] = value
-            else:
-                setattr(target, name, value)
-
-    return apply
-
-
 # Schedule, optimizer and order of the images
 
-GROUP, RPN, ROI = "optimizer.param_groups.0", "model.rpn_head", "model.roi_head"
+RPN, ROI = "model.rpn_head", "model.roi_head"
 
 
 def no_warmup(built):
@@ -72,18 +44,13 @@ def longer_warmup(built):
 
 
 def another_optimizer(built):
-    built.optimizer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.run.learning_rate(0))
+    built.optimizer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.optimizer.param_groups[0]["lr"])
 
 
 def a_group_without_decay(built):
     optimizer = built.optimizer.optimizer
     moved = optimizer.param_groups[0]["params"].pop()
     optimizer.add_param_group({"params": [moved], "lr": optimizer.param_groups[0]["lr"], "weight_decay": 0.0})
-
-
-def a_parameter_twice(built):
-    parameters = built.optimizer.param_groups[0]["params"]
-    parameters.append(parameters[0])
 
 
 def smaller_batches(built):
@@ -94,41 +61,23 @@ def shuffled(built):
     built.engine.train_loop.dataloader = DataLoader(built.dataset, batch_size=built.loader.batch_size, shuffle=True)
 
 
-def two_images_swapped(built):
-    images = built.dataset.order.images
-    images[[0, 1]] = images[[1, 0]]
-
-
-def another_seed_of_the_steps(built):
-    built.session.run = built.run.model_copy(update={"seed": built.run.seed + 1})
-
-
 TRAINING: list[tuple[str, Change]] = [
-    ("schedule.iterations", change("engine.train_loop", _max_iters=601)),
-    ("schedule.learning_rate_peak", change(GROUP, lr=0.0004)),
+    ("schedule.iterations", put("engine.train_loop._max_iters", 601)),
+    ("schedule.learning_rate_peak", put(f"{GROUP}.lr", 0.0004)),
     ("schedule.learning_rate_first", no_warmup),
     ("schedule.milestones", earlier_milestone),
-    ("schedule.learning_rate_last", change("schedulers.1", gamma=0.5)),
+    ("schedule.learning_rate_last", put("schedulers.1.gamma", 0.5)),
     ("schedule.warmup_iterations", longer_warmup),
-    ("schedule.learning_rates_sha256", change("schedulers.0", start_factor=0.02)),
+    ("schedule.learning_rates_sha256", put("schedulers.0.start_factor", 0.02)),
     ("optimizer.name", another_optimizer),
-    ("optimizer.momentum", change(GROUP, momentum=0.8)),
-    ("optimizer.weight_decay", change(GROUP, weight_decay=5e-4)),
-    ("optimizer.nesterov", change(GROUP, nesterov=True)),
     ("optimizer.parameter_groups", a_group_without_decay),
-    ("optimizer.parameters_covered", lambda built: built.optimizer.param_groups[0]["params"].pop()),
-    ("optimizer.parameters_covered", a_parameter_twice),
-    ("optimizer.gradient_clip_norm", change("optimizer", clip_grad_kwargs={"max_norm": 35.0})),
-    ("optimizer.gradient_clip_norm", change("optimizer", clip_grad_kwargs=None)),
-    ("training.precision", change("optimizer", optim_context=lambda model: torch.autocast("cpu", torch.bfloat16))),
+    ("optimizer.gradient_clip_norm", put("optimizer.clip_grad_kwargs", {"max_norm": 35.0})),
+    ("optimizer.gradient_clip_norm", put("optimizer.clip_grad_kwargs", None)),
+    ("training.precision", put("optimizer.optim_context", lambda model: torch.autocast("cpu", torch.bfloat16))),
     ("training.weight_averaging", lambda built: built.hooks.append(EMAHook())),
     ("training.batch_size", smaller_batches),
     ("training.order_sha256", shuffled),
-    ("training.order_sha256", two_images_swapped),
-    ("training.order_sha256", change("session", start=1)),
-    ("training.flips_sha256", lambda built: built.dataset.order.flips[0, :1].__ixor__(True)),
-    ("training.flips_sha256", change("dataset.reader.training_transforms.transforms.3", direction="vertical")),
-    ("training.step_seeds_sha256", another_seed_of_the_steps),
+    ("training.flips_sha256", put("dataset.reader.training_transforms.transforms.3.direction", "vertical")),
 ]
 
 # From images to tensors
@@ -141,16 +90,15 @@ def tiny_boxes_dropped(built):
 INPUT: list[tuple[str, Change]] = [
     ("input.pixel_mean", lambda built: built.model.data_preprocessor.mean.add_(1)),
     ("input.pixel_std", lambda built: built.model.data_preprocessor.std.fill_(1.0)),
-    ("input.channel_order", change("model.data_preprocessor", _channel_conversion=False)),
-    ("input.normalized_pixel", change("model.data_preprocessor", _enable_normalize=False)),
-    ("input.size_divisor", change("model.data_preprocessor", pad_size_divisor=16)),
-    ("input.padding_value", change("model.data_preprocessor", pad_value=0.5)),
-    ("input.resize", change("dataset.reader.training_transforms.transforms.2", backend="cv2")),
-    ("input.resized_image_sha256", change("reader.test_transforms.transforms.1", interpolation="bicubic")),
-    ("input.resized_shapes", change("reader.test_transforms.transforms.1", keep_ratio=False)),
-    ("input.test_short_side", change("reader.test_transforms.transforms.1", scale=(128, 96))),
-    ("input.max_long_side", change("dataset.reader.training_transforms.transforms.2", scale=(160, 128))),
-    ("input.train_short_sides", lambda built: built.dataset.order.short_sides[0, :1].__isub__(32)),
+    ("input.channel_order", put("model.data_preprocessor._channel_conversion", value=False)),
+    ("input.normalized_pixel", put("model.data_preprocessor._enable_normalize", value=False)),
+    ("input.size_divisor", put("model.data_preprocessor.pad_size_divisor", 16)),
+    ("input.padding_value", put("model.data_preprocessor.pad_value", 0.5)),
+    ("input.resize", put("dataset.reader.training_transforms.transforms.2.backend", "cv2")),
+    ("input.resized_image_sha256", put("reader.test_transforms.transforms.1.interpolation", "bicubic")),
+    ("input.resized_shapes", put("reader.test_transforms.transforms.1.keep_ratio", value=False)),
+    ("input.test_short_side", put("reader.test_transforms.transforms.1.scale", (128, 96))),
+    ("input.max_long_side", put("dataset.reader.training_transforms.transforms.2.scale", (160, 128))),
     ("input.ground_truth_boxes", tiny_boxes_dropped),
 ]
 
@@ -175,15 +123,15 @@ def average_pooling(built):
 BACKBONE: list[tuple[str, Change]] = [
     ("backbone.blocks", lambda built: built.model.backbone.layer2.__delitem__(1)),
     ("backbone.stride_in_1x1", strided_in_1x1),
-    ("backbone.frozen_parameters", lambda built: built.model.backbone.conv1.weight.requires_grad_(False)),
-    ("backbone.batch_norm", change("model.backbone", norm_eval=True)),
+    ("backbone.frozen_parameters", frozen("backbone.conv1.weight")),
+    ("backbone.batch_norm", put("model.backbone.norm_eval", value=True)),
     ("backbone.batch_norm", one_frozen_norm),
-    ("weights.trunk_sha256", lambda built: built.model.backbone.layer3[0].conv1.weight.data[0, 0, 0, 0].add_(1e-3)),
-    ("weights.first_head_sha256", lambda built: built.model.roi_head.bbox_head[0].fc_cls.weight.data.mul_(2)),
-    ("neck.top_down", change("model.neck", upsample_cfg={"mode": "bilinear"})),
-    ("neck.levels", change("model.neck", num_outs=6)),
+    ("weights.trunk_sha256", nudged("backbone.layer3.0.conv1.weight")),
+    ("weights.first_head_sha256", nudged("roi_head.bbox_head.0.fc_cls.weight")),
+    ("neck.top_down", put("model.neck.upsample_cfg", {"mode": "bilinear"})),
+    ("neck.levels", put("model.neck.num_outs", 6)),
     ("neck.last_level", average_pooling),
-    ("model.trainable_parameters", lambda built: built.model.neck.lateral_convs[0].conv.weight.requires_grad_(False)),
+    ("model.trainable_parameters", frozen("neck.lateral_convs.0.conv.weight")),
 ]
 
 # Proposals
@@ -212,26 +160,26 @@ PROPOSALS: list[tuple[str, Change]] = [
     ("rpn.anchor_sides", lambda built: built.model.rpn_head.prior_generator.base_anchors[0].mul_(1.1)),
     ("rpn.anchor_aspect_ratios", turned_anchors),
     ("rpn.anchor_grid_sha256", lambda built: built.model.rpn_head.prior_generator.base_anchors[0].add_(2)),
-    ("rpn.positive_iou", change(f"{RPN}.assigner", pos_iou_thr=0.6)),
-    ("rpn.negative_iou", change(f"{RPN}.assigner", neg_iou_thr=0.4)),
-    ("rpn.low_quality_matches", change(f"{RPN}.assigner", match_low_quality=False)),
-    ("rpn.low_quality_floor", change(f"{RPN}.assigner", min_pos_iou=0.3)),
-    ("rpn.low_quality_ground_truth", change(f"{RPN}.assigner", __class__=MaxIoUAssigner)),
-    ("rpn.anchors_per_image", change(f"{RPN}.sampler", num=32)),
-    ("rpn.positive_fraction", change(f"{RPN}.sampler", pos_fraction=0.25)),
+    ("rpn.positive_iou", put(f"{RPN}.assigner.pos_iou_thr", 0.6)),
+    ("rpn.negative_iou", put(f"{RPN}.assigner.neg_iou_thr", 0.4)),
+    ("rpn.low_quality_matches", put(f"{RPN}.assigner.match_low_quality", value=False)),
+    ("rpn.low_quality_floor", put(f"{RPN}.assigner.min_pos_iou", 0.3)),
+    ("rpn.low_quality_ground_truth", put(f"{RPN}.assigner.__class__", MaxIoUAssigner)),
+    ("rpn.anchors_per_image", put(f"{RPN}.sampler.num", 32)),
+    ("rpn.positive_fraction", put(f"{RPN}.sampler.pos_fraction", 0.25)),
     ("rpn.loss_normalizer", native("get_targets")),
     ("rpn.padding_anchors", native("get_anchors")),
-    ("rpn.border", change(f"{RPN}.train_cfg", allowed_border=0)),
-    ("rpn.train_pre_nms", change("model.train_cfg.rpn_proposal", nms_pre=50)),
-    ("rpn.train_post_nms", change("model.train_cfg.rpn_proposal", max_per_img=50)),
-    ("rpn.train_nms_iou", change("model.train_cfg.rpn_proposal.nms", iou_threshold=0.8)),
-    ("rpn.nms_iou", change(f"{RPN}.test_cfg.nms", iou_threshold=0.8)),
-    ("rpn.test_pre_nms", change(f"{RPN}.test_cfg", nms_pre=50)),
-    ("rpn.test_post_nms", change(f"{RPN}.test_cfg", max_per_img=50)),
-    ("rpn.min_box_side", change(f"{RPN}.test_cfg", min_bbox_size=4)),
-    ("rpn.regression_loss", change(RPN, loss_bbox=SmoothL1Loss(beta=1 / 9))),
-    ("rpn.loss_weights", change(f"{RPN}.loss_bbox", loss_weight=2.0)),
-    ("rpn.target_stds", change(f"{RPN}.bbox_coder", stds=(0.1, 0.1, 0.2, 0.2))),
+    ("rpn.border", put(f"{RPN}.train_cfg.allowed_border", 0)),
+    ("rpn.train_pre_nms", put("model.train_cfg.rpn_proposal.nms_pre", 50)),
+    ("rpn.train_post_nms", put("model.train_cfg.rpn_proposal.max_per_img", 50)),
+    ("rpn.train_nms_iou", put("model.train_cfg.rpn_proposal.nms.iou_threshold", 0.8)),
+    ("rpn.nms_iou", put(f"{RPN}.test_cfg.nms.iou_threshold", 0.8)),
+    ("rpn.test_pre_nms", put(f"{RPN}.test_cfg.nms_pre", 50)),
+    ("rpn.test_post_nms", put(f"{RPN}.test_cfg.max_per_img", 50)),
+    ("rpn.min_box_side", put(f"{RPN}.test_cfg.min_bbox_size", 4)),
+    ("rpn.regression_loss", put(f"{RPN}.loss_bbox", SmoothL1Loss(beta=1 / 9))),
+    ("rpn.loss_weights", put(f"{RPN}.loss_bbox.loss_weight", 2.0)),
+    ("rpn.target_stds", put(f"{RPN}.bbox_coder.stds", (0.1, 0.1, 0.2, 0.2))),
     ("rpn.delta_clamp", clamped_elsewhere(f"{RPN}.bbox_coder")),
 ]
 
@@ -312,35 +260,35 @@ def regressor_reads_a_constant(heads, stage, pooled):
 
 
 HEADS: list[tuple[str, Change]] = [
-    ("heads.iou_threshold", change(f"{ROI}.bbox_assigner.2", pos_iou_thr=0.75)),
-    ("heads.target_means", change(f"{ROI}.bbox_head.1.bbox_coder", means=(0.0, 0.0, 0.1, 0.1))),
-    ("heads.target_stds", change(f"{ROI}.bbox_head.2.bbox_coder", stds=(0.033, 0.033, 0.067, 0.067))),
+    ("heads.iou_threshold", put(f"{ROI}.bbox_assigner.2.pos_iou_thr", 0.75)),
+    ("heads.target_means", put(f"{ROI}.bbox_head.1.bbox_coder.means", (0.0, 0.0, 0.1, 0.1))),
+    ("heads.target_stds", put(f"{ROI}.bbox_head.2.bbox_coder.stds", (0.033, 0.033, 0.067, 0.067))),
     ("heads.delta_clamp", clamped_elsewhere(f"{ROI}.bbox_head.1.bbox_coder")),
     ("heads.regression", one_regressor_per_class),
-    ("heads.classification_loss", change(f"{ROI}.bbox_head.0", loss_cls=CrossEntropyLoss(class_weight=[1.0] * 6))),
-    ("heads.regression_loss", change(f"{ROI}.bbox_head.2", loss_bbox=SmoothL1Loss(beta=1.0))),
-    ("heads.stages", change(ROI, applications=2)),
-    ("heads.classifiers", change(f"{ROI}.bbox_head.2", with_cls=False)),
-    ("heads.classification_loss_weight", change(f"{ROI}.bbox_head.1.loss_cls", loss_weight=0.5)),
-    ("heads.classification_loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
-    ("heads.regression_loss_weight", change(f"{ROI}.bbox_head.0.loss_bbox", loss_weight=2.0)),
-    ("heads.regression_loss_weight", change(ROI, stage_loss_weights=[1.0, 0.5, 0.25])),
+    ("heads.classification_loss", put(f"{ROI}.bbox_head.0.loss_cls", CrossEntropyLoss(class_weight=[1.0] * 6))),
+    ("heads.regression_loss", put(f"{ROI}.bbox_head.2.loss_bbox", SmoothL1Loss(beta=1.0))),
+    ("heads.stages", put(f"{ROI}.applications", 2)),
+    ("heads.classifiers", put(f"{ROI}.bbox_head.2.with_cls", value=False)),
+    ("heads.classification_loss_weight", put(f"{ROI}.bbox_head.1.loss_cls.loss_weight", 0.5)),
+    ("heads.classification_loss_weight", put(f"{ROI}.stage_loss_weights", [1.0, 0.5, 0.25])),
+    ("heads.regression_loss_weight", put(f"{ROI}.bbox_head.0.loss_bbox.loss_weight", 2.0)),
+    ("heads.regression_loss_weight", put(f"{ROI}.stage_loss_weights", [1.0, 0.5, 0.25])),
     ("heads.task_branches", branches_apart),
     ("heads.regression_branch", convolutions_before_a_regressor),
     ("heads.trunks_run", stages_replaced(first_head_runs_too)),
     ("heads.classifier_trains", stages_replaced(classifier_borrows)),
     ("heads.regressor_trains", stages_replaced(regressor_reads_a_constant)),
     ("heads.loss_normalizer", boxes_divided_by_positives),
-    ("heads.trunk_gradient", change(ROI, trunk_gradient=[1.0, 1.0, 1.0])),
+    ("heads.trunk_gradient", put(f"{ROI}.trunk_gradient", [1.0, 1.0, 1.0])),
     ("heads.fully_connected_layers", lambda built: built.model.roi_head.bbox_head[1].shared_fcs.__delitem__(1)),
     ("heads.width", a_narrow_layer),
-    ("heads.sampling_ratio", change(f"{ROI}.bbox_roi_extractor.0.roi_layers.0", sampling_ratio=2)),
-    ("heads.pooling_aligned", change(f"{ROI}.bbox_roi_extractor.1.roi_layers.0", aligned=False)),
-    ("heads.level_map_sha256", change(f"{ROI}.bbox_roi_extractor.0", finest_scale=28)),
-    ("heads.rois_per_image", change(f"{ROI}.bbox_sampler.0", num=128)),
-    ("heads.positive_fraction", change(f"{ROI}.bbox_sampler.0", pos_fraction=0.5)),
-    ("heads.add_ground_truth", change(f"{ROI}.bbox_sampler.0", add_gt_as_proposals=False)),
-    ("heads.rois_entering", change(f"{ROI}.bbox_head.0", __class__=StageBoxHead)),
+    ("heads.sampling_ratio", put(f"{ROI}.bbox_roi_extractor.0.roi_layers.0.sampling_ratio", 2)),
+    ("heads.pooling_aligned", put(f"{ROI}.bbox_roi_extractor.1.roi_layers.0.aligned", value=False)),
+    ("heads.level_map_sha256", put(f"{ROI}.bbox_roi_extractor.0.finest_scale", 28)),
+    ("heads.rois_per_image", put(f"{ROI}.bbox_sampler.0.num", 128)),
+    ("heads.positive_fraction", put(f"{ROI}.bbox_sampler.0.pos_fraction", 0.5)),
+    ("heads.add_ground_truth", put(f"{ROI}.bbox_sampler.0.add_gt_as_proposals", value=False)),
+    ("heads.rois_entering", put(f"{ROI}.bbox_head.0.__class__", StageBoxHead)),
     ("heads.rois_entering", a_stage_samples_again),
     ("heads.regression_rois_entering", a_stage_samples_again),
     ("heads.positives_entering", boxes_moved_away),
@@ -348,10 +296,10 @@ HEADS: list[tuple[str, Change]] = [
 ]
 
 INFERENCE: list[tuple[str, Change]] = [
-    ("inference.score_threshold", change("model.test_cfg.rcnn", score_thr=0.001)),
-    ("inference.nms_iou", change("model.test_cfg.rcnn.nms", iou_threshold=0.6)),
-    ("inference.nms_classwise", change("model.test_cfg.rcnn.nms", class_agnostic=True)),
-    ("inference.max_detections", change("model.test_cfg.rcnn", max_per_img=300)),
+    ("inference.score_threshold", put("model.test_cfg.rcnn.score_thr", 0.001)),
+    ("inference.nms_iou", put("model.test_cfg.rcnn.nms.iou_threshold", 0.6)),
+    ("inference.nms_classwise", put("model.test_cfg.rcnn.nms.class_agnostic", value=True)),
+    ("inference.max_detections", put("model.test_cfg.rcnn.max_per_img", 300)),
 ]
 
-MUTATIONS: list[tuple[str, Change]] = [*TRAINING, *INPUT, *BACKBONE, *PROPOSALS, *HEADS, *INFERENCE]
+MUTATIONS: list[tuple[str, Change]] = [*IN_BOTH, *TRAINING, *INPUT, *BACKBONE, *PROPOSALS, *HEADS, *INFERENCE]

@@ -6,38 +6,20 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from readings import change, right_controls, write_controls
+from small_studies import small_study, snakemake
 
-from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
+from cascadebench.core.configuration import PROJECT
 from cascadebench.core.files import write_json
 from cascadebench.detectors.new_variant import new_variant
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 
 
-def snakemake(folder: Path, *arguments: str, study: str = "small", expected: int = 0) -> str:
-    """Run Snakemake on a study of the folder and return what it printed."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", PROJECT / "Snakefile", "--directory", folder]
-    profile = ["--workflow-profile", PROJECT / "profiles" / "default", "--cores", "1"]
-    config = ["--config", f"study={folder / study}.yaml"]
-    done = subprocess.run(
-        [*command, *profile, *arguments, *config],
-        capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PYTHONPATH": str(PROJECT)},
-    )  # fmt: skip
-    assert done.returncode == expected, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def write_study(folder: Path, name: str = "small", **changes) -> Study:
-    """Write the embedded study with two detectors and few images, under another name."""
-    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
-    card["data"] |= {"train_images": 12, "val_images": 6}
-    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": name, "dataset": str(folder / "few_shapes.yaml")}
-    study |= {"variants": study["variants"][:2], "proposal_swaps": []}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(study | changes))
-    return load_study(str(folder / f"{name}.yaml"))
+    """Write the embedded study with two detectors and few images."""
+    two = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn"}]
+    return small_study(folder, name, **{"variants": two} | changes)
 
 
 def inspected(folder: Path, wrong: bool = False, **changes) -> Study:

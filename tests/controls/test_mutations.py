@@ -4,15 +4,14 @@ What each framework built for the embedded study's Cascade R-CNN is changed in o
 runs stay as they are. `pytest -s` prints what was caught and what was missed.
 """
 
-import importlib
 from dataclasses import asdict
 
 import detectron2_mutations
 import mmdet_mutations
 import pytest
 import torch
-from two_detectors import two_detectors
 
+from adapters.commands import load_adapter
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
 
@@ -20,27 +19,16 @@ torch.set_num_threads(1)
 MUTATIONS = {"mmdet": mmdet_mutations.MUTATIONS, "detectron2": detectron2_mutations.MUTATIONS}
 
 
-def adapter(framework: str):
-    """Import an adapter."""
-    return importlib.import_module(f"adapters.{framework}.adapter").ADAPTER
-
-
 def readings(framework: str, built) -> list[dict]:
     """Read every control of what was built."""
-    return [asdict(control) for control in adapter(framework).read_controls(built)]
-
-
-@pytest.fixture(scope="module")
-def study():
-    """The embedded study's first two detectors."""
-    return two_detectors()
+    return [asdict(control) for control in load_adapter(framework).read_controls(built)]
 
 
 @pytest.fixture(scope="module")
 def clean(study):
     """Readings of all its runs, unchanged."""
     return {
-        planned.run.id: readings(planned.run.framework, adapter(planned.run.framework).build(planned.run))
+        planned.run.id: readings(planned.run.framework, load_adapter(planned.run.framework).build(planned.run))
         for planned in study.runs
     }
 
@@ -54,7 +42,7 @@ def test_every_change_is_caught_by_name(framework, study, clean, capsys):
     run = next(p.run for p in study.runs if (p.run.framework, p.run.variant.name) == (framework, "cascade_rcnn"))
     caught, missed = [], []
     for control, mutate in MUTATIONS[framework]:
-        built = adapter(framework).build(run)
+        built = load_adapter(framework).build(run)
         mutate(built)
         found = audit(study, clean | {run.id: readings(framework, built)}).of_kind("violation")
         named = {finding.control for finding in found if run.id in (finding.run, finding.other_run)}

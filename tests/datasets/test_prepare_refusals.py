@@ -1,32 +1,20 @@
 """Every wrong dataset is refused in one line that names the place, and nothing is written."""
 
-import pytest
+from functools import reduce
+from operator import delitem, getitem, setitem
 
-from cascadebench.core.errors import InputError
+import pytest
+from refusals import refused
 
 
 def change(*keys, to=None):
     """Set a value of the training annotations."""
-
-    def apply(dataset):
-        place = dataset.train
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = to
-
-    return apply
+    return lambda dataset: setitem(reduce(getitem, keys[:-1], dataset.train), keys[-1], to)
 
 
 def remove(*keys):
     """Delete a value of the training annotations."""
-
-    def apply(dataset):
-        place = dataset.train
-        for key in keys[:-1]:
-            place = place[key]
-        del place[keys[-1]]
-
-    return apply
+    return lambda dataset: delitem(reduce(getitem, keys[:-1], dataset.train), keys[-1])
 
 
 def declare(split, **keys):
@@ -157,9 +145,6 @@ WRONG = {
 def test_wrong_input_is_refused_in_one_line_and_nothing_is_written(dataset, case):
     spoil, expected = WRONG[case]
     spoil(dataset)
-    with pytest.raises(InputError) as refusal:
+    with refused(*expected):
         dataset.prepare()
-    message = str(refusal.value)
-    assert [part for part in expected if part not in message] == [], message
-    assert "\n" not in message
     assert list(dataset.out.parent.iterdir()) == []

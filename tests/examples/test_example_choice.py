@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from detection_cases import annotations, detections
 from PIL import Image
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json, sha256_of

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 from rich.console import Console
+from small_studies import changed_study
 from typer.testing import CliRunner
 
 from cascadebench.cli.main import app
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.files import write_json
 from cascadebench.execution.plan import (
     BYTES_PER_DETECTION,
@@ -32,14 +31,8 @@ CPU = "CPU, 2 thread(s)"
 @pytest.fixture
 def study(tmp_path) -> Study:
     """Two variants in one framework with two seeds: 480 iterations of 4 images, 100 validation images."""
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml") | {
-        "name": "planned",
-        "frameworks": ["mmdet"],
-        "variants": [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn"}],
-        "seeds": [0, 1],
-    }
-    (tmp_path / "planned.yaml").write_text(yaml.safe_dump(content))
-    return load_study(str(tmp_path / "planned.yaml"))
+    variants = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn"}]
+    return load_study(changed_study(tmp_path, "planned", frameworks=["mmdet"], variants=variants, seeds=[0, 1]))
 
 
 def leave(study: Study, results: Path, number: int, **files: dict) -> Path:

@@ -4,18 +4,17 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
+from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
-import yaml
-from crate_validator import required_issues
+import rocrate
+from commands import call
 from detection_cases import annotations, detections
 from rocrate.rocrate import ROCrate
+from small_studies import changed_study
 
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.new_variant import new_variant
 from cascadebench.export import Published, export_study
@@ -108,10 +107,9 @@ def test_every_file_is_described_as_it_is(crate):
 def test_the_code_of_variants_goes_in(made, tmp_path):
     new_variant("mine", "cascade_rcnn", tmp_path / "variants")
     (tmp_path / "variants" / "mine" / "parts.py").write_text("")
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "mine", "variant_folders": ["variants"]}
-    content |= {"variants": [{"variant": "faster_rcnn"}, {"variant": "mine"}], "proposal_swaps": []}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
-    path, _ = export_study(str(tmp_path / "mine.yaml"), made / "results", tmp_path / "no.html", tmp_path / "mine.zip")
+    variants = [{"variant": "faster_rcnn"}, {"variant": "mine"}]
+    mine = changed_study(tmp_path, "mine", variants=variants, variant_folders=["variants"], proposal_swaps=[])
+    path, _ = export_study(mine, made / "results", tmp_path / "no.html", tmp_path / "mine.zip")
     entities = graph(path)
     assert {place for place in entities if place.startswith("adapters/variants/")} == {
         *(f"adapters/variants/faster_rcnn/{name}" for name in ("card.yaml", "mmdet.py", "detectron2.py")),
@@ -210,7 +208,58 @@ def test_no_results_are_no_export(tmp_path):
 
 
 def test_the_command_says_what_is_missing(made, tmp_path):
-    command = [sys.executable, "-m", "cascadebench", "export", "tiny", "--results", str(made / "results")]
-    done = subprocess.run([*command, "--out", str(tmp_path / "x.zip")], capture_output=True, text=True, cwd=tmp_path)
+    done = call("export", "tiny", "--results", made / "results", "--out", tmp_path / "x.zip", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "missing: reports/tiny.html (report of the study" in done.stdout
+
+
+def required_issues(crate: Path, profiles: list[str], folder: Path) -> dict[str, list[str]]:
+    """What a crate lacks of what each profile requires, by the public validator (PyPI: roc-validator), offline.
+
+    Skips if the validator is not installed.
+    """
+    pytest.importorskip("rocrate_validator", reason="the package roc-validator is not installed")
+    from rocrate_validator.models import Severity
+    from rocrate_validator.services import ValidationSettings, validate
+
+    cache = folder / "documents"
+    keep_context(cache, "https://w3id.org/ro/crate/1.1/context")
+    found = {}
+    for profile in profiles:
+        settings = {
+            "rocrate_uri": str(crate),
+            "profile_identifier": profile,
+            "requirement_severity": Severity.REQUIRED,
+            "offline": True,
+            "cache_path": str(cache),
+        }
+        found[profile] = [issue.message for issue in validate(ValidationSettings.parse(settings)).get_issues()]
+    return found
+
+
+def keep_context(cache: Path, url: str) -> None:
+    """Put the JSON-LD context that rocrate carries into the validator's store of documents.
+
+    It is that of a later version, in which every term of the asked one means the same.
+    """
+    from requests import Response
+    from requests.adapters import BaseAdapter
+    from requests_cache import CachedSession
+    from urllib3 import HTTPResponse
+
+    text = (Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld").read_bytes()
+
+    class Shelf(BaseAdapter):
+        def send(self, request, **_) -> Response:
+            response = Response()
+            response.status_code, response.url, response.request = 200, request.url, request
+            response.headers["Content-Type"] = "application/ld+json"
+            response.raw = HTTPResponse(BytesIO(text), response.headers, preload_content=False, request_url=request.url)
+            return response
+
+        def close(self) -> None:
+            pass
+
+    with CachedSession(cache_name=str(cache), backend="sqlite", expire_after=-1) as session:
+        session.mount("https://", Shelf())
+        session.get(url)

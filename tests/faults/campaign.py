@@ -26,13 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cascadebench.core.configuration import CONFIG, read_yaml
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from small_studies import of_iterations, small_study
+
 from cascadebench.study.study import Study
-from cascadebench.study_loading import load_study
 
 _OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
 CIRCUMSTANCES = {
@@ -107,20 +108,6 @@ class Outcome:
             raise RuntimeError(f"{stage} ended with {code} after {number.name}; allowed: {sorted(allowed)}")
         self.kills[stage, number.name, code] += 1
         return True
-
-
-def write_study(folder: Path, variants: list[str], iterations: int) -> Study:
-    """Write a study of a few drawn images in both frameworks."""
-    folder.mkdir(parents=True, exist_ok=True)
-    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
-    card["data"] |= {"train_images": 12, "val_images": 6}
-    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
-    study |= {"variants": [{"variant": name} for name in variants], "proposal_swaps": []}
-    schedule = {"iterations": iterations, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [4]}
-    study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
-    (folder / "small.yaml").write_text(yaml.safe_dump(study))
-    return load_study(str(folder / "small.yaml"))
 
 
 def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Step]]:
@@ -271,8 +258,9 @@ class Campaign:
 
     def __init__(self, folder: Path, variants: list[str], iterations: int, seed: int) -> None:
         self.folder, self.chance, self.outcome = folder, random.Random(seed), Outcome()
-        self.study = write_study(folder, variants, iterations)
-        self.first, self.each, self.last = steps_of(self.study, folder / "small.yaml")
+        chosen = [{"variant": name} for name in variants]
+        study = small_study(folder, variants=chosen, protocol_override=of_iterations(iterations, 4))
+        self.first, self.each, self.last = steps_of(study, folder / "small.yaml")
         self.whole = folder / "whole"
         self.whole.mkdir()
         os.chdir(self.whole)

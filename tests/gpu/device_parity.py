@@ -13,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
+sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("parity", "adapters")]
 
 from comparison import SHORT, add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
-from sides import Detectron2Side, Inference, MMDetectionSide, Step
+from sides import SIDES, Inference, Step
 
 from adapters.training.arithmetic import arithmetic, set_arithmetic
 from cascadebench.core.files import write_json
-from cascadebench.detectors.variant_catalog import find_variant
 
 VARIANTS = ("faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn")
 EVERYTHING = SHORT | {
@@ -77,11 +76,10 @@ def compare(cpu: Inference, device: Inference, cpu_step: Step, device_step: Step
 def measure(variant: str, device: torch.device) -> dict[str, Any]:
     """Ask both frameworks on the CPU and on the device, and compare the frameworks with each other on the device."""
     images, found, on_device, given = two_images(), {}, [], None
-    for kind in (MMDetectionSide, Detectron2Side):
+    for framework, kind in SIDES.items():
         torch.manual_seed(0)
-        run = run_of(kind.framework, find_variant(variant, "device_parity"), protocol=EVERYTHING)
-        side = kind(run)
-        model = side.adapter.build_model(run)
+        side = kind(run_of(framework, variant, protocol=EVERYTHING))
+        model = side.adapter.build_model(side.run)
         add_noise(model, side.common_name)
         moved = copy.deepcopy(model).to(device)
         cpu = side.infer(model, images)
@@ -89,7 +87,7 @@ def measure(variant: str, device: torch.device) -> dict[str, Any]:
         cpu = side.infer(model, images, given)
         there = Inference(**on_cpu(asdict(side.infer(moved, images, [boxes.to(device) for boxes in given]))))
         steps = [Step(**on_cpu(asdict(side.step(one, images, ground_truth())))) for one in (model, moved)]
-        found[side.framework] = compare(cpu, there, *steps)
+        found[framework] = compare(cpu, there, *steps)
         on_device.append(there)
     parts = ("features", "boxes", "logits")
     found["between the frameworks on the device"] = {

@@ -7,14 +7,15 @@ from typing import Any
 
 import yaml
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from small_studies import write_few_shapes
+
 from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.study.protocol import Schedule
 from cascadebench.study.run import Run
 from cascadebench.study_loading import load_study
-
-FEW = {"train_images": 24, "val_images": 12}
-"""Drawn images for a trial of the steps."""
 
 
 def scaled(schedule: Schedule, iterations: int) -> dict[str, Any]:
@@ -44,10 +45,7 @@ def write_study(
         content["seeds"] = seeds
     path.parent.mkdir(parents=True, exist_ok=True)
     if dataset == "few_shapes":
-        card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": dataset}
-        card["data"] |= FEW
-        dataset = str(path.parent.resolve() / f"{dataset}.yaml")
-        Path(dataset).write_text(yaml.safe_dump(card), encoding="utf-8")
+        dataset = write_few_shapes(path.parent.resolve(), 24, 12)
     if dataset:
         content["dataset"] = dataset
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

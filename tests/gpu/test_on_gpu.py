@@ -11,6 +11,7 @@ from device_parity import VARIANTS, measure
 from study_for_gpu import shortened, write_study
 
 from adapters.training.arithmetic import set_arithmetic
+from adapters.training.shared_sampling import draw
 from cascadebench.core.configuration import PROJECT
 from cascadebench.datasets.prepare import prepare
 from cascadebench.study.run import Run
@@ -58,6 +59,12 @@ def test_the_device_agrees_with_the_cpu(variant):
         assert one["features"] <= 1e-3, (side, one)
         assert one["boxes"] <= 1e-2, (side, one)
         assert one["logits"] <= 1e-3, (side, one)
+
+
+def test_the_device_draws_what_the_cpu_draws():
+    positive = torch.arange(200_000) % 900 == 0
+    here, there = (draw(one, ~one, 256, 0.5, seed=1) for one in (positive, positive.cuda()))
+    assert all(other.is_cuda and torch.equal(one, other.cpu()) for one, other in zip(here, there, strict=True))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

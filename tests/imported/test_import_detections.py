@@ -1,17 +1,17 @@
 """Detections from outside: checked against the dataset, evaluated as they are, shown as not controlled."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import call
 from detection_cases import annotations
+from refusals import assert_refused
+from small_studies import changed_study
 
 from cascadebench.controls.audit import audit
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.datasets.prepare import prepare
@@ -107,13 +107,10 @@ def test_a_study_of_imports_alone_has_a_report(folder):
 def test_it_stands_beside_runs_and_is_no_part_of_their_audit(folder):
     bring([found(1)], about=About(title="Faster R-CNN FPN"))
     bring([found(1)], name="other")
-    content = read_yaml(CONFIG / "studies" / "tiny.yaml")
     data = {"root": [str(folder)], "train": {"annotations": "truth.json", "images": "."}}
     card = yaml.safe_load(Path("three.yaml").read_text()) | {"data": data | {"val": data["train"]}}
     Path("three.yaml").write_text(yaml.safe_dump(card))
-    names = {"name": "beside", "dataset": "three.yaml", "imported": ["mine", "other"]}
-    Path("beside.yaml").write_text(yaml.safe_dump(content | names))
-    study = load_study("beside.yaml")
+    study = load_study(changed_study(folder, "beside", dataset="three.yaml", imported=["mine", "other"]))
     shown, problems = find_imported(study, Path("results"))
     assert [one.id for one in shown] == ["imported/other"]
     assert "title 'Faster R-CNN FPN' is taken" in problems["mine"]
@@ -174,10 +171,7 @@ def test_a_name_that_leaves_its_folder_is_refused(folder):
 
 def test_the_command_and_its_one_line_for_a_dataset_that_is_not_prepared(folder):
     Path("found.json").write_text(json.dumps([found(1)]))
-    command = [sys.executable, "-m", "cascadebench", "import", "mine", "found.json"]
-    done = subprocess.run([*command, "--study", "outside.yaml"], capture_output=True, text=True)
+    done = call("import", "mine", "found.json", "--study", "outside.yaml", folder=folder)
     assert (done.returncode, done.stdout) == (0, "results/imported/mine: 1 detections, 1 test stage(s)\n")
-    done = subprocess.run([*command, "--dataset", "shapes"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: results/datasets/shapes/val.json: no such file")
-    assert done.stderr.count("\n") == 1
+    done = call("import", "mine", "found.json", "--dataset", "shapes", folder=folder)
+    assert_refused(done, "error: results/datasets/shapes/val.json: no such file")

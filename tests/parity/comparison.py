@@ -4,25 +4,23 @@ import zlib
 
 import numpy as np
 import torch
-from sides import Detectron2Side, Inference, MMDetectionSide, Step
+import trainings
+from sides import SIDES, Inference, Side, Step
 
 from adapters.witness.double_precision import double_precision
 from cascadebench.detectors.variant_catalog import FoundVariant
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import load_protocol
-from cascadebench.study_loading import chosen_variant, load_study
 
-BOTH = ("mmdet", "detectron2")
 SCHEDULE = {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]}
 SHORT = {"schedule": SCHEDULE, "inference": {"score_threshold": 0.05}}
 TWENTY_STEPS = SHORT | {"schedule": SCHEDULE | {"iterations": 20}}
 
 
-def run_of(framework: str, found: FoundVariant, options: dict | None = None, protocol: dict = SHORT) -> Run:
+def run_of(framework: str, found: str | FoundVariant, options: dict | None = None, protocol: dict = SHORT) -> Run:
     """Return the embedded study's run of a variant, with some values of its protocol changed."""
-    chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
-    update = {"framework": framework, "variant": chosen, "protocol": load_protocol("tiny", protocol, "test")}
-    return load_study("tiny").runs[0].run.model_copy(update=update)
+    run = trainings.run_of(framework, found, **(options or {}))
+    return run.model_copy(update={"protocol": load_protocol("tiny", protocol, "test")})
 
 
 def add_noise(model: torch.nn.Module, common_name) -> None:
@@ -85,18 +83,21 @@ def differences_of_steps(one, other) -> tuple[dict[str, float], dict[str, float]
     return losses, gradients
 
 
-@double_precision()
-def answers_of_both(found: FoundVariant, options: dict | None = None) -> tuple[list[Inference], list[Step]]:
-    """Ask both frameworks for a forward pass and a training step with the same weights, in double precision."""
-    inferences, steps = [], []
-    for kind in (MMDetectionSide, Detectron2Side):
-        run = run_of(kind.framework, found, options)
-        side = kind(run)
-        model = side.adapter.build_model(run).double()
+def both_sides(found: FoundVariant, options: dict, protocol: dict = SHORT) -> list[tuple[Side, torch.nn.Module]]:
+    """Both frameworks' side and model of a variant, with the same weights in double precision."""
+    pair = [SIDES[framework](run_of(framework, found, options, protocol)) for framework in SIDES]
+    models = [side.adapter.build_model(side.run).double() for side in pair]
+    for side, model in zip(pair, models, strict=True):
         add_noise(model, side.common_name)
-        inferences.append(side.infer(model, two_images()))
-        steps.append(side.step(model, two_images(), ground_truth()))
-    return inferences, steps
+    return list(zip(pair, models, strict=True))
+
+
+@double_precision()
+def answers_of_both(found: FoundVariant, options: dict) -> tuple[list[Inference], list[Step]]:
+    """Ask both frameworks for a forward pass and a training step with the same weights, in double precision."""
+    pair = both_sides(found, options)
+    inferences = [side.infer(model, two_images()) for side, model in pair]
+    return inferences, [side.step(model, two_images(), ground_truth()) for side, model in pair]
 
 
 def assert_agreement(inferences: list[Inference], steps: list[Step]) -> None:

@@ -1,12 +1,13 @@
 """The variants that both frameworks have, in both, in double precision."""
 
-import numpy as np
 import pytest
 import torch
-from comparison import BOTH, SHORT, TWENTY_STEPS, add_noise, ground_truth, run_of, two_images
-from sides import Detectron2Side, MMDetectionSide
+from comparison import SHORT, TWENTY_STEPS, both_sides
+from drawn_images import few_shapes
+from sides import SIDES
 
 from adapters.witness.double_precision import double_precision
+from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.detectors.variant_catalog import find_variant, own_variants
 
 torch.set_num_threads(1)
@@ -31,7 +32,7 @@ OPTIONS = {
 CASES = [
     (name, options)
     for name in own_variants()
-    if set(BOTH) <= set(find_variant(name, "test").card.frameworks)
+    if set(SIDES) <= set(find_variant(name, "test").card.frameworks)
     for options in [{}, *OPTIONS.get(name, [])]
 ]
 
@@ -50,39 +51,13 @@ def in_double():
 
 @pytest.fixture(scope="module", params=CASES, ids=case_name)
 def pair(request, in_double):
-    """Both frameworks' side, run and model of a variant."""
+    """Both frameworks' side and model of a variant."""
     variant, options = request.param
-    pair = []
-    for kind in (MMDetectionSide, Detectron2Side):
-        run = run_of(kind.framework, find_variant(variant, "test"), options, SHORT if options else TWENTY_STEPS)
-        side = kind(run)
-        model = side.adapter.build_model(run).double()
-        add_noise(model, side.common_name)
-        pair.append((side, run, model))
-    return pair
-
-
-@pytest.fixture(scope="module")
-def images() -> list[np.ndarray]:
-    """Two images of different size, so that the batch is padded."""
-    return two_images()
-
-
-@pytest.fixture(scope="module")
-def truth(in_double) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Ground truth of the two images."""
-    return ground_truth()
+    return both_sides(find_variant(variant, "test"), options, SHORT if options else TWENTY_STEPS)
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     """Twelve drawn images of the embedded dataset."""
-    from cascadebench.datasets.card import load_dataset_card
-    from cascadebench.datasets.prepare import prepare
-    from cascadebench.datasets.prepared import load_split, trainable
-
-    card = load_dataset_card("shapes")
-    few = card.data.model_copy(update={"train_images": 12, "val_images": 4})
-    folder = tmp_path_factory.mktemp("few") / "shapes"
-    prepare(card.model_copy(update={"data": few}), folder)
+    folder = few_shapes(tmp_path_factory.mktemp("few") / "shapes", 12, 4)
     return trainable(load_split(folder, "train", segmentations=True))

@@ -1,7 +1,6 @@
 """The same questions, asked of each framework: what the parity tests compare.
 
-Every function takes the framework's model and a batch of images as uint8 arrays [H, W, 3], red first. A side that is
-made with a run also knows the names of the layers that its variant adds.
+Every function takes the framework's model and a batch of images as uint8 arrays [H, W, 3], red first.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapters.commands import load_adapter
 from cascadebench.detectors.inference_stages import all_test_stages
 from cascadebench.study.run import Run
 
@@ -47,23 +47,51 @@ def bitmaps(boxes: Tensor, height: int, width: int) -> Tensor:
     return (across**2 + down**2 <= 1).to(torch.uint8)
 
 
-def _gradients(model: nn.Module, common_name) -> dict[str, Tensor]:
-    return {
-        common_name(name): parameter.grad.clone()
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
-    }
+class Side:
+    """A framework's answers; what is not implemented here, each framework gives."""
+
+    framework: str
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.adapter = run, load_adapter(self.framework)
+        self.common_name = self.adapter.common_names(run)
+
+    @torch.no_grad()
+    def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
+        """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
+        heads, features, proposals, objectness = self._proposed(model.eval(), images)
+        stages = all_test_stages(heads.regressors, heads.classifiers)
+        maps = [self._maps_of_one(features, number) for number in range(len(images))]
+        outputs = [
+            heads.run_stages(*one, image.shape[:2], stages)
+            for *one, image in zip(maps, given or proposals, images, strict=True)
+        ]
+        masks = zip(maps, outputs, strict=True) if self.run.variant.masks else ()
+        return Inference(
+            list(features.values() if isinstance(features, dict) else features),
+            proposals,
+            objectness,
+            [one.boxes for one in outputs],
+            [one.logits for one in outputs],
+            [one.last_logits for one in outputs],
+            [heads.mask_logits(levels, one.boxes[-1][:MASKED]) for levels, one in masks],
+        )
+
+    def step(self, model: nn.Module, images: list[np.ndarray], truth: list[tuple[Tensor, Tensor]]) -> Step:
+        """Forward and backward in training mode."""
+        model.train()
+        model.zero_grad()
+        total, losses = self._losses(model, images, truth)
+        total.backward()
+        own = {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+        gradients = {self.common_name(name): gradient for name, gradient in own.items()}
+        return Step({name: float(value.detach()) for name, value in losses.items()}, gradients)
 
 
-class MMDetectionSide:
+class MMDetectionSide(Side):
     """MMDetection's answers."""
 
     framework = "mmdet"
-
-    def __init__(self, run: Run) -> None:
-        from adapters.mmdet.adapter import ADAPTER
-
-        self.adapter, self.common_name = ADAPTER, ADAPTER.common_names(run)
 
     def _batch(self, model: nn.Module, images: list[np.ndarray], truth=None) -> dict:
         from mmdet.structures import DetDataSample
@@ -84,113 +112,54 @@ class MMDetectionSide:
         inputs = [torch.from_numpy(image[:, :, ::-1].transpose(2, 0, 1).copy()) for image in images]
         return model.data_preprocessor({"inputs": inputs, "data_samples": samples}, training=bool(truth))
 
-    @torch.no_grad()
-    def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
-        """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
-        model.eval()
+    def _proposed(self, model: nn.Module, images: list[np.ndarray]):
         batch = self._batch(model, images)
         features = model.extract_feat(batch["inputs"])
-        proposals = model.rpn_head.predict(features, batch["data_samples"], rescale=False)
-        stages = all_test_stages(model.roi_head.regressors, model.roi_head.classifiers)
-        entering = given or [found.bboxes for found in proposals]
-        outputs = [
-            model.roi_head.run_stages(tuple(level[i : i + 1] for level in features), boxes, images[i].shape[:2], stages)
-            for i, boxes in enumerate(entering)
-        ]
-        return Inference(
-            list(features),
-            [found.bboxes for found in proposals],
-            [found.scores for found in proposals],
-            [one.boxes for one in outputs],
-            [one.logits for one in outputs],
-            [one.last_logits for one in outputs],
-            [
-                model.roi_head.mask_logits(tuple(level[i : i + 1] for level in features), one.boxes[-1][:MASKED])
-                for i, one in enumerate(outputs)
-                if model.roi_head.with_mask
-            ],
-        )
+        found = model.rpn_head.predict(features, batch["data_samples"], rescale=False)
+        return model.roi_head, features, [one.bboxes for one in found], [one.scores for one in found]
 
-    def step(self, model: nn.Module, images: list[np.ndarray], truth: list[tuple[Tensor, Tensor]]) -> Step:
-        """Forward and backward in training mode."""
+    def _maps_of_one(self, features: tuple[Tensor, ...], number: int) -> tuple[Tensor, ...]:
+        return tuple(level[number : number + 1] for level in features)
+
+    def _losses(self, model: nn.Module, images: list[np.ndarray], truth) -> tuple[Tensor, dict[str, Tensor]]:
         from adapters.mmdet.training import loss_name
 
-        model.train()
-        model.zero_grad()
-        batch = self._batch(model, images, truth)
-        total, terms = model.parse_losses(model.loss(batch["inputs"], batch["data_samples"]))
-        total.backward()
-        losses = {loss_name(name): float(value.detach()) for name, value in terms.items() if "loss_" in name}
-        return Step(losses, _gradients(model, self.common_name))
+        total, terms = model.parse_losses(model(**self._batch(model, images, truth), mode="loss"))
+        return total, {loss_name(name): value for name, value in terms.items() if "loss_" in name}
 
 
-class Detectron2Side:
+class Detectron2Side(Side):
     """Detectron2's answers."""
 
     framework = "detectron2"
 
-    def __init__(self, run: Run) -> None:
-        from adapters.detectron2.adapter import ADAPTER
-
-        self.adapter, self.common_name = ADAPTER, ADAPTER.common_names(run)
-
     def _batch(self, images: list[np.ndarray], truth=None) -> list[dict]:
         from detectron2.structures import Boxes, Instances
 
-        batch = []
-        for number, image in enumerate(images):
-            item = {"image": torch.from_numpy(image.transpose(2, 0, 1).copy())}
-            if truth:
-                boxes, labels = truth[number]
-                item["instances"] = Instances(
-                    image.shape[:2],
-                    gt_boxes=Boxes(boxes.clone()),
-                    gt_classes=labels.clone(),
-                    bitmaps=bitmaps(boxes, *image.shape[:2]),
-                )
-            batch.append(item)
+        batch = [{"image": torch.from_numpy(image.transpose(2, 0, 1).copy())} for image in images]
+        for item, image, (boxes, labels) in zip(batch, images, truth or (), strict=bool(truth)):
+            size, masks = image.shape[:2], bitmaps(boxes, *image.shape[:2])
+            item["instances"] = Instances(size, gt_boxes=Boxes(boxes.clone()), gt_classes=labels.clone(), bitmaps=masks)
         return batch
 
-    @torch.no_grad()
-    def infer(self, model: nn.Module, images: list[np.ndarray], given: list[Tensor] | None = None) -> Inference:
-        """Run in test mode; the stages take the model's own proposals, or given ones, float [R, 4] for every image."""
-        model.eval()
+    def _proposed(self, model: nn.Module, images: list[np.ndarray]):
         tensor = model.preprocess_image(self._batch(images))
         features = model.backbone(tensor.tensor)
-        proposals, _ = model.proposal_generator(tensor, features, None)
-        heads = model.roi_heads
-        test_stages = all_test_stages(heads.regressors, heads.classifiers)
-        entering = given or [found.proposal_boxes.tensor for found in proposals]
-        outputs = [
-            heads.run_stages(
-                {name: level[i : i + 1] for name, level in features.items()}, boxes, images[i].shape[:2], test_stages
-            )
-            for i, boxes in enumerate(entering)
-        ]
-        return Inference(
-            list(features.values()),
-            [found.proposal_boxes.tensor for found in proposals],
-            [found.objectness_logits.sigmoid() for found in proposals],
-            [one.boxes for one in outputs],
-            [one.logits for one in outputs],
-            [one.last_logits for one in outputs],
-            [
-                heads.mask_logits({name: level[i : i + 1] for name, level in features.items()}, one.boxes[-1][:MASKED])
-                for i, one in enumerate(outputs)
-                if hasattr(heads, "mask_heads")
-            ],
-        )
+        found, _ = model.proposal_generator(tensor, features, None)
+        objectness = [one.objectness_logits.sigmoid() for one in found]
+        return model.roi_heads, features, [one.proposal_boxes.tensor for one in found], objectness
 
-    def step(self, model: nn.Module, images: list[np.ndarray], truth: list[tuple[Tensor, Tensor]]) -> Step:
-        """Forward and backward in training mode."""
+    def _maps_of_one(self, features: dict[str, Tensor], number: int) -> dict[str, Tensor]:
+        return {name: level[number : number + 1] for name, level in features.items()}
+
+    def _losses(self, model: nn.Module, images: list[np.ndarray], truth) -> tuple[Tensor, dict[str, Tensor]]:
         from detectron2.utils.events import EventStorage
 
         from adapters.detectron2.training import loss_name
 
-        model.train()
-        model.zero_grad()
         with EventStorage():
             terms = model(self._batch(images, truth))
-        sum(terms.values()).backward()
-        losses = {loss_name(name): float(value.detach()) for name, value in terms.items()}
-        return Step(losses, _gradients(model, self.common_name))
+        return sum(terms.values()), {loss_name(name): value for name, value in terms.items()}
+
+
+SIDES = {side.framework: side for side in (MMDetectionSide, Detectron2Side)}

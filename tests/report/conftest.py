@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from made_results import write_results
 from parsed_page import Page, report_on
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.study.study import Study
 

@@ -2,14 +2,13 @@
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from dataclasses import asdict, replace
 
 import pytest
 import yaml
+from commands import snakemake
+from small_studies import changed_study
 
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS
@@ -81,6 +80,7 @@ def test_a_study_loads_and_may_change_what_it_changes(name):
 @pytest.mark.parametrize("name", FILES)
 def test_the_tiny_form_keeps_the_variants_and_replaces_the_rest(name):
     whole, tiny = load_study(name), load_study(f"{name}-tiny")
+    assert len(set(whole.run_ids)) == len(whole.runs) > 0
     assert {run.run.backbone.name for run in tiny.runs} == {"resnet18_narrow"}
     assert (tiny.dataset.name, tiny.protocol) == ("shapes", load_protocol("tiny", {}, "test"))
     assert tiny.file.title == f"{whole.file.title} (tiny form)"
@@ -101,12 +101,11 @@ def test_the_tiny_form_of_an_unknown_study_is_refused_in_one_line():
 @pytest.fixture
 def own_studies(tmp_path, monkeypatch):
     """Put two studies, and an override with some values more, in a folder of studies of one's own."""
-    tiny = read_yaml(CONFIG / "studies" / "tiny.yaml")
 
     def write(**more):
         for name in ("mine", "yours", "yours-tiny"):
             override = {"protocol_override": {"rpn": {"nms_iou": 0.6}}, "backbones": ["resnet18_narrow"]}
-            (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(tiny | {"name": name} | override))
+            changed_study(tmp_path, name, **override)
         content = read_yaml(study_file.TINY_FORM) | more
         (tmp_path / "form.yaml").write_text(yaml.safe_dump(content))
         monkeypatch.setattr(study_file, "STUDIES", tmp_path)
@@ -115,15 +114,10 @@ def own_studies(tmp_path, monkeypatch):
     return write
 
 
-def test_the_tiny_form_forgets_the_values_that_the_study_gave_its_protocol(own_studies):
+def test_the_tiny_form_forgets_the_values_of_the_study_s_protocol_and_a_file_of_its_name_goes_before_it(own_studies):
     own_studies()
-    assert load_study("mine").protocol.rpn.nms_iou == 0.6
-    assert load_study("mine-tiny").protocol.rpn.nms_iou == 0.7
-
-
-def test_a_study_s_own_file_goes_before_its_tiny_form(own_studies):
-    own_studies()
-    assert load_study("yours-tiny").protocol.rpn.nms_iou == 0.6
+    names = ("mine", "mine-tiny", "yours-tiny")
+    assert [load_study(name).protocol.rpn.nms_iou for name in names] == [0.6, 0.7, 0.6]
 
 
 def test_a_wrong_key_of_the_tiny_form_is_one_line_that_names_its_file(own_studies):
@@ -190,12 +184,7 @@ def test_schedules_of_the_cascade_paper(protocol, rate, step, iterations, batch_
 @pytest.mark.parametrize("name", [name + form for name in SOURCES for form in ("", "-tiny")])
 def test_snakemake_plans_a_study(name, tmp_path):
     """A dry run of the whole road, started as its user starts it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(tmp_path),
-         "--workflow-profile", str(PROJECT / "profiles" / "default"), "--cores", "1", "--dry-run",
-         "--config", f"study={name}"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
+    done = snakemake(name, tmp_path, "--dry-run")
     text = done.stdout + done.stderr
     assert done.returncode == 0, text[-3000:]
     assert text.count("rule train:") == len(load_study(name).runs)

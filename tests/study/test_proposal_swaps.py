@@ -1,9 +1,8 @@
 """Which runs a study's proposal swaps are about."""
 
 import pytest
-import yaml
+from small_studies import changed_study
 
-from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.core.errors import InputError
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.study_loading import load_study
@@ -14,14 +13,7 @@ BASELINE, CASCADE = "Faster R-CNN FPN", "Cascade R-CNN"
 @pytest.fixture
 def study_with(tmp_path):
     """Load the embedded study with swaps and two seeds."""
-
-    def load(*swaps):
-        study = read_yaml(CONFIG / "studies" / "tiny.yaml")
-        path = tmp_path / "mine.yaml"
-        path.write_text(yaml.safe_dump(study | {"name": "mine", "seeds": [0, 1], "proposal_swaps": list(swaps)}))
-        return load_study(str(path))
-
-    return load
+    return lambda *swaps: load_study(changed_study(tmp_path, seeds=[0, 1], proposal_swaps=list(swaps)))
 
 
 def test_a_swap_pairs_runs_of_one_framework_backbone_and_seed(study_with):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from detection_cases import annotations
 from made_up_results import write_run, write_truth
-from two_detectors import two_detectors
+from small_studies import two_detectors
 
 from cascadebench.metrics.coco.ap_table import full_area, read_ap
 from cascadebench.study.study import PlannedRun, Study
@@ -108,7 +108,7 @@ def test_values_are_the_mean_of_the_seeds(study, results, table):
     runs = [one.run.id for one in study.runs if one.label == "Cascade R-CNN" and one.run.framework == "mmdet"]
     tables = [read_ap(results / "runs" / run / "ap.parquet") for run in runs]
     for stage in ("(1,1)", "(3,3)"):
-        words = "category == 'all' and test_stage == @stage"
+        words = f"category == 'all' and test_stage == '{stage}'"
         chosen = [full_area(one).query(words).set_index("iou")["ap"] for one in tables]
         mean = sum(chosen) / 2
         assert row(table, "Cascade R-CNN", test_stage=stage)["value"] == pytest.approx(mean.mean())

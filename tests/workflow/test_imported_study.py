@@ -2,23 +2,19 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 import yaml
+from commands import call, snakemake
 from detection_cases import annotations
 
 from cascadebench.core.configuration import PROJECT
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
 """Ground truth of 100 images of COCO val2014 and made-up detections, the example of the COCO API."""
-EXAMPLE_TRUTH, EXAMPLE_FOUND = (
-    EXAMPLE / "instances_val2014_100.json",
-    EXAMPLE / "instances_val2014_fakebbox100_results.json",
-)
+EXAMPLE_TRUTH = EXAMPLE / "instances_val2014_100.json"
 
 
 @pytest.fixture(scope="module")
@@ -44,32 +40,9 @@ def bring_in(place: Path, truth: Path, found: Path) -> None:
     (place / "outside.yaml").write_text(yaml.safe_dump(study))
     of_card = ["prepare", "theirs.yaml", "--out", "results/datasets/theirs"]
     of_file = ["import", "mine", "--study", "outside.yaml", str(found), "--title", "A model of mine"]
-    for words in (of_card, of_file):
-        run([sys.executable, "-m", "cascadebench", *words], place)
-    snakemake(place)
-
-
-def run(command: list[str], folder: Path) -> None:
-    """Run a command in a folder; it must succeed."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def snakemake(folder: Path, *more: str) -> None:
-    """Run Snakemake on the study."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        PROJECT / "Snakefile",
-        "--directory",
-        folder,
-        "--cores",
-        "1",
-    ]
-    profile = ["--workflow-profile", PROJECT / "profiles" / "default", "--config", f"study={folder / 'outside.yaml'}"]
-    run([str(word) for word in (*command, *profile, *more)], folder)
+    done = [call(*words, folder=place) for words in (of_card, of_file)]
+    done.append(snakemake(place / "outside.yaml", place))
+    assert [one.stdout + one.stderr for one in done if one.returncode] == []
 
 
 def test_the_page_shows_what_was_imported(folder):
@@ -80,7 +53,7 @@ def test_the_page_shows_what_was_imported(folder):
 
 @pytest.mark.skipif(not EXAMPLE_TRUTH.is_file(), reason=f"the example of the COCO API is not there: {EXAMPLE}")
 def test_the_example_of_the_coco_api_appears_as_not_controlled_with_its_own_ap(tmp_path):
-    bring_in(tmp_path, EXAMPLE_TRUTH, EXAMPLE_FOUND)
+    bring_in(tmp_path, EXAMPLE_TRUTH, EXAMPLE / "instances_val2014_fakebbox100_results.json")
     table = (tmp_path / "reports/outside.html").read_text().split('<table id="headline"')[1].split("</table>")[0]
     (row,) = (row for row in table.split("<tr>") if "A model of mine" in row)
     head, *cells = (re.findall(r">\s*([^<>]*[^<>\s])\s*<", cell) for cell in re.split(r"<t[dh]", row)[1:])
@@ -91,7 +64,7 @@ def test_the_example_of_the_coco_api_appears_as_not_controlled_with_its_own_ap(t
 
 
 def test_snakemakes_report_holds_the_page_and_needs_no_network(folder):
-    snakemake(folder, "--report", "workflow.zip")
+    assert snakemake(folder / "outside.yaml", folder, "--report", "workflow.zip").returncode == 0
     page = (folder / "reports/outside.html").read_bytes()
     with ZipFile(folder / "workflow.zip") as archive:
         assert page in [archive.read(name) for name in archive.namelist()]

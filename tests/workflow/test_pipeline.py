@@ -1,55 +1,25 @@
 """The road from end to end: a small study through Snakemake, both frameworks, a failure on the way."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from commands import call
+from small_studies import of_iterations, small_study, snakemake
 
-from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
-from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.study.study import Study
-from cascadebench.study_loading import load_study
-
-
-def snakemake(folder: Path, *arguments: str, expected: int | None = 0) -> str:
-    """Run Snakemake on the study of a folder and return what it printed."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(PROJECT / "Snakefile"), "--directory", str(folder)]
-    profile = [
-        "--workflow-profile",
-        str(PROJECT / "profiles" / "default"),
-        "--config",
-        f"study={folder / 'small.yaml'}",
-    ]
-    done = subprocess.run(
-        [*command, *profile, "--cores", "2", *arguments],
-        capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PYTHONWARNINGS": "ignore"},
-    )  # fmt: skip
-    text = done.stdout + done.stderr
-    if expected is not None:
-        assert done.returncode == expected, text[-6000:]
-    return text
 
 
 def write_study(folder: Path, **changes) -> Study:
     """Write the small study: the embedded one with few images and iterations."""
-    card = read_yaml(CONFIG / "datasets" / "shapes.yaml") | {"name": "few_shapes"}
-    card["data"] |= {"train_images": 12, "val_images": 6}
-    (folder / "few_shapes.yaml").write_text(yaml.safe_dump(card))
-    study = read_yaml(CONFIG / "studies" / "tiny.yaml") | {"name": "small", "dataset": str(folder / "few_shapes.yaml")}
-    schedule = {"iterations": 8, "batch_size": 2, "base_lr": 0.005, "warmup_iterations": 2, "steps": [6]}
-    study["protocol_override"] = {"schedule": schedule, "inference": {"score_threshold": 0.001}}
-    study["proposal_swaps"] = [
+    swaps = [
         {"variant": "Faster R-CNN FPN", "proposals_of": "Cascade R-CNN", "stage": 2},
         {"variant": "Cascade R-CNN", "proposals_of": "ground truth"},
     ]
-    (folder / "small.yaml").write_text(yaml.safe_dump(study | changes))
-    return load_study(str(folder / "small.yaml"))
+    return small_study(folder, **{"protocol_override": of_iterations(8, 6), "proposal_swaps": swaps} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +31,7 @@ def finished(tmp_path_factory) -> tuple[Path, Study]:
     checkpoints = folder / "results" / "runs" / broken / "checkpoints"
     checkpoints.parent.mkdir(parents=True)
     checkpoints.write_bytes(b"no folder")
-    snakemake(folder, expected=1)
+    snakemake(folder, cores=2, expected=1)
 
     status = pd.read_csv(folder / "results/studies/small/status.csv").set_index("run")["state"]
     assert status[broken] == "failed"
@@ -73,7 +43,7 @@ def finished(tmp_path_factory) -> tuple[Path, Study]:
     assert failure["message"]
 
     checkpoints.unlink()
-    text = snakemake(folder)
+    text = snakemake(folder, cores=2)
     assert text.count("rule train:") == 1
     return folder, study
 
@@ -98,7 +68,7 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
             assert manifest["started"] <= manifest["finished"]
             assert manifest["hardware"]["processor"]
             assert set(manifest["project"]) == {"version", "commit", "changed"}
-        assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
+        assert lines[1]["lr"] == pytest.approx(study.run(run).protocol.schedule.learning_rate(1))
         assert any((of_run / "tensorboard").iterdir())
 
 
@@ -234,11 +204,8 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, framework, tmp_path):
     run = next(p.run.id for p in study.runs if (p.run.framework, p.run.variant.name) == (framework, "cascade_rcnn"))
     first = folder / "results" / "runs" / run
     for command in ("train", "predict"):
-        done = subprocess.run(
-            [sys.executable, "-m", "adapters", framework, command, "--run", str(first / "run.yaml"),
-             "--out", str(tmp_path), "--data", str(folder / "results/datasets/few_shapes")],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        where = ["--run", first / "run.yaml", "--out", tmp_path, "--data", folder / "results/datasets/few_shapes"]
+        done = call(framework, command, *where, module="adapters")
         assert done.returncode == 0, done.stderr[-3000:]
     for name in ("detections.parquet", "proposals.parquet", "stage_statistics.parquet", "quality_detections.parquet"):
         assert (tmp_path / name).read_bytes() == (first / name).read_bytes(), name
@@ -260,9 +227,3 @@ def test_a_refused_dataset_ends_in_one_line_and_code_2_before_any_training(tmp_p
     assert "'train.png' is not in" in [line for line in text.splitlines() if line.startswith("error: ")][-1]
     assert not (tmp_path / "reports").exists()
     assert not list((tmp_path / "results" / "datasets").glob("*"))
-
-
-def test_the_dataset_of_the_small_study_is_another_one(finished):
-    _, study = finished
-    assert isinstance(study.dataset, DatasetCard)
-    assert study.dataset.digest() != load_study("tiny").dataset.digest()

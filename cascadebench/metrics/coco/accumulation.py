@@ -13,24 +13,18 @@ from cascadebench.metrics.coco.rules import AREAS, EVERY_IOU, IOU_THRESHOLDS, MA
 
 @dataclass(frozen=True)
 class Accumulation:
-    """Precision and recall of one set of detections; -1 where a class has no ground truth in the area.
-
-    Attributes
-    ----------
-    precision : ndarray, float64 [10 IoU thresholds, 101 recalls, classes, 4 areas, max_dets]
-        Interpolated precision; 0 beyond the highest recall.
-    recall : ndarray, float64 [10 IoU thresholds, classes, 4 areas, max_dets]
-        Highest recall.
-    ap : ndarray, float64 [10 IoU thresholds, classes, 4 areas, max_dets]
-        Mean of `precision` over the recalls, added up from recall 0 on.
-    max_dets : tuple of int
-        Most detections per image and class.
-    """
+    """Precision and recall of one set of detections; -1 where a class has no ground truth in the area."""
 
     precision: np.ndarray
+    """float64 [10 IoU thresholds, 101 recalls, classes, 4 areas, max_dets]: interpolated precision; 0 beyond the
+    highest recall."""
     recall: np.ndarray
+    """float64 [10 IoU thresholds, classes, 4 areas, max_dets]: highest recall."""
     ap: np.ndarray
+    """float64 [10 IoU thresholds, classes, 4 areas, max_dets]: mean of `precision` over the recalls, added up from
+    recall 0 on."""
     max_dets: tuple[int, ...]
+    """Most detections per image and class."""
 
 
 def mean_of_known(values: np.ndarray, axis: int) -> np.ndarray:

@@ -13,27 +13,18 @@ _VALUES = 1 << _DIGIT
 
 @dataclass(frozen=True)
 class OrderedDetections:
-    """Detections of one set, such as one test stage.
-
-    Attributes
-    ----------
-    start : ndarray, int64 [classes + 1]
-        Detections of class c are ``start[c]`` up to, without, ``start[c + 1]``.
-    order : ndarray, int32 [detections]
-        Row of every detection in the list that was given.
-    image : ndarray, int32 [detections]
-        Position of the image.
-    box : ndarray, float64 [detections, 4]
-        x, y, width, height in pixels.
-    area : ndarray, float64 [detections]
-        Square pixels.
-    """
+    """Detections of one set, such as one test stage."""
 
     start: np.ndarray
+    """int64 [classes + 1]: detections of class c are ``start[c]`` up to, without, ``start[c + 1]``."""
     order: np.ndarray
+    """int32 [detections]: row of every detection in the list that was given."""
     image: np.ndarray
+    """int32 [detections]: position of the image."""
     box: np.ndarray
+    """float64 [detections, 4]: x, y, width, height in pixels."""
     area: np.ndarray
+    """float64 [detections]: square pixels."""
 
 
 def ordered_detections(

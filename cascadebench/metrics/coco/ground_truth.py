@@ -26,32 +26,22 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """Images, categories and boxes.
-
-    Attributes
-    ----------
-    source : str
-        File that they came from, for messages.
-    image_ids : ndarray, int64 [images]
-        In rising order.
-    category_ids : ndarray, int64 [categories]
-        In rising order.
-    category_names : tuple of str
-        Name of every category, in the order of their ids.
-    boxes : DataFrame
-        One row per annotation in the file's order, which decides ties: image_id, category_id, iscrowd (int64), x, y, w,
-        h (float64, pixels), area (float64, square pixels); and segmentation, run lengths as
-        :func:`cascadebench.datasets.masks.encoded` gives them, if they were asked for.
-    image_sizes : dict of int to tuple of int
-        Width and height by image id, in pixels; empty if masks were not asked for.
-    """
+    """Images, categories and boxes."""
 
     source: str
+    """File that they came from, for messages."""
     image_ids: np.ndarray
+    """int64 [images]: in rising order."""
     category_ids: np.ndarray
+    """int64 [categories]: in rising order."""
     category_names: tuple[str, ...]
+    """Name of every category, in the order of their ids."""
     boxes: pd.DataFrame
+    """One row per annotation in the file's order, which decides ties: image_id, category_id, iscrowd (int64), x, y, w,
+    h (float64, pixels), area (float64, square pixels); and segmentation, run lengths as
+    :func:`cascadebench.datasets.masks.encoded` gives them, if they were asked for."""
     image_sizes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Width and height by image id, in pixels; empty if masks were not asked for."""
 
 
 def read_ground_truth(ground_truth: Path | dict[str, Any], segmentations: bool = False) -> GroundTruth:

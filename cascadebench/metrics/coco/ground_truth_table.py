@@ -12,42 +12,29 @@ from cascadebench.metrics.coco.rules import AREA_ENDS
 
 @dataclass(frozen=True)
 class GroundTruthTable:
-    """Objects in the order category, image, order of the file; and the ids that indices stand for.
-
-    Attributes
-    ----------
-    source : str
-        File that they came from, for messages.
-    image_ids : ndarray, int64 [images]
-        In rising order.
-    category_ids : ndarray, int64 [categories]
-        In rising order.
-    start : ndarray, int64 [classes * images + 1]
-        Objects of class c in image i are ``start[c * images + i]`` up to, without, ``start[c * images + i + 1]``.
-    order : ndarray, int64 [objects]
-        Row of every object in the annotation file.
-    image : ndarray, int32 [objects]
-        Index into `image_ids`.
-    box : ndarray, float64 [objects, 4]
-        x, y, width, height in pixels.
-    crowd : ndarray, bool [objects]
-        A crowd region: it takes any number of detections, and counts neither for nor against them.
-    ignored : ndarray, bool [4 areas, objects]
-        A crowd region, or an area outside the range.
-    counted : ndarray, int64 [4 areas, classes]
-        Objects that are not ignored: the denominators of recall.
-    """
+    """Objects in the order category, image, order of the file; and the ids that indices stand for."""
 
     source: str
+    """File that they came from, for messages."""
     image_ids: np.ndarray
+    """int64 [images]: in rising order."""
     category_ids: np.ndarray
+    """int64 [categories]: in rising order."""
     start: np.ndarray
+    """int64 [classes * images + 1]: objects of class c in image i are ``start[c * images + i]`` up to, without,
+    ``start[c * images + i + 1]``."""
     order: np.ndarray
+    """int64 [objects]: row of every object in the annotation file."""
     image: np.ndarray
+    """int32 [objects]: index into `image_ids`."""
     box: np.ndarray
+    """float64 [objects, 4]: x, y, width, height in pixels."""
     crowd: np.ndarray
+    """bool [objects]: a crowd region, which takes any number of detections, and counts neither for nor against them."""
     ignored: np.ndarray
+    """bool [4 areas, objects]: a crowd region, or an area outside the range."""
     counted: np.ndarray
+    """int64 [4 areas, classes]: objects that are not ignored, the denominators of recall."""
 
     @property
     def classes(self) -> int:

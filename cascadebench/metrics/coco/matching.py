@@ -12,18 +12,13 @@ from cascadebench.metrics.coco.rules import AREA_ENDS, EVERY_IOU, LEAST_IOU
 
 @dataclass(frozen=True)
 class Overlaps:
-    """IoU of detections with the objects of their class in their image, where boxes do not give it.
-
-    Attributes
-    ----------
-    start : ndarray, int64 [detections]
-        Where the values of a detection begin; its objects follow in the order of the ground truth's table.
-    iou : ndarray, float64 [values]
-        With a crowd region: share of the detection that lies inside.
-    """
+    """IoU of detections with the objects of their class in their image, where boxes do not give it."""
 
     start: np.ndarray
+    """int64 [detections]: where the values of a detection begin; its objects follow in the order of the ground truth's
+    table."""
     iou: np.ndarray
+    """float64 [values]: IoU, or with a crowd region the share of the detection that lies inside."""
 
 
 @dataclass(frozen=True)
@@ -31,29 +26,22 @@ class Matches:
     """What became of every detection, in the order of :class:`OrderedDetections`.
 
     Bit t of `matched` and `ignored` stands for IoU threshold t; no detection has both, and one with neither is false.
-
-    Attributes
-    ----------
-    start : ndarray, int64 [classes + 1]
-        Detections of class c are ``start[c]`` up to, without, ``start[c + 1]``.
-    image : ndarray, int32 [detections]
-        Position of the image.
-    matched : ndarray, uint16 [4 areas, detections]
-        The detection found an object that counts.
-    ignored : ndarray, uint16 [4 areas, detections]
-        It found an object that does not count, or found none and its own area is outside the range.
-    rank : ndarray, uint16 [detections]
-        Detections of the same class and image before it; those with a rank of `limit` or more were not matched.
-    limit : int
-        Most detections that count, per image and class.
     """
 
     start: np.ndarray
+    """int64 [classes + 1]: detections of class c are ``start[c]`` up to, without, ``start[c + 1]``."""
     image: np.ndarray
+    """int32 [detections]: position of the image."""
     matched: np.ndarray
+    """uint16 [4 areas, detections]: the detection found an object that counts."""
     ignored: np.ndarray
+    """uint16 [4 areas, detections]: it found an object that does not count, or found none and its own area is outside
+    the range."""
     rank: np.ndarray
+    """uint16 [detections]: detections of the same class and image before it; those with a rank of `limit` or more were
+    not matched."""
     limit: int
+    """Most detections that count, per image and class."""
 
 
 def match(

@@ -1,13 +1,21 @@
 """Everything that the report reads. A file that is missing or unreadable is noted and never stops the report."""
 
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
+from cascadebench.core import files
+from cascadebench.core.errors import InputError
 from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.diagnostic_files import read_diagnostics
-from cascadebench.report.data.result_files import read_log, read_noted, read_object, read_table
 from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
@@ -40,17 +48,12 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("parameters", "trainable_parameters", "flops", "seconds_per_iteration", "seconds_per_image", "peak_memory_mb"),
     ),
 }
+LOG_COLUMNS = ["iteration", "lr", "loss"]
 RUN_FILES = ("controls", "cost", "trained", "predicted")
 
 
 def collect(study: Study, results: Path) -> StudyResults:
-    """Read everything that exists of a study.
-
-    Parameters
-    ----------
-    results : Path
-        The folder that holds ``studies/``, ``runs/`` and ``datasets/``.
-    """
+    """Read everything that exists of a study under `results`, which holds ``studies/``, ``runs/`` and ``datasets/``."""
     missing: list[str] = []
     folders = ResultsFolder(results)
     folder = folders.study(study.name)
@@ -85,3 +88,63 @@ def collect(study: Study, results: Path) -> StudyResults:
     imported, problems = find_imported(study, results)
     missing += [f"Imported detections {name} are not shown: {problem}." for name, problem in problems.items()]
     return StudyResults(study, folder, tables, tuple(records), lock, audit, examples, missing, tuple(imported))
+
+
+def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], missing: list[str]) -> pd.DataFrame:
+    """Read columns of one CSV; all text first, so that a label such as ``NA`` stays text."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        missing.append(f"{path.name} is missing.")
+        table = pd.DataFrame()
+    except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
+        missing.append(f"{path.name} cannot be read: {error}.")
+        table = pd.DataFrame()
+    absent = [column for column in (*text, *numbers) if column not in table]
+    if absent and len(table):
+        missing.append(f"{path.name} has no column {', '.join(absent)}.")
+    table = table.reindex(columns=[*text, *numbers])
+    for column in text:
+        table[column] = table[column].fillna("").astype(str)
+    for column in numbers:
+        values = pd.to_numeric(table[column], errors="coerce").astype(float)
+        table[column] = values.where(values.map(math.isfinite))
+    return table
+
+
+def read_object(path: Path) -> tuple[dict[str, Any], str | None]:
+    """Read a JSON object; without one, an empty mapping and why."""
+    if not path.is_file():
+        return {}, "missing"
+    try:
+        return files.read_object(path), None
+    except InputError:
+        return {}, "unreadable"
+
+
+def read_noted(path: Path, read: Callable[[Path], Any], missing: list[str]) -> Any:
+    """What `read` makes of a file; None if there is none, or nothing that it can read."""
+    if not path.is_file():
+        missing.append(f"{path.name} is missing.")
+        return None
+    with suppress(InputError):
+        if (content := read(path)) is not None:
+            return content
+    missing.append(f"{path.name} is unreadable.")
+    return None
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Read the lines of a training log that are whole; a training that runs may be in the middle of one."""
+    lines = []
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            for text in stream:
+                try:
+                    line = json.loads(text)
+                except json.JSONDecodeError:
+                    continue
+                values = [line.get(key) for key in LOG_COLUMNS] if isinstance(line, dict) else [None]
+                if all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+                    lines.append(values)
+    return pd.DataFrame(lines, columns=LOG_COLUMNS).astype({"iteration": int})

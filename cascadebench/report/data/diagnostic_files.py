@@ -1,8 +1,6 @@
 """The diagnostics of the runs, as far as they exist, and what they give for a detector."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 import pyarrow as pa
@@ -32,45 +30,27 @@ FILES: dict[str, pa.Schema] = {
 """Diagnostics that lie in a run's folder, ``<name>.parquet``."""
 PROPOSALS_OF = RunFolder.proposals_of
 
-
-@dataclass(frozen=True)
-class RunDiagnostics:
-    """What a run's folder holds.
-
-    Attributes
-    ----------
-    tables : dict of str to DataFrame
-        By name in :data:`FILES`; without those that are missing or unreadable.
-    proposals_of : dict of str to DataFrame
-        ``ap.parquet`` of every folder under ``proposals_of/``, by the folder's name.
-    """
-
-    tables: dict[str, pd.DataFrame]
-    proposals_of: dict[str, pd.DataFrame]
+Diagnostics = dict[str, pd.DataFrame]
+"""What exists of a run, by name in :data:`FILES`; AP on other proposals as ``proposals_of/<name>``."""
 
 
-def read_diagnostics(folder: RunFolder, missing: list[str]) -> RunDiagnostics:
+def read_diagnostics(folder: RunFolder, missing: list[str]) -> Diagnostics:
     """Read the diagnostics of a run; one that is there and cannot be read is noted in `missing`."""
-    tables, proposals = {}, {}
-    for name, schema in FILES.items():
-        _read(getattr(folder, name), schema, tables, name, missing)
-    for swap in folder.proposal_swaps():
-        _read(swap.ap, AP, proposals, swap.path.name, missing)
-    return RunDiagnostics(tables, proposals)
+    places = {name: (getattr(folder, name), schema) for name, schema in FILES.items()}
+    places |= {f"{PROPOSALS_OF}/{swap.path.name}": (swap.ap, AP) for swap in folder.proposal_swaps()}
+    tables = {}
+    for name, (path, schema) in places.items():
+        if path.exists():
+            try:
+                tables[name] = read_parquet(path, schema)
+            except InputError as error:
+                missing.append(f"A diagnostic cannot be read: {error}.")
+    return tables
 
 
-def _read(path: Path, schema: pa.Schema, into: dict[str, pd.DataFrame], name: str, missing: list[str]) -> None:
-    if not path.exists():
-        return
-    try:
-        into[name] = read_parquet(path, schema)
-    except InputError as error:
-        missing.append(f"A diagnostic cannot be read: {error}.")
-
-
-def pooled(runs: Sequence[RunDiagnostics], name: str) -> pd.DataFrame | None:
+def pooled(runs: Sequence[Diagnostics], name: str) -> pd.DataFrame | None:
     """Rows of one diagnostic of several runs, one after the other; None if no run has it."""
-    tables = [run.tables[name] for run in runs if name in run.tables]
+    tables = [run[name] for run in runs if name in run]
     if not tables:
         return None
     table = pd.concat(tables, ignore_index=True)
@@ -78,7 +58,7 @@ def pooled(runs: Sequence[RunDiagnostics], name: str) -> pd.DataFrame | None:
     return table.astype(dict.fromkeys(words, "str"))
 
 
-def summed(runs: Sequence[RunDiagnostics], name: str, keys: list[str]) -> pd.DataFrame | None:
+def summed(runs: Sequence[Diagnostics], name: str, keys: list[str]) -> pd.DataFrame | None:
     """Sums of the counts of one diagnostic over several runs, by its columns `keys`; None if no run has it."""
     table = pooled(runs, name)
     return None if table is None else table.groupby(keys, sort=False).sum(numeric_only=True).reset_index()
@@ -92,9 +72,3 @@ def ap_by_iou(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return (
         pd.concat(rows).groupby(["test_stage", "iou"], sort=False)["ap"].mean().unstack("iou", sort=False)[list(IOUS)]
     )
-
-
-def names_of_proposals(runs: Sequence[RunDiagnostics]) -> Iterator[tuple[str, list[pd.DataFrame]]]:
-    """Every name under ``proposals_of/`` with the tables of the runs that have it."""
-    for name in sorted({name for run in runs for name in run.proposals_of}):
-        yield name, [run.proposals_of[name] for run in runs if name in run.proposals_of]

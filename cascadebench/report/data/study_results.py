@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import load_framework_card
 from cascadebench.examples.records import ExamplesFile
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED, ImportedRun
-from cascadebench.report.data.diagnostic_files import RunDiagnostics
+from cascadebench.report.data.diagnostic_files import Diagnostics
 from cascadebench.results.layout import StudyFolder
 from cascadebench.study.run import Run
 from cascadebench.study.study import Detector, Study, by_detector
@@ -26,28 +26,19 @@ IMPORTED_TITLE = f"Imported, {NOT_CONTROLLED}"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run of the study and what its folder holds.
-
-    Attributes
-    ----------
-    state, detail : str
-        From ``status.csv``.
-    files : dict of str to dict
-        Content of ``controls.json``, ``cost.json``, ``trained.json``, ``predicted.json`` and ``failed.json`` by stem; a
-        missing one is an empty mapping.
-    log : DataFrame
-        Iteration, learning rate and loss, from ``train_log.jsonl``.
-    diagnostics : RunDiagnostics
-        What else its training and its prediction left.
-    """
+    """One run of the study, its state in ``status.csv``, and what its folder holds."""
 
     run: Run | ImportedRun
     label: str
     state: str
     detail: str
     files: dict[str, dict[str, Any]]
+    """Content of ``controls.json``, ``cost.json``, ``trained.json``, ``predicted.json`` and ``failed.json`` by stem; a
+    missing one is an empty mapping."""
     log: pd.DataFrame
-    diagnostics: RunDiagnostics | None
+    """Iteration, learning rate and loss, from ``train_log.jsonl``."""
+    diagnostics: Diagnostics
+    """What else its training and its prediction left."""
 
     @cached_property
     def id(self) -> str:
@@ -85,24 +76,14 @@ class DetectorRecord(Detector):
         return self.runs[0].run.variant.headline
 
     @property
-    def failed(self) -> bool:
-        """Whether one of its runs failed."""
-        return any(record.state == "failed" for record in self.runs)
-
-    @property
-    def diagnostics(self) -> list[RunDiagnostics]:
+    def diagnostics(self) -> list[Diagnostics]:
         """Diagnostics of its runs."""
         return [record.diagnostics for record in self.runs]
 
     def by_seed(self, rows: Rows, column: str, *key: Any) -> dict[int, float]:
         """Values of a column in the rows of its runs, by seed; seeds without a value are left out.
 
-        Parameters
-        ----------
-        rows : dict
-            Rows by run and further keys, from :meth:`StudyResults.rows`.
-        key : str or float
-            Values of the further keys.
+        The rows are by run and further keys, from :meth:`StudyResults.rows`; `key` are the values of these.
         """
         values = {record.run.seed: rows.get((record.id, *key), {}).get(column) for record in self.runs}
         return {seed: value for seed, value in values.items() if value is not None and not math.isnan(value)}
@@ -110,34 +91,20 @@ class DetectorRecord(Detector):
 
 @dataclass
 class StudyResults:
-    """A study and all results of it that exist.
-
-    Attributes
-    ----------
-    folder : StudyFolder
-    tables : dict of str to DataFrame
-        ``studies/<study>/*.csv`` by stem, numbers as floats; empty when missing.
-    lock : dict
-        ``datasets/<name>/lock.json``; empty when missing.
-    audit : Audit or None
-        ``studies/<study>/audit.json``.
-    examples : ExamplesFile or None
-        ``studies/<study>/examples.json``.
-    missing : list of str
-        One sentence for everything that could not be read.
-    imported : tuple of ImportedRun
-        Imported detections that the study names, in its order.
-    """
+    """A study and all results of it that exist; what is missing is empty or None."""
 
     study: Study
     folder: StudyFolder
     tables: dict[str, pd.DataFrame]
+    """The study's ``*.csv`` by stem, numbers as floats."""
     runs: tuple[RunRecord, ...]
     lock: dict[str, Any]
-    audit: Audit | None = None
-    examples: ExamplesFile | None = None
-    missing: list[str] = field(default_factory=list)
-    imported: tuple[ImportedRun, ...] = ()
+    audit: Audit | None
+    examples: ExamplesFile | None
+    missing: list[str]
+    """One sentence for everything that could not be read."""
+    imported: tuple[ImportedRun, ...]
+    """Imported detections that the study names, in its order."""
 
     @property
     def baseline(self) -> str:
@@ -195,14 +162,9 @@ class StudyResults:
     def panels_with_imported(self) -> Iterator[tuple[str, list[DetectorRecord]]]:
         """The panels of :meth:`panels`, and one more with what was imported."""
         yield from self.panels()
-        records = [RunRecord(run, run.file.title, "evaluated", "", {}, pd.DataFrame(), None) for run in self.imported]
+        records = [RunRecord(run, run.file.title, "evaluated", "", {}, pd.DataFrame(), {}) for run in self.imported]
         if records:
             yield IMPORTED_TITLE, [DetectorRecord(one.label, FRAMEWORK, "", IMPORTED_TITLE, (one,)) for one in records]
-
-    @property
-    def all_labels(self) -> list[str]:
-        """Labels of the variants, the baseline first, and of what was imported."""
-        return list(dict.fromkeys([*self.labels, *(run.file.title for run in self.imported)]))
 
     def titled_detectors(self) -> Iterator[tuple[str, DetectorRecord]]:
         """Every detector under a title of its own."""
@@ -220,7 +182,8 @@ class StudyResults:
         return {(row["run"],): row for row in rows if row["headline"].lower() == "true"}
 
     @cached_property
-    def _intervals(self) -> Mapping[tuple[str, ...], Ends]:
+    def intervals(self) -> Mapping[tuple[str, ...], Ends]:
+        """The rows of ``intervals.csv`` that have an interval, by what it is of."""
         words = ("label", "framework", "backbone", "test_stage", "gap", "quantity")
         return {
             tuple(row[word] for word in words): (row["low"], row["high"])
@@ -228,18 +191,13 @@ class StudyResults:
             if math.isfinite(row["low"]) and math.isfinite(row["high"])
         }
 
-    @property
-    def has_intervals(self) -> bool:
-        """Whether there is any interval."""
-        return bool(self._intervals)
-
     def interval(self, detector: DetectorRecord, quantity: str, *, test_stage: str = "", gap: str = "") -> Ends | None:
         """Interval of a quantity of ``intervals.csv`` at a test stage, or of a gap; None if there is none.
 
         ``AP`` stands for what the file calls ``0.50-0.95``.
         """
         quantity = "0.50-0.95" if quantity == "AP" else quantity
-        return self._intervals.get((detector.label, *detector.conditions, test_stage, gap, quantity))
+        return self.intervals.get((detector.label, *detector.conditions, test_stage, gap, quantity))
 
 
 def framework_title(name: str) -> str:

@@ -19,12 +19,8 @@ Tone = Literal["", "muted", "up", "down", "bad", "differs"]
 class Line:
     """One line of a cell; the template gives every tone a look.
 
-    Attributes
-    ----------
-    name : str
-        What the line says, for a downloaded table; empty where the text says it.
-    value : float or None
-        The number that `text` rounds, in the same unit.
+    `name` says in a downloaded table what the line is, where the text does not; `value` is the number that the text
+    rounds, in the same unit.
     """
 
     text: str
@@ -206,13 +202,7 @@ def from_to(ends: tuple[float, float] | None) -> tuple[Line, ...]:
 
 
 def score_cell(by_seed: Mapping[int, float], baseline: Mapping[int, float] | None = None) -> Cell:
-    """An AP, its range over the seeds and the difference to the baseline, paired by seed.
-
-    Parameters
-    ----------
-    baseline : mapping, optional
-        The baseline's values; None for the baseline itself.
-    """
+    """An AP, its range over the seeds and the difference to `baseline`, paired by seed; None: it is the baseline."""
     spread = Spread.of(by_seed)
     notes = [spread.range_line(100, 1)]
     if baseline is not None:

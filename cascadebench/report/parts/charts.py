@@ -77,11 +77,6 @@ class Panel:
     spec: dict[str, Any]
     shows: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def room(self) -> int:
-        """Height of the chart with its title, legend and axis, in pixels: kept free until it is drawn."""
-        return self.spec["height"]
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -108,13 +103,7 @@ class Figure:
 class Encodings:
     """Colour, dash and shape of every label, the same in all charts; the legend names those `shown`.
 
-    Parameters
-    ----------
-    labels : list of str
-        The baseline first: it is grey.
-    shown : Series of str
-    dashes : list of list of int, optional
-        Dash of every label, in place of the usual ones.
+    The first label is the baseline: it is grey. `dashes` are those of every label, in place of the usual ones.
     """
 
     def __init__(self, labels: list[str], shown: pd.Series, dashes: list[list[int]] | None = None) -> None:
@@ -126,6 +115,11 @@ class Encodings:
         dashes, shapes = dashes or (_DASHES * repeat)[: len(labels)], (_SHAPES * repeat)[: len(labels)]
         self.dash = alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend)
         self.shape = alt.Shape("label:N", scale=alt.Scale(domain=labels, range=shapes), legend=legend)
+
+
+def tooltips(*fields: tuple[str, ...]) -> list[alt.Tooltip]:
+    """What a mark says of itself: a field, its title, and how its number is written, if not as it is."""
+    return [alt.Tooltip(field, title=title, **({"format": more[0]} if more else {})) for field, title, *more in fields]
 
 
 def shaded_table(
@@ -140,6 +134,14 @@ def shaded_table(
     return alt.layer(cells, base.mark_text(fontSize=size).encode(text=alt.Text("value:Q", format=".1f"), color=text))
 
 
+def iou_axis() -> alt.X:
+    """IoU thresholds from 0.50 to 0.95."""
+    scale = alt.Scale(domain=[0.48, 0.97], nice=False)
+    return alt.X(
+        "iou:Q", scale=scale, title="IoU threshold", axis=alt.Axis(values=[0.5, 0.6, 0.7, 0.8, 0.9], format=".1f")
+    )
+
+
 def zero_line() -> alt.Chart:
     """The line at zero."""
     return alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule().encode(y="zero:Q")
@@ -150,12 +152,7 @@ def figure(
 ) -> Figure:
     """Finish the charts of a figure; those of a figure ``recall`` are ``recall-1``, ``recall-2``, ...
 
-    Parameters
-    ----------
-    panels : str, optional
-        Beginning of the charts' ids, where that is not the figure's.
-    more
-        Further fields of :class:`Figure`.
+    `panels` is the beginning of their ids, where that is not the figure's; `more` are further fields of the figure.
     """
     finished = (_panel(f"{panels or identifier}-{number}", one) for number, one in enumerate(drawings, start=1))
     return Figure(identifier, caption, see, tuple(finished), **more)

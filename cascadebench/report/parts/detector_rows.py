@@ -1,9 +1,9 @@
-"""Rows of tables: one per detector or per run, under the title of their framework and backbone."""
+"""Rows of tables: one per detector or per run, under their framework and backbone; a value that many runs share."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from cascadebench.report.data.study_results import DetectorRecord, Rows, RunRecord, StudyResults
-from cascadebench.report.parts.cells import Cell, Group, Row, Spread, note, score_cell
+from cascadebench.report.parts.cells import ABSENT, Cell, Group, Line, Row, Spread, note, score_cell
 
 Panels = Iterable[tuple[str, list[DetectorRecord]]]
 """Detectors that are compared with each other, under a title."""
@@ -12,13 +12,7 @@ Panels = Iterable[tuple[str, list[DetectorRecord]]]
 def detector_groups(
     panels: Panels, rows: Callable[[DetectorRecord, DetectorRecord | None], Iterable[Row]]
 ) -> tuple[Group, ...]:
-    """A group for every panel, with the rows of its detectors.
-
-    Parameters
-    ----------
-    rows : function
-        Rows of a detector; its second argument is the baseline of the panel, None for the baseline itself.
-    """
+    """A group for every panel: `rows` of each detector and the panel's baseline, None for the baseline itself."""
     return tuple(
         Group(title, tuple(row for one in detectors for row in rows(one, baseline_among(one, detectors))))
         for title, detectors in panels
@@ -55,3 +49,34 @@ def scores_of(detector: DetectorRecord, baseline: DetectorRecord | None, rows: R
 def mean_over_seeds(detector: DetectorRecord, rows: Rows, column: str, *key: str) -> float | None:
     """Mean of a column over a detector's seeds; None without a value."""
     return Spread.of(detector.by_seed(rows, column, *key)).mean
+
+
+Values = Sequence[tuple[RunRecord, str]]
+"""A printed value of each run that has one."""
+
+
+def by_label(values: Values) -> dict[str, set[str]]:
+    """The values that occur, by label."""
+    labels: dict[str, set[str]] = {}
+    for record, text in values:
+        labels.setdefault(record.label, set()).add(text)
+    return labels
+
+
+def shared_value(values: Values) -> Cell:
+    """The value that all runs share, or each value under the names of the runs that have it."""
+    texts = list(dict.fromkeys(text for _, text in values))
+    if len(texts) < 2:
+        return Cell(texts[0] if texts else ABSENT)
+    label_decides = all(len(of_label) == 1 for of_label in by_label(values).values())
+    notes = []
+    for text in texts:
+        records = [record for record, other in values if other == text]
+        names = dict.fromkeys(r.label if label_decides else f"{r.label}, seed {r.run.seed}" for r in records)
+        notes += [Line("; ".join(names), "muted"), Line(text)]
+    return Cell("", tuple(notes))
+
+
+def range_caption(results: StudyResults) -> str:
+    """What the range under a value is, where there are several seeds."""
+    return " Two values with … between them are the lowest and the highest seed." if results.several_seeds else ""

@@ -14,7 +14,7 @@ def has_runs(results: StudyResults) -> bool:
 
 @dataclass(frozen=True)
 class Section:
-    """A section: a module under ``sections/`` that builds it, and a template that prints what was built.
+    """A section: a module under ``sections/`` builds it, and a template prints what was built.
 
     Attributes
     ----------

@@ -1,16 +1,6 @@
-"""The sections of the page: each a module that builds it, with a template of its id under ``templates/sections/``."""
+"""The sections of the page: each has a title, what it needs, ``build``, and a template of its id."""
 
-from cascadebench.report.sections.methods import (
-    audit,
-    cost,
-    dataset,
-    environment,
-    limits,
-    protocol,
-    repeat,
-    runs,
-    training,
-)
+from cascadebench.report.sections.methods import controls, cost, environment, runs, training
 from cascadebench.report.sections.results import (
     accuracy,
     agreement,
@@ -20,15 +10,14 @@ from cascadebench.report.sections.results import (
     examples,
     gaps,
     inference_stages,
-    per_category,
     summary,
 )
 
-SECTIONS = tuple(
-    module.SECTION
-    for module in (
-        *(summary, accuracy, claims, curves, gaps, agreement, inference_stages, per_category, examples),
-        *(training, cost, diagnostics, protocol, audit, dataset, environment, runs, limits, repeat),
-    )
+SECTIONS = (
+    *(summary.SECTION, accuracy.ACCURACY, claims.SECTION, curves.SECTION, gaps.SECTION, agreement.SECTION),
+    *(inference_stages.SECTION, accuracy.CATEGORIES, examples.SECTION),
+    *(training.SECTION, cost.SECTION, diagnostics.SECTION),
+    *(controls.PROTOCOL, controls.AUDIT, environment.DATASET, environment.ENVIRONMENT),
+    *(runs.RUNS, runs.LIMITS, runs.REPEAT),
 )
 """In the order of the page."""

@@ -1,24 +1,78 @@
-"""Versions and hardware: with what, when and from which code runs were made, and whether all were made alike."""
+"""Dataset, versions and hardware: what runs read, with what, when and from which code they were made, and if alike."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Row, Table, note, plain, text_columns
-from cascadebench.report.parts.detector_rows import run_groups
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Row, Table, note, number, plain, text_columns
+from cascadebench.report.parts.detector_rows import run_groups, shared_value
 from cascadebench.report.parts.section import Section, has_runs
-from cascadebench.report.parts.shared_values import shared_value
 
 STEPS = {"trained": "Trained", "predicted": "Predicted"}
 """Manifests of a run, and what they say was done."""
 
 
-def _words(manifest: dict[str, Any], key: str) -> dict[str, str]:
-    """A mapping in a manifest as text; empty if it has another form."""
+def _splits(results: StudyResults) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and content of every split in ``lock.json``; empty if it has another form."""
+    splits = results.lock.get("splits")
+    for name, split in splits.items() if isinstance(splits, dict) else ():
+        yield name, split if isinstance(split, dict) else {}
+
+
+def dataset_table(results: StudyResults) -> Table:
+    """Counts of each split, as prepared."""
+    keys = ("images", "annotations", "crowd", "dropped", "clipped")
+    rows = (Row(Cell(name), tuple(_count(split.get(key)) for key in keys)) for name, split in _splits(results))
+    titles = ("Images", "Annotations", "Crowd regions", "Dropped", "Clipped")
+    columns = (Column("Split", kind="text"), *(Column(title) for title in titles))
+    caption = "The dataset as every run reads it: boxes dropped for having no area, boxes clipped at the image border."
+    return Table("dataset-splits", caption, columns, (Group("", tuple(rows)),))
+
+
+def _count(value: Any) -> Cell:
+    return Cell(number(value, digits=0) if isinstance(value, int) else ABSENT if value is None else plain(value))
+
+
+def checksum_table(results: StudyResults) -> Table:
+    """SHA-256 of every file that the runs read: annotations as they came and as prepared, and initial weights."""
+    rows = []
+    for name, split in _splits(results):
+        for key, words in (
+            ("source_sha256", "annotations as they came"),
+            ("prepared_sha256", f"{name}.json as prepared"),
+        ):
+            rows.append(Row(Cell(f"{name}: {words}"), (Cell(str(split.get(key) or ABSENT)),)))
+    weights = {record.run.backbone.name: record.run.backbone.weights for record in results.runs}
+    for name, file in weights.items():
+        if file:
+            rows.append(Row(Cell(f"initial weights of {name}"), (Cell(file.sha256 or ABSENT),)))
+    columns = (Column("File", kind="text"), Column("SHA-256", kind="code"))
+    caption = "Checksums of the files that the runs read. Pictures are not part of them."
+    return Table("file-checksums", caption, columns, (Group("", tuple(rows)),))
+
+
+def build_dataset(results: StudyResults) -> dict[str, Any]:
+    """What the dataset is, its counts, and the checksums of the files that runs read."""
+    return {
+        "dataset": results.study.dataset,
+        "digest": results.lock.get("digest"),
+        "splits": dataset_table(results),
+        "checksums": checksum_table(results),
+    }
+
+
+DATASET = Section("dataset", "Dataset", build_dataset)
+
+
+def _mapping(manifest: dict[str, Any], key: str) -> dict[str, Any]:
+    """A mapping in a manifest; empty if it has another form."""
     part = manifest.get(key)
-    return (
-        {str(name): str(value) for name, value in part.items() if value is not None} if isinstance(part, dict) else {}
-    )
+    return part if isinstance(part, dict) else {}
+
+
+def _words(manifest: dict[str, Any], key: str) -> dict[str, str]:
+    """The same as text."""
+    return {str(name): str(value) for name, value in _mapping(manifest, key).items() if value is not None}
 
 
 def _text(manifest: dict[str, Any], key: str) -> str:
@@ -71,17 +125,13 @@ def sameness(results: StudyResults) -> str:
     times = sorted(filter(None, map(_time, manifests)))
     span = f"from {times[0]} to {times[-1]}" if len(set(times)) > 1 else f"at {times[0]}" if times else ""
     when = f"Made {span} UTC" if times else "When the runs were made was not recorded"
-    when += (
-        f", as far as it was recorded ({len(times)} of {len(manifests)} steps). "
-        if 0 < len(times) < len(manifests)
-        else ". "
-    )
+    if 0 < len(times) < len(manifests):
+        when += f", as far as it was recorded ({len(times)} of {len(manifests)} steps)"
     if difference_sentences(results):
-        return when + "Not all runs were made alike:"
+        return f"{when}. Not all runs were made alike:"
     unrecorded = "" if all(map(commit, manifests)) else " Not recorded in every run: the commit of CascadeBench."
-    return (
-        f"{when}All runs were made with the same versions of every package and on the same kind of device.{unrecorded}"
-    )
+    alike = "All runs were made with the same versions of every package and on the same kind of device."
+    return f"{when}. {alike}{unrecorded}"
 
 
 def origin_table(results: StudyResults) -> Table:
@@ -111,15 +161,12 @@ def environment_table(results: StudyResults) -> Table:
     frameworks = list(results.study.file.frameworks)
     items: dict[str, dict[str, list[tuple[RunRecord, str]]]] = {"Trained on": {}, "Predicted on": {}, "Versions": {}}
     for record in results.runs:
-        versions: dict[str, Any] = {}
-        for title, manifest in (("Trained on", record.files["trained"]), ("Predicted on", record.files["predicted"])):
-            hardware = manifest.get("hardware")
-            _add(items[title], record, {"device": manifest.get("device")})
-            _add(items[title], record, hardware if isinstance(hardware, dict) else {})
-        for name in ("controls", "trained"):
-            part = record.files[name].get("versions")
-            versions |= part if isinstance(part, dict) else {}
-        _add(items["Versions"], record, versions)
+        for step, title in STEPS.items():
+            manifest = record.files[step]
+            device = {"device": manifest.get("device")}
+            _add(items[f"{title} on"], record, device | _mapping(manifest, "hardware"))
+        read, trained = (_mapping(record.files[name], "versions") for name in ("controls", "trained"))
+        _add(items["Versions"], record, read | trained)
     if items["Predicted on"] == items["Trained on"]:
         items = {"Trained and predicted on": items["Trained on"], "Versions": items["Versions"]}
     groups = []
@@ -133,7 +180,7 @@ def environment_table(results: StudyResults) -> Table:
     return Table("environment-values", "What the runs were trained with.", columns, tuple(groups))
 
 
-def build(results: StudyResults) -> dict[str, Any]:
+def build_environment(results: StudyResults) -> dict[str, Any]:
     """Whether all runs were made alike, and the versions, devices and origins of each."""
     return {
         "sameness": sameness(results),
@@ -143,4 +190,4 @@ def build(results: StudyResults) -> dict[str, Any]:
     }
 
 
-SECTION = Section("environment", "Versions and hardware", build, entry="Versions", needs=has_runs)
+ENVIRONMENT = Section("environment", "Versions and hardware", build_environment, entry="Versions", needs=has_runs)

@@ -1,11 +1,13 @@
-"""Runs: the state of each, why some failed, what was imported, and which files are missing."""
+"""Runs: their states, what was imported, which files are missing; what the numbers do not say; the commands again."""
 
 from typing import Any
 
+from cascadebench import __version__
 from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.detector_rows import run_groups
-from cascadebench.report.parts.section import Section
+from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.report.sections.results.summary import interval_warning
 
 
 def run_table(results: StudyResults) -> Table:
@@ -40,7 +42,7 @@ def imported_table(results: StudyResults) -> Table:
     return Table("imported", caption, columns, (Group("", tuple(rows)),))
 
 
-def build(results: StudyResults) -> dict[str, Any]:
+def build_runs(results: StudyResults) -> dict[str, Any]:
     """States, failures, imports, missing files."""
     return {
         "states": run_table(results),
@@ -50,4 +52,28 @@ def build(results: StudyResults) -> dict[str, Any]:
     }
 
 
-SECTION = Section("runs", "Runs", build)
+RUNS = Section("runs", "Runs", build_runs)
+
+
+LIMITS = Section("limits", "Limits", lambda results: {"warning": interval_warning(results)}, needs=has_runs)
+
+
+def command_table(results: StudyResults) -> Table:
+    """Command lines of every training and prediction, as they were given."""
+
+    def cells(record: RunRecord) -> tuple[Cell, ...]:
+        commands = (record.files[step].get("command") for step in ("trained", "predicted"))
+        lines = tuple(Line(command) for command in commands if command and isinstance(command, str))
+        return (Cell("", lines),) if lines else ()
+
+    columns = (Column("Run", kind="text"), Column("Command lines", kind="code"))
+    caption = "Command lines of each training and prediction, as the pipeline gave them in its folder."
+    return Table("run-commands", caption, columns, run_groups(results, cells))
+
+
+def build_repeat(results: StudyResults) -> dict[str, Any]:
+    """The seeds, and the commands of each run."""
+    return {"version": __version__, "seeds": results.study.file.seeds, "commands": command_table(results)}
+
+
+REPEAT = Section("repeat", "Repeat", build_repeat)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.report.parts.cells import Cell, Column, Table, listing, number_cell, plain
-from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
+from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure, tooltips
 from cascadebench.report.parts.detector_rows import run_groups
 from cascadebench.report.parts.section import Section, has_runs
 
@@ -61,12 +61,7 @@ def _drawings(results: StudyResults, value: str, axis: str, widths: tuple[float,
         data = pd.concat(logs, ignore_index=True)
         data["value"] = data["value"].map(lambda number: float(f"{number:.4g}"))
         encodings = Encodings(labels, data["label"])
-        tooltip = [
-            alt.Tooltip("label:N", title="Detector"),
-            alt.Tooltip("seed:N", title="Seed"),
-            alt.Tooltip("iteration:Q", title="Iteration"),
-            alt.Tooltip("value:Q", title=axis),
-        ]
+        tooltip = tooltips(("label:N", "Detector"), ("seed:N", "Seed"), ("iteration:Q", "Iteration"), ("value:Q", axis))
         x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(tickCount=6, format="~s"))
         y = alt.Y("value:Q", title=axis, scale=alt.Scale(zero=True))
         width = alt.StrokeWidth("label:O", scale=width_scale, legend=encodings.legend)
@@ -123,7 +118,8 @@ def learning_rate_check(results: StudyResults) -> str | None:
 
 def _follows_protocol(record: RunRecord) -> bool:
     rates = zip(record.log["iteration"], record.log["lr"], strict=True)
-    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
+    wanted = record.run.protocol.schedule.learning_rate
+    return all(math.isclose(rate, wanted(iteration), rel_tol=1e-6) for iteration, rate in rates)
 
 
 def training_order_check(results: StudyResults) -> str | None:

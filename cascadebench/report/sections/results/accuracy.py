@@ -1,4 +1,4 @@
-"""Accuracy: AP of every detector, of its masks, and what sources print of it."""
+"""Accuracy: AP of every detector, of its masks, of every category, and what sources print of it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,13 +7,19 @@ from typing import Any
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults
-from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import Cell, Column, Line, Row, Table, ap_columns, from_to, half_width
-from cascadebench.report.parts.detector_rows import detector_groups, scores_of, stage_head
+from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, ap_columns, from_to, half_width
+from cascadebench.report.parts.detector_rows import (
+    baseline_among,
+    detector_groups,
+    range_caption,
+    scores_of,
+    stage_head,
+)
 from cascadebench.report.parts.printed_rows import not_published, published_table
 from cascadebench.report.parts.section import Section
 from cascadebench.uncertainty.gaps import headline_gap
 
+_OF_CATEGORIES = ("AP", "AP50", "AP75")
 _SCORES = ("AP", *AP_AT_IOU, "APs", "APm", "APl", "AR100")
 _COLUMNS = (
     Column("Detector", kind="text"),
@@ -34,7 +40,7 @@ def _head(results: StudyResults, detector: DetectorRecord) -> Cell:
     evaluated = sum((record.id,) in results.headline_rows for record in detector.runs)
     if len(detector.runs) > 1:
         notes.append(Line(f"mean of {evaluated} of {len(detector.runs)} seeds", "muted"))
-    if detector.failed:
+    if any(record.state == "failed" for record in detector.runs):
         notes.append(Line("failed, see Runs", "bad"))
     elif not evaluated:
         notes.append(Line("no result yet", "muted"))
@@ -53,7 +59,7 @@ def headline_table(results: StudyResults) -> Table:
         "same framework (+ better, − worse, from unrounded values). AP is the mean over ten IoU thresholds; S, M and "
         "L are small, medium and large objects; AR100 is average recall with up to 100 detections per image."
     )
-    if results.has_intervals:
+    if results.intervals:
         caption += (
             " ± is the 95% interval of an AP on other validation images like these. Under a difference, at AP, AP50, "
             "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
@@ -99,4 +105,38 @@ def build(results: StudyResults) -> dict[str, Any]:
     }
 
 
-SECTION = Section("accuracy", "Accuracy", build)
+ACCURACY = Section("accuracy", "Accuracy", build)
+
+
+def category_tables(results: StudyResults) -> list[Table]:
+    """AP, AP50 and AP75 of every category at the headline test stage, a table per framework and backbone."""
+    # Each run has one headline test stage, so run and category find the row.
+    runs = (*(record.run for record in results.runs), *results.imported)
+    headlines = {run.id: run.variant.headline for run in runs}
+    scores = {
+        (run, category): row
+        for (run, stage, category), row in results.rows("ap_per_class", "test_stage", "category").items()
+        if headlines.get(run) == stage
+    }
+    evaluated = list(dict.fromkeys(category for _, category in scores))
+    known = [category for category in results.study.dataset.categories if category in evaluated]
+    tables = []
+    for title, detectors in results.panels_with_imported():
+        columns = [Column("Category", kind="text")]
+        cells: dict[str, list[Cell]] = {category: [] for category in dict.fromkeys([*known, *evaluated])}
+        for detector in detectors:
+            columns += [Column("AP", name.removeprefix("AP"), detector.label) for name in _OF_CATEGORIES]
+            baseline = baseline_among(detector, detectors)
+            for category, row in cells.items():
+                row += [scores_of(detector, baseline, scores, name, category) for name in _OF_CATEGORIES]
+        rows = tuple(Row(Cell(category), tuple(row)) for category, row in cells.items())
+        caption = (
+            f"{title}: AP × 100 of each category at the headline test stage, with the difference to the baseline of "
+            "the same framework."
+        )
+        identifier = f"categories-{len(tables) + 1}"
+        tables.append(Table(identifier, caption + range_caption(results), tuple(columns), (Group("", rows),)))
+    return [table for table in tables if not table.empty]
+
+
+CATEGORIES = Section("per-category", "Categories", lambda results: {"tables": category_tables(results)})

@@ -10,7 +10,6 @@ import pandas as pd
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
-from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import (
     Cell,
     Column,
@@ -24,8 +23,8 @@ from cascadebench.report.parts.cells import (
     points,
     signed_points,
 )
-from cascadebench.report.parts.charts import Drawing, Figure, figure, zero_line
-from cascadebench.report.parts.iou_curves import iou_axis
+from cascadebench.report.parts.charts import Drawing, Figure, figure, iou_axis, tooltips, zero_line
+from cascadebench.report.parts.detector_rows import range_caption
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.uncertainty.gaps import framework_gap
 from cascadebench.uncertainty.intervals import Ends
@@ -39,11 +38,6 @@ class Pair:
     first: DetectorRecord
     second: DetectorRecord
 
-    @property
-    def gap(self) -> str:
-        """What ``intervals.csv`` calls its difference."""
-        return framework_gap(self.first.framework, self.second.framework)
-
     def values(self, results: StudyResults, column: str) -> tuple[dict[int, float], dict[int, float]]:
         """Headline values in both, of the seeds that both have."""
         first, second = (detector.by_seed(results.headline_rows, column) for detector in (self.first, self.second))
@@ -56,7 +50,8 @@ class Pair:
 
     def interval(self, results: StudyResults, column: str) -> Ends | None:
         """Interval of the difference."""
-        return results.interval(self.first, column, gap=self.gap)
+        gap = framework_gap(self.first.framework, self.second.framework)
+        return results.interval(self.first, column, gap=gap)
 
 
 def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
@@ -151,12 +146,9 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
     """A line with its band around zero."""
     title = "Difference of AP × 100"
     scale = alt.Scale(domain=domain, nice=True)
-    tooltip = [
-        alt.Tooltip("iou:Q", title="IoU", format=".2f"),
-        alt.Tooltip("value:Q", title=title, format="+.2f"),
-        alt.Tooltip("low:Q", title="from", format="+.2f"),
-        alt.Tooltip("high:Q", title="to", format="+.2f"),
-    ]
+    tooltip = tooltips(
+        ("iou:Q", "IoU", ".2f"), ("value:Q", title, "+.2f"), ("low:Q", "from", "+.2f"), ("high:Q", "to", "+.2f")
+    )
     base = alt.Chart(data).encode(x=iou_axis(), tooltip=tooltip)
     color = alt.ColorValue("#2f8fc4")  # stands out from both backgrounds
     y = alt.Y("value:Q", title=title, scale=scale)

@@ -5,11 +5,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascadebench.evidence.verdict_files import SEPARATOR
-from cascadebench.report.data.study_results import StudyResults
-from cascadebench.report.parts import verdicts
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, Tone, note, text_columns
+from cascadebench.report.data.study_results import StudyResults, framework_title
+from cascadebench.report.parts.cells import (
+    ABSENT,
+    Cell,
+    Column,
+    Group,
+    Line,
+    Row,
+    Table,
+    Tone,
+    note,
+    number,
+    text_columns,
+)
 from cascadebench.report.parts.section import Section, has_runs
 
+WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+"""Verdicts in the order in which they are counted."""
+# Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
+_UNITS = {
+    "fraction": (100, 2, True),
+    "score": (1, 3, True),
+    "ratio": (1, 3, False),
+    "count": (1, 0, False),
+    "multiply-adds": (1e-9, 2, False),
+    "s": (1, 4, False),
+}
+_UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs", "count": "", "score": "", "s": "s"}
 DECIDED = ("supported", "not supported")
 """Verdicts that a single training would be a weak ground for."""
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
@@ -22,19 +45,132 @@ _COLUMNS = (
 )
 
 
+def strip_values(results: StudyResults) -> dict[str, Any]:
+    """The strip of verdicts with how often each verdict occurs, how those read that are not comparable, and why."""
+    rows = verdict_rows(results)
+    apart = [row for row in rows if row["verdict"] == "not comparable"]
+    reasons = dict.fromkeys(text for row in apart for text in row["reasons"].split(SEPARATOR) if text)
+    return {
+        "strip": strip(results),
+        "verdict_counts": _counted([row["verdict"] for row in rows]),
+        "readings": _counted([row["reading"] for row in apart]),
+        "not_comparable": list(reasons),
+    }
+
+
+def _counted(words: list[str]) -> list[tuple[str, int]]:
+    return [(word, words.count(word)) for word in WORDS if word in words]
+
+
+def strip(results: StudyResults) -> list[dict[str, Any]]:
+    """Every claim of the study in its order: what it says, when it holds, the anchor of its rows, and its verdicts."""
+    return [
+        {
+            "words": rows[0]["words"],
+            "source": f"{rows[0]['source']}, {rows[0]['place']}",
+            "condition": condition(rows[0]),
+            "anchor": anchor(rows[0]),
+            "verdicts": [_verdict(results, row) for row in rows],
+        }
+        for rows in by_claim(results).values()
+    ]
+
+
+def verdict_rows(results: StudyResults) -> list[dict[str, Any]]:
+    """Rows of ``verdicts.csv``."""
+    table = results.tables.get("verdicts")
+    return [] if table is None else table.to_dict("records")
+
+
+def by_claim(results: StudyResults) -> dict[str, list[dict[str, Any]]]:
+    """The same by claim."""
+    claims: dict[str, list[dict[str, Any]]] = {}
+    for row in verdict_rows(results):
+        claims.setdefault(row["claim"], []).append(row)
+    return claims
+
+
+def anchor(row: Mapping[str, Any]) -> str:
+    """Anchor of a claim's rows in the page."""
+    return f"claim-{row['claim']}"
+
+
+def measured_in(results: StudyResults, row: Mapping[str, Any]) -> str:
+    """Framework of a verdict, and its backbone if there are several."""
+    return results.with_backbone(framework_title(row["framework"]), row["backbone"])
+
+
+def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
+    """What a study says about a claim in one framework on one backbone, in words; empty is what there is not."""
+    unit = row["unit"]
+    return {
+        "title": measured_in(results, row),
+        "seeds": seeds(row),
+        "verdict": row["verdict"],
+        "reading": row["reading"] if row["reading"] != row["verdict"] else "",
+        "value": "" if math.isnan(row["value"]) else with_unit(written(row["value"], unit, short=True), unit),
+        "interval": interval(row, "adjusted_", short=True),
+        "published": "" if math.isnan(row["published"]) else written(row["published"], unit, short=True),
+    }
+
+
+def seeds(row: Mapping[str, Any]) -> str:
+    """Over how many seeds a value is a mean; empty if there is no value, or a counted one, which all seeds share."""
+    if row["sampling"] == "exact" or not row["seeds"] >= 1:
+        return ""
+    return f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
+
+
+def condition(row: Mapping[str, Any]) -> str:
+    """When a claim holds: above 0, below a ratio, between two values."""
+    unit = row["unit"]
+    low, high = (written(row[name], unit, short=True) for name in ("threshold", "threshold_high"))
+    if row["direction"] == "within":
+        return with_unit(f"between {low} and {high}", unit)
+    side = "above" if row["direction"] == "greater" else "below"
+    return f"{side} 0" if row["threshold"] == 0 else with_unit(f"{side} {low}", unit)
+
+
+def interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
+    """An interval in brackets, or in words why there is none; without a value empty."""
+    if math.isnan(row["value"]):
+        return ""
+    if row["sampling"] == "exact":
+        return "exact"
+    if math.isnan(row["samples"]):
+        return "error unknown"
+    if math.isnan(row[f"{kind}low"]):
+        return "unbounded: too few samples"
+    ends = (written(row[f"{kind}{end}"], row["unit"], short=short) for end in ("low", "high"))
+    return f"[{', '.join(ends)}]"
+
+
+def written(value: float, unit: str, *, short: bool = False) -> str:
+    """A value in its unit; differences of fractions in points, with their sign."""
+    scale, digits, signed = _UNITS.get(unit, (1, 4, False))
+    text = number(value, scale, digits - (short and unit == "fraction"))
+    return f"+{text}" if signed and text != ABSENT and float(f"{value * scale:.{digits}f}") > 0 else text
+
+
+def with_unit(text: str, unit: str) -> str:
+    """A written value with the words of its unit."""
+    word = _UNIT_WORDS.get(unit, unit)
+    return f"{text} {word}" if word and text != ABSENT else text
+
+
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
-    return sum(not math.isnan(row["holm_level"]) for row in verdicts.verdict_rows(results))
+    return sum(not math.isnan(row["holm_level"]) for row in verdict_rows(results))
 
 
 def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     """A table for every source, under its short name."""
     tables = []
-    sources = dict.fromkeys(row["source"] for row in verdicts.verdict_rows(results))
+    sources = dict.fromkeys(row["source"] for row in verdict_rows(results))
     for source in sources:
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), verdicts.anchor(rows[0]))
-            for rows in verdicts.by_claim(results).values()
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]))
+            for rows in by_claim(results).values()
             if rows[0]["source"] == source
         )
         caption = (
@@ -58,17 +194,17 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     p_value = row["adjusted_p_value"]
     cells = (
         Cell(row["verdict"], tuple(verdict), _TONES.get(row["verdict"], "")),
-        Cell(verdicts.with_unit(verdicts.written(row["value"], unit), unit), note(verdicts.seeds(row))),
-        Cell(verdicts.interval(row, "") or ABSENT),
+        Cell(with_unit(written(row["value"], unit), unit), note(seeds(row))),
+        Cell(interval(row, "") or ABSENT),
         Cell(
-            verdicts.interval(row, "adjusted_") or ABSENT,
+            interval(row, "adjusted_") or ABSENT,
             note("" if math.isnan(p_value) else f"adjusted p {p_value:.2g}"),
         ),
-        Cell(verdicts.with_unit(verdicts.written(row["published"], unit, short=True), unit), note(row["place"])),
-        Cell(verdicts.condition(row), note(row["threshold_reason"])),
+        Cell(with_unit(written(row["published"], unit, short=True), unit), note(row["place"])),
+        Cell(condition(row), note(row["threshold_reason"])),
         Cell("", tuple(remarks)),
     )
-    return Row(Cell(verdicts.measured_in(results, row)), cells)
+    return Row(Cell(measured_in(results, row)), cells)
 
 
 def build(results: StudyResults) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import inside
-from cascadebench.examples.records import Detected, ExampleImage, ExamplesFile
+from cascadebench.examples.records import Box, Detected, ExampleImage, ExamplesFile
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.report.parts.cells import listing
 from cascadebench.report.parts.section import Section, has_runs
@@ -18,48 +17,8 @@ LARGEST_THUMBNAIL = 200_000
 """Bytes; the page embeds no larger picture."""
 
 
-@dataclass(frozen=True)
-class DrawnBox:
-    """A box over a picture; `kind` is object, matched, unmatched or missed, which the style sheet gives looks."""
-
-    kind: str
-    x: float
-    y: float
-    w: float
-    h: float
-    text: str
-
-
-@dataclass(frozen=True)
-class View:
-    """A picture with boxes: what it shows, in few words and in full."""
-
-    title: str
-    note: str
-    alternative: str
-    boxes: tuple[DrawnBox, ...]
-
-
-@dataclass(frozen=True)
-class Example:
+def _example(results: StudyResults, examples: ExamplesFile, image: ExampleImage) -> dict[str, Any]:
     """An image: under a title for every framework a row of views, the ground truth first."""
-
-    id: int
-    width: int
-    height: int
-    caption: str
-    picture: str
-    """Address of the embedded thumbnail; empty: there is none."""
-    rows: tuple[tuple[str, tuple[View, ...]], ...]
-
-    @property
-    def text_size(self) -> float:
-        """Size of the boxes' text, in pixels of the image."""
-        return max(self.width, self.height) / 17
-
-
-def _example(results: StudyResults, examples: ExamplesFile, image: ExampleImage) -> Example:
-    truth = _truth(image)
     by_run = {detected.run: detected for detected in image.detected}
     rows = []
     for title, detectors in results.panels():
@@ -70,10 +29,16 @@ def _example(results: StudyResults, examples: ExamplesFile, image: ExampleImage)
             if record.run.id in by_run
         ]
         if views:
-            rows.append((title, (truth, *views)))
+            rows.append((title, [_truth(image), *views]))
     picture = _picture(results.folder.path, image.thumbnail)
-    caption = _caption(examples, image) + ("" if picture else " The picture is not there any more: boxes alone.")
-    return Example(image.id, image.width, image.height, caption, picture, tuple(rows))
+    return {
+        "width": image.width,
+        "height": image.height,
+        "text_size": max(image.width, image.height) / 17,  # of the boxes' text, in pixels of the image
+        "caption": _caption(examples, image) + ("" if picture else " The picture is not there any more: boxes alone."),
+        "picture": picture,
+        "rows": rows,
+    }
 
 
 def _caption(file: ExamplesFile, image: ExampleImage) -> str:
@@ -97,33 +62,36 @@ def _counted(categories: Sequence[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in Counter(categories).items())
 
 
-def _truth(image: ExampleImage) -> View:
-    boxes = tuple(DrawnBox("object", one.x, one.y, one.w, one.h, one.category) for one in image.objects)
+def _box(kind: str, box: Box, text: str) -> dict[str, Any]:
+    """A box over a picture; its kind is object, matched, unmatched or missed, which the style sheet gives looks."""
+    return {"kind": kind, "x": box.x, "y": box.y, "w": box.w, "h": box.h, "text": text}
+
+
+def _truth(image: ExampleImage) -> dict[str, Any]:
+    """A picture with its objects: what it shows, in few words and in full."""
+    boxes = [_box("object", one, one.category) for one in image.objects]
     count = f"{len(boxes)} {'object' if len(boxes) == 1 else 'objects'}"
     what = f": {_counted([one.category for one in image.objects])}" if boxes else ""
-    return View("Ground truth", count, f"Ground truth of image {image.id}, {count}{what}.", boxes)
+    full = f"Ground truth of image {image.id}, {count}{what}."
+    return {"title": "Ground truth", "note": count, "alternative": full, "boxes": boxes}
 
 
-def _view(image: ExampleImage, label: str, title: str, detected: Detected) -> View:
+def _view(image: ExampleImage, label: str, title: str, detected: Detected) -> dict[str, Any]:
     """What one detector makes of the image: its detections, and the objects that it missed."""
-    matched = sum(one.matched for one in detected.detections)
-    others = len(detected.detections) - matched
-    note = f"{matched} of {len(image.objects)} found" + (f", {others} unmatched" if others else "")
     missed = [image.objects[row] for row in detected.missed if row < len(image.objects)]
-    boxes = [DrawnBox("missed", one.x, one.y, one.w, one.h, "") for one in missed]
+    matched = [one for one in detected.detections if one.matched]
+    others = [one for one in detected.detections if not one.matched]
     # The best are drawn last, over the others.
-    for one in reversed(detected.detections):
-        kind = "matched" if one.matched else "unmatched"
-        boxes.append(DrawnBox(kind, one.x, one.y, one.w, one.h, f"{one.category} {one.score:.2f}"))
-    parts = [f"{title}, image {image.id}: {matched} of {len(image.objects)} objects found"]
-    for words, names in (
-        ("found", [one.category for one in detected.detections if one.matched]),
-        ("detected without an object", [one.category for one in detected.detections if not one.matched]),
-        ("missed", [one.category for one in missed]),
-    ):
-        if names:
-            parts.append(f"{words}: {_counted(names)}")
-    return View(label, note, "; ".join(parts) + ".", tuple(boxes))
+    boxes = [_box("missed", one, "") for one in missed] + [
+        _box("matched" if one.matched else "unmatched", one, f"{one.category} {one.score:.2f}")
+        for one in reversed(detected.detections)
+    ]
+    parts = [f"{title}, image {image.id}: {len(matched)} of {len(image.objects)} objects found"]
+    for words, these in (("found", matched), ("detected without an object", others), ("missed", missed)):
+        if these:
+            parts.append(f"{words}: {_counted([one.category for one in these])}")
+    note = f"{len(matched)} of {len(image.objects)} found" + (f", {len(others)} unmatched" if others else "")
+    return {"title": label, "note": note, "alternative": "; ".join(parts) + ".", "boxes": boxes}
 
 
 def _picture(folder: Path, thumbnail: str | None) -> str:

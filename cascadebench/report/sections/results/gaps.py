@@ -1,18 +1,33 @@
-"""Gaps: where a cascade wins and where it loses."""
+"""Gaps: where a cascade wins and where it loses, by IoU, over ranges of it, and where two curves cross."""
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from cascadebench.metrics.coco.rules import IOUS
+import numpy as np
+
+from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults
-from cascadebench.report.parts.caveats import range_caption
-from cascadebench.report.parts.cells import Cell, Column, Row, Spread, Table, ap_columns, note, points, signed_points
+from cascadebench.report.parts.cells import (
+    ABSENT,
+    Cell,
+    Column,
+    Group,
+    Row,
+    Spread,
+    Table,
+    ap_columns,
+    from_to,
+    note,
+    points,
+    signed_points,
+)
 from cascadebench.report.parts.charts import Drawing, Encodings, Figure, figure
-from cascadebench.report.parts.detector_rows import detector_groups
-from cascadebench.report.parts.gap_ranges import gap_range_table
-from cascadebench.report.parts.iou_curves import (
+from cascadebench.report.parts.detector_rows import detector_groups, range_caption
+from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.report.sections.results.curves import (
     band_caption,
     common_domain,
     curves,
@@ -21,9 +36,92 @@ from cascadebench.report.parts.iou_curves import (
     shown_by_title,
     with_intervals,
 )
-from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.uncertainty.crossings import CROSSING, crossings
+from cascadebench.uncertainty.curves import IOU_RANGES, over_ranges
+from cascadebench.uncertainty.gaps import (
+    Curve,
+    Gap,
+    baselines_of,
+    coefficients,
+    gap_differences,
+    gaps_by_seed,
+    values_of,
+)
+from cascadebench.uncertainty.intervals import Ends
 
 _LAST_STAGE_GAP = re.compile(r"stage (\d+) - (?:baseline|stage (\d+))")
+Curves = dict[Curve, np.ndarray]
+
+
+def _ap_curves(results: StudyResults) -> Curves:
+    """AP by IoU of every test stage of every run that has them."""
+    curves = {}
+    for (run, stage), row in results.rows("ap", "test_stage").items():
+        values = np.array([row[name] for name in AP_AT_IOU])
+        if np.isfinite(values).all():
+            curves[Curve(run, stage)] = values
+    return curves
+
+
+def _row(name: str, about: str, gaps: list[Gap], curves: Curves, interval: Callable[[str], Ends | None]) -> Row:
+    """Row of a gap; `interval` gives the interval of a quantity of it."""
+    by_iou = np.mean([values_of(gap, curves) for gap in gaps], axis=0)
+    cells = [
+        Cell(signed_points(float(mean)).text or points(None), from_to(interval(quantity)))
+        for mean, quantity in zip(over_ranges(by_iou), IOU_RANGES, strict=True)
+    ]
+    return Row(Cell(name.replace(" - ", " − "), note(about)), (*cells, _crossing(by_iou, interval(CROSSING))))
+
+
+def _crossing(mean: np.ndarray, interval: Ends | None) -> Cell:
+    """Where the mean over the seeds changes sign, with an interval if it does so once, and to which side."""
+    ious = crossings(mean)
+    ious = ious[np.isfinite(ious)]
+    if not len(ious):
+        return Cell(ABSENT)
+    first_is_better = mean[mean != 0][-1] > 0
+    side = "first is better above" if first_is_better else "first is worse above"
+    once = len(ious) == 1
+    ends = note("{:.3f} to {:.3f}".format(*interval)) if interval and once else ()
+    sides = note(side if once else f"crosses {len(ious)} times; {side} the last")
+    return Cell(", ".join(f"{iou:.3f}" for iou in ious), ends + sides)
+
+
+def gap_range_table(results: StudyResults) -> Table:
+    """Every gap over every range, and the differences of the gaps of each later cascade and the first one."""
+    curves, baselines, groups = _ap_curves(results), baselines_of(results.study.runs, results.baseline), []
+
+    def rows(detector: DetectorRecord, gaps: Mapping[str, Mapping[int, Gap]], first: str = "") -> Iterator[Row]:
+        about = f"{detector.label} − {first}" if first else detector.label
+        for name, by_seed in gaps.items():
+            if measured := [gap for gap in by_seed.values() if coefficients(gap).keys() <= curves.keys()]:
+                gap = f"({name}) - ({name} of {first})" if first else name
+                yield _row(name, about, measured, curves, partial(results.interval, detector, gap=gap))
+
+    for title, detectors in results.panels():
+        gaps = [(one, gaps_by_seed((record.run for record in one.runs), baselines)) for one in detectors]
+        groups.append(Group(title, tuple(row for one, by_name in gaps for row in rows(one, by_name))))
+        cascades = [(one, by_name) for one, by_name in gaps if one.runs[0].run.variant.stages > 1]
+        first, gaps_of_first = cascades[0] if cascades else (None, {})
+        between = []
+        for later, by_name in cascades[1:]:
+            differences = {name: gap_differences(gap, gaps_of_first.get(name, {})) for name, gap in by_name.items()}
+            between += rows(later, differences, first.label)
+        words = f"{title}: gaps of one cascade minus the same gaps of {first.label}" if between else ""
+        groups.append(Group(words, tuple(between)))
+    ranges = (Column(name.replace("-", "–"), group="mean over IoU") for name in IOU_RANGES)
+    columns = [Column("Gap", kind="text"), *ranges, Column("Crossing at IoU")]
+    caption = (
+        "Gaps of AP × 100, averaged over ranges of IoU thresholds and over seeds, and the IoU at which the two curves "
+        "cross, by linear interpolation between thresholds; a dash: one of them is above at every threshold."
+    )
+    if len(results.tables["intervals"]):
+        caption += (
+            " Under a value its 95% interval, paired over images (and over seeds, if several); a claim about the same "
+            "gap has the same. "
+            "Under a crossing there is none if fewer than 95% of the resamples cross exactly once."
+        )
+    return Table("gap-ranges", caption, tuple(columns), tuple(groups))
 
 
 def _gap_title(results: StudyResults, gap: str, stages: int) -> str | None:

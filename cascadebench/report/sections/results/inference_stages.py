@@ -1,17 +1,15 @@
 """Test stages: every pair of boxes and scores that a trained cascade offers."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, Rows, StudyResults
-from cascadebench.report.parts.caveats import range_caption
 from cascadebench.report.parts.cells import Cell, Column, Group, Row, Table, ap_columns, note
-from cascadebench.report.parts.charts import Drawing, Figure, figure, shaded_table
-from cascadebench.report.parts.detector_rows import mean_over_seeds, scores_of
+from cascadebench.report.parts.charts import Drawing, Figure, figure, shaded_table, tooltips
+from cascadebench.report.parts.detector_rows import mean_over_seeds, range_caption, scores_of
 from cascadebench.report.parts.section import Section
 
 MEASURES = ("AP", "AP50", "AP75", "AP90")
@@ -66,12 +64,12 @@ def _matrix(title: str, data: pd.DataFrame) -> Drawing:
         ),
         y=alt.Y("boxes:O", title="Boxes of regressor"),
     )
-    tooltip = [
-        alt.Tooltip("measure:N", title="Measure"),
-        alt.Tooltip("boxes:O", title="Boxes of regressor"),
-        alt.Tooltip("scores:O", title="Scores of classifier"),
-        alt.Tooltip("value:Q", title="× 100", format=".1f"),
-    ]
+    tooltip = tooltips(
+        ("measure:N", "Measure"),
+        ("boxes:O", "Boxes of regressor"),
+        ("scores:O", "Scores of classifier"),
+        ("value:Q", "× 100", ".1f"),
+    )
     chart = shaded_table(base, tooltip, "shade", (0, 1), dark=0.55, size=11)
     description = (
         f"{title}: AP, AP50, AP75 and AP90 times 100 with the boxes of each regressor and the scores of each "
@@ -103,9 +101,8 @@ def _stage_rows(detector: DetectorRecord, scores: Rows) -> Iterator[Row]:
         yield Row(head, tuple(scores_of(detector, None, scores, name, stage) for name in ("AP", *AP_AT_IOU)))
 
 
-def build(results: StudyResults) -> dict[str, Any]:
-    """The matrix of boxes and scores, and the table of all test stages."""
-    return {"matrix": stage_matrix_figure(results), "stages": stage_table(results)}
-
-
-SECTION = Section("test-stages", "Test stages", build)
+SECTION = Section(
+    "test-stages",
+    "Test stages",
+    lambda results: {"matrix": stage_matrix_figure(results), "stages": stage_table(results)},
+)

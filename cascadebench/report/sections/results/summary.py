@@ -4,11 +4,10 @@ from typing import Any
 
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
-from cascadebench.report.parts import verdicts
-from cascadebench.report.parts.caveats import interval_warning
 from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
 from cascadebench.report.parts.detector_rows import mean_over_seeds
 from cascadebench.report.parts.section import Section
+from cascadebench.report.sections.results.claims import strip_values
 
 
 def comparison(results: StudyResults) -> str:
@@ -89,6 +88,21 @@ def findings(results: StudyResults) -> list[str]:
     return [sentence for sentence in [*sentences, _framework_sentence(results)] if sentence]
 
 
+def interval_warning(results: StudyResults) -> str:
+    """What the number of seeds lets one say."""
+    seeds = len(results.study.file.seeds)
+    if not len(results.tables["intervals"]):
+        return "There are no intervals: intervals.csv is missing. A difference of AP without an interval is no verdict."
+    if not seeds:
+        return "Intervals are over the validation images alone: nothing is known of the trainings."
+    if seeds == 1:
+        return (
+            "Intervals are over the validation images alone: with one seed they do not say what another training with "
+            "the same settings would give."
+        )
+    return f"Intervals are over the validation images and over {seeds} seeds."
+
+
 def build(results: StudyResults) -> dict[str, Any]:
     """Sentences, the states of the runs, and the strip of verdicts."""
     return {
@@ -99,10 +113,7 @@ def build(results: StudyResults) -> dict[str, Any]:
         "failed": results.failed,
         "audit": results.audit,
         "claims": len(results.study.file.claims),
-        "strip": verdicts.strip(results),
-        "verdict_counts": verdicts.counts(results),
-        "readings": verdicts.readings(results),
-        "not_comparable": verdicts.not_comparable(results),
+        **strip_values(results),
         "findings": findings(results),
         "warning": interval_warning(results),
     }

@@ -1,15 +1,17 @@
-"""Protocol and controls: what should be equal, and what was read back from the objects that train and test."""
+"""Protocol and controls: what should be equal, what was read back from the objects that train and test, the audit."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
+from cascadebench.controls.findings import Finding, FindingKind, grouped
 from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
-from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, plain, text_columns
+from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, note, plain, text_columns
+from cascadebench.report.parts.detector_rows import Values, by_label, shared_value
 from cascadebench.report.parts.section import Section, has_runs
-from cascadebench.report.parts.shared_values import Values, by_label, shared_value
 
 
 def _settings(model: BaseModel, prefix: str = "") -> Iterator[Row]:
@@ -70,15 +72,7 @@ def _differs_between_frameworks(values: dict[str, Values]) -> bool:
 
 
 def compare_controls(results: StudyResults) -> tuple[Table, list[str]]:
-    """Put the controls of all runs side by side.
-
-    Returns
-    -------
-    table : Table
-        One row per control; for each framework its value and where that was read from.
-    across : list of str
-        Controls whose value for the same variant differs between frameworks.
-    """
+    """The controls of all runs side by side, and those whose value for the same variant differs between frameworks."""
     frameworks = list(results.study.file.frameworks)
     treatments = frozenset().union(*(planned.treatment for planned in results.study.runs))
     readings = _readings(results)
@@ -103,7 +97,7 @@ def compare_controls(results: StudyResults) -> tuple[Table, list[str]]:
     return Table("control-values", caption, tuple(columns), parts), across
 
 
-def build(results: StudyResults) -> dict[str, Any]:
+def build_protocol(results: StudyResults) -> dict[str, Any]:
     """The protocol and what was read back."""
     controls, across = compare_controls(results)
     return {
@@ -115,4 +109,60 @@ def build(results: StudyResults) -> dict[str, Any]:
     }
 
 
-SECTION = Section("protocol", "Protocol and controls", build, entry="Protocol", needs=has_runs)
+PROTOCOL = Section("protocol", "Protocol and controls", build_protocol, entry="Protocol", needs=has_runs)
+
+
+# Kind of finding, id of its table, caption, title of the column of reasons.
+_FINDINGS: tuple[tuple[FindingKind, str, str, str], ...] = (
+    ("violation", "audit-violations", "Violations: what differs and must not.", "What is wrong"),
+    ("accepted", "audit-accepted", "Accepted violations, with the reason that the study gives.", "Why it is accepted"),
+    (
+        "framework difference",
+        "audit-frameworks",
+        "Differences between frameworks, with the reason that the control's definition states.",
+        "Why the frameworks differ",
+    ),
+    ("own rule", "audit-rules", "The framework's own rules, which the protocol keeps.", "Why it may differ"),
+)
+
+
+def audit_tables(results: StudyResults) -> list[Table]:
+    """A table for every kind of finding that the audit has."""
+    if results.audit is None:
+        return []
+    titles = {record.id: record.title for record in results.runs} | {"protocol": "the protocol"}
+    tables = []
+    for kind, name, caption, reason in _FINDINGS:
+        rows = tuple(_finding_row(group, titles) for group in grouped(results.audit.of_kind(kind)))
+        columns = text_columns("Control", "Runs", "Value", "Compared with", "Value", reason)
+        if rows:
+            tables.append(Table(name, caption, columns, (Group("", rows),)))
+    return tables
+
+
+def _finding_row(group: Sequence[Finding], titles: dict[str, str]) -> Row:
+    first = group[0]
+    value, other = plain(first.value), plain(first.other)
+    if value == other:  # equal as a reader expects them, but not to the last digit
+        value, other = json.dumps(first.value), json.dumps(first.other)
+    cells = (
+        Cell("", _runs([finding.run for finding in group], titles)),
+        Cell(value if first.read_from else "", note(first.read_from)),
+        Cell("", _runs([finding.other_run for finding in group], titles)),
+        Cell(other if first.other_run else "", note(first.other_read_from)),
+        Cell(first.reason),
+    )
+    return Row(Cell(first.control or "all controls", tone="bad" if first.kind == "violation" else ""), cells)
+
+
+def _runs(identifiers: Sequence[str], titles: dict[str, str]) -> tuple[Line, ...]:
+    names = dict.fromkeys(titles.get(identifier, identifier) for identifier in identifiers if identifier)
+    return tuple(Line(name) for name in names)
+
+
+AUDIT = Section(
+    "audit",
+    "Controls audit",
+    lambda results: {"audit": results.audit, "findings": audit_tables(results)},
+    needs=has_runs,
+)
