@@ -9,13 +9,13 @@ from adapters.contract import Adapter
 from adapters.inspection.control_rows import undisturbed
 from adapters.inspection.probe_inputs import drawn_order
 from adapters.training.assembly import Built
+from adapters.witness.detecting import detection_quantities
 from adapters.witness.double_precision import double_precision
 from adapters.witness.fixtures import fix_weights, like, saved_records
 from adapters.witness.heads import head_quantities, loss_quantities
 from adapters.witness.initial_numbers import initial_quantities
 from adapters.witness.pictures import order_quantities, picture_quantities
 from adapters.witness.subject import Subject
-from adapters.witness.test_pass import test_quantities
 from adapters.witness.training_step import step_quantities
 from adapters.witness.updates import update_quantities
 from cascadebench.controls.witness import OF_THE_SEED, Quantity
@@ -87,7 +87,7 @@ def of_the_detector(subject: Subject, records: list[ImageRecord]) -> Iterator[Qu
         yield from step_quantities(subject, records)
         yield from head_quantities(subject)
         yield from loss_quantities(subject)
-        yield from test_quantities(subject, records[0])
+        yield from detection_quantities(subject, records[0])
 
 
 def as_entries(noted: list[Quantity]) -> list[dict[str, Any]]:

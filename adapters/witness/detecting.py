@@ -16,7 +16,7 @@ from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import all_test_stages
 
 
-def test_quantities(subject: Subject, record: ImageRecord) -> Iterator[Quantity]:
+def detection_quantities(subject: Subject, record: ImageRecord) -> Iterator[Quantity]:
     """Detect on a small picture, and once from given boxes and scores."""
     built, adapter, model, variant = subject.built, subject.adapter, subject.built.model, subject.built.run.variant
     model.eval()
