@@ -70,10 +70,12 @@ def inspect(adapter: Adapter, job: Job) -> None:
     run = job.run
     gc.collect()  # the run before holds itself in circles, with weights, gradients and momenta
     built = adapter.build(run)
-    controls = [asdict(control) for control in adapter.read_controls(built)]
+    controls = adapter.read_controls(built)
     write_json(job.out.cost, cost_of(adapter, built.model, run))
-    write_json(job.out.witness, {"run": run.id, "quantities": as_entries(witness_at_inspection(adapter, built))})
-    write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": controls})
+    quantities = as_entries(witness_at_inspection(adapter, built, controls))
+    write_json(job.out.witness, {"run": run.id, "quantities": quantities})
+    read = [asdict(control) for control in controls]
+    write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": read})
 
 
 def train(adapter: Adapter, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ class Subject:
 
     adapter: Adapter
     built: Built
+    controls: dict[str, Any]
+    """Values that were read back, by the names of the controls."""
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """A run's witness: everything once."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from adapters.contract import Adapter
-from adapters.inspection.control_rows import undisturbed
+from adapters.inspection.control_rows import Control, undisturbed
 from adapters.inspection.probe_inputs import drawn_order
 from adapters.training.assembly import Built
 from adapters.witness.detecting import detection_quantities
@@ -23,25 +23,30 @@ from cascadebench.core.files import canonical_json
 from cascadebench.datasets.prepared import ImageRecord
 
 
-def witness(adapter: Adapter, built: Built) -> list[Quantity]:
+def witness(adapter: Adapter, built: Built, controls: Sequence[Control]) -> list[Quantity]:
     """Let what was built do each of its things once.
 
     Afterwards the objects are spent: the model has other weights and is in double precision, the engine has trained
     three steps. What the frameworks draw from at random is as it was.
+
+    Parameters
+    ----------
+    controls : sequence of Control
+        What was read back from the same objects.
 
     Returns
     -------
     list of Quantity
         The same for the same run on the same machine, to the bit.
     """
-    subject = Subject(adapter, built)
+    subject = Subject(adapter, built, {control.name: control.value for control in controls})
     with prepared(subject) as records:
         return [*of_the_seed(subject, records), *of_the_detector(subject, records)]
 
 
-def witness_at_inspection(adapter: Adapter, built: Built) -> list[Quantity]:
+def witness_at_inspection(adapter: Adapter, built: Built, controls: Sequence[Control]) -> list[Quantity]:
     """The same, but what begins from fixed weights is done once in a process for all seeds of a detector."""
-    subject = Subject(adapter, built)
+    subject = Subject(adapter, built, {control.name: control.value for control in controls})
     decides = built.run.identity()
     del decides["seed"]
     shared = _of_detectors(canonical_json(decides))
