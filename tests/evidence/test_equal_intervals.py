@@ -175,7 +175,7 @@ def _printed_claims(study: Study, page: Page) -> dict[tuple[str, str], list[floa
         if len(row) == 1:
             claim = words[row[0]]
         elif row[3].startswith("["):
-            ends[claim, row[0]] = [_number(end) for end in row[3].strip("[]").split(", ")]
+            ends[claim, row[0].split("|")[0]] = [_number(end) for end in row[3].strip("[]").split(", ")]
     return ends
 
 

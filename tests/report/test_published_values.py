@@ -83,7 +83,8 @@ def test_printed_costs_stand_under_the_measured_ones(results):
     assert "0.1170 printed" in texts(baseline["Test, s/image"])
     assert [line.text for line in baseline["Printed in"].notes] == [
         "Trainable, M; FLOPs, G; Test, s/image: Table VIII, Wang et al., Decoupled R-CNN (batch size: 16 here, 8 in "
-        "the source; learning rate: 0.02 here, 0.01 in the source; speed on one TITAN X; parameters: those that learn)"
+        "the source; learning rate: 0.02 here, 0.01 in the source; warm-up iterations: 1000 here, 500 in the source "
+        "(MMDetection, schedule_1x.py); speed on one TITAN X; parameters: those that learn)"
     ]
     assert not any("printed" in text for text in texts(baseline["Parameters, M"]))
     cascade = cells(cost_table(results), "Cascade")
