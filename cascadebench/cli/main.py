@@ -56,11 +56,19 @@ def plan(study: StudyName, results: Results = RESULTS, as_json: Json = False) ->
 
 
 @app.command()
-def prepare(dataset: str, out: Annotated[Path, typer.Option(help="Folder to write")]) -> None:
-    """Check a dataset of config/datasets/ (or draw the embedded one) and lock it."""
+def prepare(
+    dataset: str,
+    out: Annotated[Path, typer.Option(help="Folder to write")],
+    sizes_only: Annotated[
+        bool, typer.Option("--sizes-only", help="Record the pictures' file sizes alone, not their checksums")
+    ] = False,
+) -> None:
+    """Check a dataset of config/datasets/ (or draw the embedded one), read all pictures once, and lock it."""
     from cascadebench.datasets.prepare import prepare as prepare_dataset
 
-    prepare_dataset(load_dataset_card(dataset), out)
+    for name, split in prepare_dataset(load_dataset_card(dataset), out, sizes_only)["splits"].items():
+        recorded = {"sha256": "SHA-256 of each", "sizes": "sizes of their files alone"}.get(split.get("pictures"))
+        print(f"{name}: {split['images']:,} pictures, {recorded}" if recorded else f"{name}: without pictures")
 
 
 @app.command()
