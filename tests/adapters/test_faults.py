@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 from drawn_images import few_shapes
+from PIL import Image
 from trainings import at_iteration, command, left
 
 from adapters.training.checkpoints import Checkpoints, read_checkpoint
@@ -189,10 +190,15 @@ def damaged(data, kind):
     path = sorted((data / "images" / "train").iterdir())[3]
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-60])
-        return f"{path}: cannot be read as a picture: "
-    if kind == "no picture":
-        path.write_bytes(b"nothing")
-        return f"{path}: cannot be read as a picture: it is none, or its beginning is damaged"
+        return f"{path}: the picture was damaged or replaced since the dataset was prepared: it has "
+    if kind == "replaced":  # by another that can be read, of equal size
+        content = path.read_bytes()
+        with Image.open(path) as picture:
+            black = Image.new("RGB", picture.size)
+        black.save(path)
+        path.write_bytes(path.read_bytes().ljust(len(content), b"\0"))
+        assert path.stat().st_size == len(content)
+        return f"{path}: the picture was damaged or replaced since the dataset was prepared: its SHA-256 is not "
     if kind == "missing":
         path.unlink()
         return f"{path}: no such file; it was there when the dataset was prepared"
@@ -200,7 +206,7 @@ def damaged(data, kind):
     return f"{path.parent}: no such folder; are the pictures of the dataset still mounted?"
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("no picture", 1), ("missing", 0), ("mount", 0)])
+@pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("replaced", 1), ("missing", 0), ("mount", 0)])
 def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers, small_run, data, tmp_path, capsys):
     said, expected = set(), damaged(data, kind)
     for framework in ("mmdet", "detectron2"):
