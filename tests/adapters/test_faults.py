@@ -15,6 +15,7 @@ from drawn_images import few_shapes
 from PIL import Image
 from trainings import at_iteration, command, left
 
+from adapters.data.training_dataset import TrainingDataset
 from adapters.training.checkpoints import Checkpoints, read_checkpoint
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import Fault, InputError
@@ -218,6 +219,36 @@ def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers,
         assert run_state(out) == ("failed", f"train: {lines[-1].removeprefix('error: ')}")
     (line,) = said
     assert line.startswith(f"error: {expected}")
+
+
+CONSUMED = {
+    "another image": lambda index, side, flip: ((index + 1) % 8, side, flip),
+    "not mirrored": lambda index, side, flip: (index, side, not flip),
+    "smaller": lambda index, side, flip: (index, side - 64, flip),
+}
+
+
+@pytest.mark.parametrize("what", CONSUMED)
+def test_a_training_on_other_images_than_planned_fails_and_says_from_where(
+    what, framework, small_run, prepared, tmp_path, monkeypatch, capsys
+):
+    run, drawn = small_run(framework, "faster_rcnn"), TrainingDataset._drawn
+
+    def changed(self, position):
+        index, side, flip = drawn(self, position)
+        return CONSUMED[what](index, side, flip) if position // 2 >= 3 else (index, side, flip)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingDataset, "_drawn", changed)
+        assert train(run, tmp_path, prepared) == 1
+    message = f"{tmp_path / 'train_log.jsonl'}: from iteration 3 on the images, flips or sizes that were trained on are"
+    assert f"error: {message} not the planned ones" in capsys.readouterr().err
+    assert run_state(tmp_path)[0] == "failed" and not (tmp_path / "trained.json").exists()
+    assert train(run, tmp_path, prepared) == 1  # the checkpoint is not gone on with
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert train(run, tmp_path, prepared) == 0
+    manifest = summary(tmp_path)
+    assert manifest["consumed_sha256"] == manifest["planned_sha256"]
 
 
 def test_a_dataset_that_has_changed_since_it_was_prepared(small_run, data, tmp_path, capsys):
