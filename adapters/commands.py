@@ -34,7 +34,7 @@ from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.detectors.cards import load_framework_card
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.determinism.training_order import planned_chains, training_order
-from cascadebench.execution.provenance import hardware
+from cascadebench.execution.provenance import gpu_driver, hardware, installed
 from cascadebench.execution.shared_runs import (
     digests,
     take_prediction,
@@ -227,11 +227,14 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 
 def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, Any]) -> dict[str, Any]:
-    """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
+    """Device, hardware, torch's switches, peak memory, every package's version, command and times.
+
+    They are recorded beside a result, and no part of it.
+    """
     described = hardware()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
-        described |= arithmetic()
+        described |= {"gpu": name, "driver": gpu_driver()}
     else:
         name, peak = (
             f"CPU, {torch.get_num_threads()} thread(s)",
@@ -242,7 +245,9 @@ def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, An
         "device": name,
         "peak_memory_mb": round(peak),
         "hardware": described,
+        "arithmetic": arithmetic(),
         "versions": versions | adapter.versions(),
+        **installed(),
         **begun,
         "finished": now(),
     }

@@ -25,8 +25,9 @@ def check_consumed(session: TrainingSession, done: int, planned: Sequence[str]) 
     if not done or session.consumed == planned[done - 1]:
         return
     log = RunFolder(session.out).train_log
-    logged = (json.loads(line).get("consumed_sha256") for line in whole_lines(log))
-    first = next((step for step, (one, other) in enumerate(zip(logged, planned, strict=False)) if one != other), done - 1)
+    logged = [json.loads(line).get("consumed_sha256") for line in whole_lines(log)]
+    pairs = enumerate(zip(logged, planned, strict=False))
+    first = next((step for step, (found, wanted) in pairs if found != wanted), done - 1)
     raise Fault(
         f"{log}: from iteration {first} on the images, flips or sizes that were trained on are not the planned ones; "
         f"delete {session.checkpoint.parent} to train anew",

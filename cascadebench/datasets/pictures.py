@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,14 +53,12 @@ class PictureFile:
         else:
             return
         raise Fault(
-            f"{path}: the picture was damaged or replaced since the dataset was prepared: {what}; put it back, or prepare "
-            "the dataset again"
+            f"{path}: the picture was damaged or replaced since the dataset was prepared: {what}; put it back, or "
+            "prepare the dataset again"
         )
 
 
-def record_pictures(
-    paths: Sequence[Path], kind: Kind, title: str, remembered: Path | None = None
-) -> list[PictureFile]:
+def record_pictures(paths: Sequence[Path], kind: Kind, title: str, remembered: Path | None = None) -> list[PictureFile]:
     """Read every picture, several at once, and return what is to be recorded of it.
 
     A progress bar is shown where stderr is a terminal.
@@ -107,10 +105,8 @@ class _Memory:
         self.file, self.changed, self.saved = file, False, time.monotonic()
         self.known: dict[str, Any] = {}
         if file is not None and file.exists():
-            try:
+            with suppress(InputError):  # it saves time and nothing else
                 self.known = read_object(file)
-            except InputError:
-                pass  # it saves time and nothing else
 
     def picture(self, path: Path) -> PictureFile:
         """What is to be recorded of a picture."""
