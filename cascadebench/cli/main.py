@@ -18,6 +18,7 @@ from cascadebench.study_loading import load_study
 StudyName = Annotated[str, typer.Argument(help="Name under config/studies/, or a path to a study's .yaml")]
 Results = Annotated[Path, typer.Option(help="Folder of results")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+SizesOnly = Annotated[bool, typer.Option("--sizes-only", help="Record the size of every picture's file alone")]
 PreparedDataset = Annotated[Path, typer.Option(help="Prepared dataset")]
 
 # Every command imports what it works with when it is called, and stands here in its place in ``--help``.
@@ -57,18 +58,12 @@ def plan(study: StudyName, results: Results = RESULTS, as_json: Json = False) ->
 
 @app.command()
 def prepare(
-    dataset: str,
-    out: Annotated[Path, typer.Option(help="Folder to write")],
-    sizes_only: Annotated[
-        bool, typer.Option("--sizes-only", help="Record the pictures' file sizes alone, not their checksums")
-    ] = False,
+    dataset: str, out: Annotated[Path, typer.Option(help="Folder to write")], sizes_only: SizesOnly = False
 ) -> None:
     """Check a dataset of config/datasets/ (or draw the embedded one), read all pictures once, and lock it."""
-    from cascadebench.datasets.prepare import prepare as prepare_dataset
+    from cascadebench.datasets import prepare as preparation
 
-    for name, split in prepare_dataset(load_dataset_card(dataset), out, sizes_only)["splits"].items():
-        recorded = {"sha256": "SHA-256 of each", "sizes": "sizes of their files alone"}.get(split.get("pictures"))
-        print(f"{name}: {split['images']:,} pictures, {recorded}" if recorded else f"{name}: without pictures")
+    preparation.prepare(load_dataset_card(dataset), out, sizes_only)
 
 
 @app.command()

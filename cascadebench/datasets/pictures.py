@@ -26,6 +26,7 @@ Kind = Literal["sha256", "sizes"]
 """What is recorded of every picture: size and SHA-256 of its file, or its size alone."""
 THREADS = min(16, 2 * (os.cpu_count() or 1))
 """Pictures that are read at once: hashing leaves Python's lock, and a network's file system answers several."""
+_BATCH = 64  # pictures that a thread takes at once: of those that are known it only asks for size and times
 _SAVED_EVERY_SECONDS = 30.0
 
 
@@ -83,13 +84,14 @@ def record_pictures(paths: Sequence[Path], kind: Kind, title: str, remembered: P
     if kind == "sizes":
         return [PictureFile(path.stat().st_size) for path in paths]
     memory = _Memory(remembered)
+    batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     with _progress(title, len(paths)) as advance, ThreadPoolExecutor(THREADS) as threads:
-        found = []
+        found: list[PictureFile] = []
         try:
-            for picture in threads.map(memory.picture, paths):
-                found.append(picture)
+            for pictures in threads.map(lambda batch: [memory.picture(path) for path in batch], batches):
+                found += pictures
                 memory.save_in_time()
-                advance()
+                advance(len(pictures))
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
@@ -144,12 +146,12 @@ def _stamp(path: Path) -> list[int]:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Any]:
-    """A bar on stderr while the block runs, on a terminal alone; gives the function that moves it on by one."""
+    """A bar on stderr while the block runs, on a terminal alone; gives the function that moves it on."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(file=sys.stderr)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda number: progress.advance(task, number)
 
 
 def write_pictures(path: Path, image_ids: Iterable[int], pictures: Iterable[PictureFile]) -> None:

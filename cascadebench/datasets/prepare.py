@@ -7,7 +7,6 @@ import filecmp
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from cascadebench.core.files import sha256_of, write_json
 from cascadebench.core.lease import one_at_a_time
@@ -18,7 +17,7 @@ from cascadebench.datasets.synthetic import draw
 from cascadebench.results.layout import DatasetFolder
 
 
-def prepare(card: DatasetCard, folder: Path, sizes_only: bool = False) -> dict[str, Any]:
+def prepare(card: DatasetCard, folder: Path, sizes_only: bool = False) -> None:
     """Check both splits and write the prepared dataset, ``lock.json`` last; a synthetic dataset is drawn first.
 
     The JSON files keep ``id, file_name, width, height`` of images and ``id, image_id, category_id, bbox, area,
@@ -39,11 +38,6 @@ def prepare(card: DatasetCard, folder: Path, sizes_only: bool = False) -> dict[s
         bytes.
     sizes_only : bool
         Record the sizes of the pictures' files alone, as ``checksums: sizes`` in the card does.
-
-    Returns
-    -------
-    dict
-        The lock.
 
     Raises
     ------
@@ -80,7 +74,10 @@ def prepare(card: DatasetCard, folder: Path, sizes_only: bool = False) -> dict[s
         lock = {"dataset": card.name, "digest": card.digest(), "categories": categories, "splits": splits}
         write_json(made.lock, lock)
         _publish(work, folder)
-    return lock
+    for split, content in checked.items():
+        if content.pictures:
+            recorded = "SHA-256 of each" if kind == "sha256" else "sizes of their files alone"
+            print(f"{split}: {len(content.pictures):,} pictures, {recorded}")
 
 
 def _publish(work: Path, folder: Path) -> None:
