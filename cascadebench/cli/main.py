@@ -153,8 +153,7 @@ def import_detections(
     if (dataset is None) == (study is None):
         raise InputError("import: give one of --dataset and --study")
     card = load_dataset_card(dataset) if dataset else load_study(study).dataset
-    about = About(title=title, notes=notes, headline=headline)
-    imported = import_files(name, card.name, results, files or (), test_stage or (), about)
+    imported = import_files(name, card.name, results, files or (), test_stage or (), About(title, notes, headline))
     folder = ResultsFolder(results).imported(name).path
     print(f"{folder}: {imported.detections} detections, {len(imported.test_stages)} test stage(s)")
 
