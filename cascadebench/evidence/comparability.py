@@ -1,7 +1,8 @@
 """Whether what was measured may be held against a claim, and what a printed value beside it differs in."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cascadebench.controls.audit import Audit, Finding
 from cascadebench.detectors.inference_stages import TestStage
@@ -13,6 +14,7 @@ from cascadebench.evidence.schedules import (
     setting_differences,
     settings_not_given,
 )
+from cascadebench.evidence.source_data import data_differences, not_compared
 from cascadebench.study.run import Run
 
 WEIGHTS_SUFFIX = "_caffe"
@@ -30,20 +32,23 @@ def network(backbone: str) -> str:
     return backbone.removesuffix(WEIGHTS_SUFFIX)
 
 
-def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None) -> tuple[str, ...]:
+def reasons_not_comparable(
+    claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None, lock: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Say why a quantity measured on these runs is not what the claim is about; nothing if it is.
 
     Another framework is no reason: the claims are about detectors. Nor are other settings of a schedule of the same
     length, which a study holds equal for all of its runs; :func:`other_settings` tells them. Without an audit the
-    study's controls were not audited, which is a reason.
+    study's controls were not audited, which is a reason. Data is compared by its content, whatever it is called; by its
+    name where there is no `lock` of it.
     """
     asked = claim.claimed_on
     schedule = find_schedule(asked.schedule, f"claim {claim.id}")
-    reasons = []
+    reasons: list[str | None] = []
     for run in runs:
-        if run.dataset.name != asked.dataset:
-            reasons.append(f"data: {run.dataset.name} here, {asked.dataset} in the source")
-        elif schedule.images is not None:
+        other_data = data_differences(run.dataset.name, lock, asked.dataset)
+        reasons += other_data
+        if not other_data and schedule.images is not None:
             reasons.append(length_difference(run.protocol, schedule))
         if asked.backbones and network(run.backbone.name) not in asked.backbones:
             reasons.append(f"backbone: {run.backbone.name} here, {' or '.join(asked.backbones)} in the source")
@@ -51,15 +56,16 @@ def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audi
     return (*found, *_audited(runs, audit))
 
 
-def other_settings(claim: SourcedClaim, runs: Sequence[Run]) -> tuple[str, ...]:
+def other_settings(claim: SourcedClaim, runs: Sequence[Run], lock: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Settings of the runs' schedule that are not the source's, or whose value the source does not say.
 
     No reason against a verdict, as they are the same for both sides of a difference, and never hidden. Of other data
     they would say nothing: a schedule belongs to its dataset.
     """
-    schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
+    schedule, dataset = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}"), claim.claimed_on.dataset
     texts: list[str | None] = []
-    for run in (run for run in runs if run.dataset.name == claim.claimed_on.dataset):
+    for run in (run for run in runs if not data_differences(run.dataset.name, lock, dataset)):
+        texts.append(not_compared(lock, dataset) if lock else None)
         if schedule.images is None:
             texts.append(length_difference(run.protocol, schedule))
         texts += [*setting_differences(run.protocol, schedule), settings_not_given(run.protocol, schedule)]

@@ -1,8 +1,8 @@
 """Verdicts on the claims of one study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cascadebench.controls.audit import Audit
 from cascadebench.evidence.claims import SourcedClaim
@@ -104,8 +104,12 @@ def study_questions(
     audit: Audit | None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    lock: Mapping[str, Any] | None = None,
 ) -> list[Question]:
-    """Ask every claim in every framework and on every backbone; see :func:`study_verdicts` for the parameters."""
+    """Ask every claim in every framework and on every backbone; see :func:`study_verdicts` for the parameters.
+
+    `lock` is ``lock.json`` of the study's data, which says what it is; without one it is taken for what it is called.
+    """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
@@ -114,8 +118,8 @@ def study_questions(
             answer = estimate(claim, here, seed, resamples)
             found = answer.partial if isinstance(answer, NotMeasured) else answer
             of_claim = found.runs if found else ()
-            reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
-            notes = (*accepted_violations(of_claim, audit), *other_settings(claim, of_claim))
+            reasons = reasons_not_comparable(claim, of_claim, audit, lock) if found else ()
+            notes = (*accepted_violations(of_claim, audit), *other_settings(claim, of_claim, lock))
             questions.append(Question(claim, framework, backbone, answer, reasons, notes))
     return questions
 
