@@ -77,7 +77,7 @@ def data_differences(here: str, lock: Mapping[str, Any] | None, name: str) -> li
 
 
 def not_compared(lock: Mapping[str, Any] | None, name: str) -> str | None:
-    """Say what is not known of a source's dataset, so that data without differences may differ in it; None if nothing."""
+    """Say what is not known of a source's dataset, so that no difference in it would be found; None if nothing."""
     there = source_datasets().get(name)
     if lock is None or there is None:
         return f"data: taken for {name} by its name alone"
