@@ -106,7 +106,10 @@ def predict_checkpoint(
         )
         raise InputError(f"{job.config}: the model tells {stock.classes} classes apart, {has}")
     load_weights(stock.model, job.checkpoint)
-    found = [(record.id, stock.predict(record)) for record in split.records]
+    found = []
+    for record in split.records:
+        record.picture_bytes()  # the framework's own pipeline reads it once more; here it is compared
+        found.append((record.id, stock.predict(record)))
     columns = detection_columns(found, np.array(split.category_ids))
     sources = [SourceFile(name=path.name, sha256=sha256_of(path)) for path in (job.config, job.checkpoint)]
     about = About(job.title, job.notes, job.headline, made_with, sources)

@@ -1,8 +1,9 @@
 """Whether what was measured may be held against a claim, and what a printed value beside it differs in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from cascadebench.controls.findings import Audit, Finding
 from cascadebench.datasets.card import DatasetCard, Folder, Voc, load_dataset_card
@@ -11,6 +12,7 @@ from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.protocol_differences import Weight, protocol_differences, values_not_given
 from cascadebench.evidence.published import NOT_GIVEN, PublishedValue, load_published, reading_options
+from cascadebench.evidence.source_data import data_differences, not_compared
 from cascadebench.evidence.source_protocols import find_schedule
 from cascadebench.study.run import Run
 
@@ -27,52 +29,53 @@ def network(backbone: str) -> str:
     return backbone.removesuffix(WEIGHTS_SUFFIX)
 
 
-def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None) -> tuple[str, ...]:
+def reasons_not_comparable(
+    claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None, lock: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Say why a quantity measured on these runs is not what the claim is about; nothing if it is.
 
-    Data and network are compared by what they are, whatever they are called; the protocol value by value, as far as the
+    Data and network are compared by what they are, whatever they are called: data by the content that `lock`, its
+    ``lock.json``, says, or by its card where there is none. The protocol is compared value by value, as far as the
     source gives it (:data:`cascadebench.evidence.protocol_differences.RULES` says which differences weigh). Another
-    framework is no reason: the claims are about detectors. Without an audit the
-    study's controls were not audited, which is a reason.
+    framework is no reason: the claims are about detectors. Without an audit the controls were not audited: a reason.
     """
     reasons: list[str] = []
     for run in runs:
-        reasons += [*_other_data(run.dataset, claim.claimed_on.dataset), *_of_protocol(claim, run, "reason")]
+        other_data = list(_other_data(run.dataset, claim.claimed_on.dataset, lock))
+        reasons += [*other_data, *([] if other_data else _of_protocol(claim, run, "reason"))]
         reasons += _other_backbone(run.backbone, claim.claimed_on.backbones)
     return (*dict.fromkeys(reasons), *_audited(runs, audit))
 
 
-def other_settings(claim: SourcedClaim, runs: Sequence[Run]) -> tuple[str, ...]:
+def other_settings(claim: SourcedClaim, runs: Sequence[Run], lock: Mapping[str, Any] | None = None) -> tuple[str, ...]:
     """Values of the runs' protocol that are not the source's and no reason against a verdict, and what it leaves out.
 
     They are the same for both sides of a difference, and never hidden.
     """
-    schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
+    schedule, dataset = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}"), claim.claimed_on.dataset
     texts: list[str | None] = []
     for run in runs:
-        texts += _of_protocol(claim, run, "note")
-        if _same_data(run, claim):
-            texts.append(values_not_given(schedule))
+        if list(_other_data(run.dataset, dataset, lock)):
+            continue  # a schedule belongs to its data
+        texts.append(not_compared(lock, dataset) if lock else None)
+        texts += [*_of_protocol(claim, run, "note"), values_not_given(schedule)]
     return tuple(dict.fromkeys(text for text in texts if text))
 
 
 def _of_protocol(claim: SourcedClaim, run: Run, weight: Weight) -> list[str]:
-    """Differences of one weight from the source's protocol; on other data none, as a schedule belongs to its data."""
-    if not _same_data(run, claim):
-        return []
+    """Differences of one weight from the source's protocol."""
     schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
     return [one.text for one in protocol_differences(run.protocol, schedule) if one.weight == weight]
 
 
-def _same_data(run: Run, claim: SourcedClaim) -> bool:
-    return not list(_other_data(run.dataset, claim.claimed_on.dataset))
-
-
-def _other_data(here: DatasetCard, name: str) -> Iterator[str]:
-    """What is other data than the project's card of this name: its categories, or how much of it there is.
+def _other_data(here: DatasetCard, name: str, lock: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is other data than that of a source: by content, or by the cards where nothing is prepared.
 
     The counts of a card are those of its files: preparing refuses others.
     """
+    if lock:
+        yield from data_differences(here.name, lock, name)
+        return
     there = _data(name)
     if here == there:
         return

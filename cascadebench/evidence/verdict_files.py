@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
-from cascadebench.core.files import write_csv, write_text
+from cascadebench.core.files import read_object, write_csv, write_text
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.metrics import OF_IOU_RANGE
@@ -63,7 +63,9 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     claims = find_claims(study.file.claims, f"study {study.name}: claims")
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
-    questions = study_questions(claims, runs, audit, seed, resampled.resamples)
+    path = resampled.results.dataset(study.dataset.name).lock
+    lock = read_object(path) if path.is_file() else None
+    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock)
     write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)

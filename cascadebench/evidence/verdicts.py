@@ -1,9 +1,9 @@
 """Verdicts on the claims of one study."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from cascadebench.controls.findings import Audit
 from cascadebench.evidence.claims import SourcedClaim
@@ -107,10 +107,11 @@ def study_questions(
     audit: Audit | None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    lock: Mapping[str, Any] | None = None,
 ) -> list[Question]:
     """Ask every claim in every framework and on every backbone, under each of its readings that the study runs.
 
-    Parameters are those of :func:`study_verdicts`.
+    Parameters are those of :func:`study_verdicts`; `lock` is ``lock.json`` of the study's data, which says what it is.
     """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
@@ -122,8 +123,8 @@ def study_questions(
                 answer = estimate(asked, here, seed, resamples)
                 found = answer.partial if isinstance(answer, NotMeasured) else answer
                 of_claim = found.runs if found else ()
-                reasons = reasons_not_comparable(asked, of_claim, audit) if found else ()
-                notes = (*accepted_violations(of_claim, audit), *other_settings(asked, of_claim), *left_out)
+                reasons = reasons_not_comparable(asked, of_claim, audit, lock) if found else ()
+                notes = (*accepted_violations(of_claim, audit), *other_settings(asked, of_claim, lock), *left_out)
                 questions.append(Question(asked, framework, backbone, answer, reasons, notes))
     return questions
 

@@ -137,7 +137,7 @@ def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     said = capfd.readouterr().err
     assert "Traceback" not in said
     failure = read_json(tmp_path / "failed.json")
-    assert failure["message"].startswith(f"{path}: cannot be read as a picture")
+    assert failure["message"].startswith(f"{path}: the picture was damaged or replaced since")
     assert failure["log"] == [f"error: {failure['message']}"]
 
 

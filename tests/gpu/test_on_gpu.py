@@ -75,7 +75,8 @@ def test_a_detector_trains_and_predicts(framework, variant, prepared, tmp_path):
     trained = adapters("train", run, tmp_path, data, gpus=1)
     assert trained["device"] == torch.cuda.get_device_name(0)
     assert trained["peak_memory_mb"] > 0
-    assert trained["hardware"]["tf32_convolutions"] is trained["hardware"]["tf32_products"] is False
+    assert trained["arithmetic"]["tf32_convolutions"] is trained["arithmetic"]["tf32_products"] is False
+    assert trained["hardware"]["gpu"] == trained["device"] and trained["hardware"]["driver"]
     assert adapters("predict", run, tmp_path, data, gpus=1)["device"] == torch.cuda.get_device_name(0)
     assert adapters("predict", run, tmp_path, data, gpus=0)["device"].startswith("CPU")  # from the same checkpoint
 

@@ -78,7 +78,8 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
         failure = {"command": "train", "message": message, "time": "2025-11-20T10:00:00+00:00"}
         write("failed.json", failure | {"log": lines})
         return
-    trained = {"run": run_id, "training_order_sha256": f"{run.seed:064x}", "device": "CPU, 1 thread(s)"}
+    trained = {"run": run_id, "device": "CPU, 1 thread(s)"}
+    trained |= dict.fromkeys(("consumed_sha256", "planned_sha256"), f"{run.seed:064x}")
     write("trained.json", trained | {"versions": versions, "hardware": {"machine": "x86_64", "system": "Linux"}})
     write("predicted.json", {"run": run_id, "seconds_per_image": 0.05})
 

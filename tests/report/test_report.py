@@ -281,18 +281,26 @@ def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, comple
 
 def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_path: Path) -> None:
     assert "In all 4 logged runs the learning rate equals the protocol's" in page.text
-    assert "read the same images in the same order with the same flips" in page.text
+    assert (
+        "What 4 trained runs were given, step by step as the batches said it (images, flips, sizes), is what was "
+        "planned, and the same for all runs of a seed."
+    ) in " ".join(page.text.split())
     results = shutil.copytree(complete, tmp_path / "results")
     folder = results / "runs" / study.run_ids[1]
     log = (folder / "train_log.jsonl").read_text(encoding="utf-8")
     changed = log.replace(f'"lr": {study.protocol.schedule.base_lr}', '"lr": 0.05')
     assert changed != log
     (folder / "train_log.jsonl").write_text(changed, encoding="utf-8")
-    trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"training_order_sha256": "other"}
+    trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"consumed_sha256": "other"}
     (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
-    text = report_on(study, results, tmp_path).text
+    unrecorded = results / "runs" / study.run_ids[2] / "trained.json"
+    unrecorded.write_text(json.dumps({"run": study.run_ids[2]}), encoding="utf-8")
+    text = " ".join(report_on(study, results, tmp_path).text.split())
     assert f"In 1 of 4 runs a logged learning rate is not the protocol's: {study.run_ids[1]}." in text
-    assert "The runs of seed 0 did not read the same images in the same order" in text
+    assert f"Not trained on the planned images, flips and sizes: {study.run_ids[1]}." in text
+    assert "The runs of seed 0 did not train on the same images, flips and sizes." in text
+    assert "Of 1 trained runs it is not recorded what they were given." in text
+    assert "What 3 trained runs were given" not in text
 
 
 def test_long_logs_are_thinned(tmp_path: Path) -> None:
