@@ -136,12 +136,12 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
 
 def call(argv: tuple[str, ...]) -> int:
     """Run a command as ``python -m`` would; returns its exit code."""
-    import adapters.__main__
+    import adapters.command_line
     import cascadebench.cli.main
 
     sys.argv = list(argv)
     if argv[0] == "adapters":
-        return adapters.__main__.main(list(argv[1:]))
+        return adapters.command_line.main(list(argv[1:]))
     try:
         cascadebench.cli.main.main()
     except SystemExit as end:
@@ -373,7 +373,7 @@ def main() -> int:
 def import_frameworks() -> None:
     """Import once what every command needs; the processes that are killed are forks of this one."""
     for name in (
-        "adapters.__main__",
+        "adapters.command_line",
         "adapters.detectron2.adapter",
         "adapters.mmdet.adapter",
         "cascadebench.cli.main",
