@@ -20,7 +20,7 @@ from adapters.job import Job
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
 from adapters.prediction.prediction_files import DiagnosedPrediction, detection_columns, proposal_columns
 from adapters.run_lease import take_shared
-from adapters.training.arithmetic import arithmetic
+from adapters.training.arithmetic import arithmetic, cpu_arithmetic
 from adapters.training.checkpoints import read_checkpoint
 from adapters.training.distributed import is_one_of_several
 from adapters.training.processes import train_in_processes
@@ -223,7 +223,7 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, Any]) -> dict[str, Any]:
     """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
-    described = hardware()
+    described = hardware() | cpu_arithmetic()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
         described |= arithmetic()

@@ -80,7 +80,9 @@ def check_arithmetic(runs: Iterable[Run], capability: str) -> None:
             needs = f"needs a processor with AVX2 and FMA, this one is without {' and '.join(missing).upper()}"
             raise InputError(f"{where}: {needs}; `arithmetic: native` runs here, with this machine's own numbers")
         if run.protocol.arithmetic == "portable" and not in_effect(capability):
-            wrong = [f"{name}={os.environ.get(name, '')}" for name in PORTABLE if os.environ.get(name) != PORTABLE[name]]
+            wrong = [
+                f"{name}={os.environ.get(name, '')}" for name in PORTABLE if os.environ.get(name) != PORTABLE[name]
+            ]
             raise InputError(
                 f"{where}: is not in effect: torch was loaded with {', '.join(wrong) or f'capability {capability}'}; "
                 "run it by `python -m adapters`"

@@ -33,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from small_studies import of_iterations, small_study
 
+from adapters.portable_arithmetic import PORTABLE
 from cascadebench.study.study import Study
 
 _OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
@@ -372,6 +373,7 @@ def main() -> int:
 
 def import_frameworks() -> None:
     """Import once what every command needs; the processes that are killed are forks of this one."""
+    os.environ.update(PORTABLE)  # before torch: the study asks for it, and the forks have this process's
     for name in (
         "adapters.command_line",
         "adapters.detectron2.adapter",
