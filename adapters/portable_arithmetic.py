@@ -1,7 +1,7 @@
 """Portable arithmetic: the libraries under torch take the same kernels on every processor with AVX2.
 
-Torch (ATen), oneDNN and MKL choose kernels by the processor's instruction sets, and add up in another order in each. All
-three read what they may use from the environment, once, when they are loaded: nothing here imports torch.
+Torch (ATen), oneDNN and MKL choose kernels by the processor's instruction sets, and add up in another order in each.
+All three read what they may use from the environment, once, when they are loaded: nothing here imports torch.
 """
 
 import os
@@ -90,5 +90,5 @@ def check_arithmetic(runs: Iterable[Run], capability: str) -> None:
 
 
 def in_effect(capability: str) -> bool:
-    """Whether this process computes portably: its environment asks for it, and torch's own kernels are those of AVX2."""
+    """Whether this process computes portably: the environment asks for it, and torch's own kernels are AVX2's."""
     return PORTABLE.items() <= os.environ.items() and capability == "AVX2"

@@ -172,8 +172,8 @@ class Protocol(Configuration):
     """`aligned`: where the frameworks' own rules differ, one rule for both. A framework's name: that framework keeps
     its own rules, and the protocol runs in it alone."""
     arithmetic: Literal["native", "portable"] = "native"
-    """Of the CPU. `native`: the kernels that suit the processor best; its numbers may be another's only almost. `portable`:
-    those that every processor with AVX2 has; with one thread a run has the same bytes on each."""
+    """Of the CPU. `native`: the kernels that suit the processor best; another's numbers may differ. `portable`: those
+    that every processor with AVX2 has; with one thread a run gives the same bytes on each."""
     schedule: Schedule
     input: Input
     backbone: BackboneTraining
