@@ -193,7 +193,8 @@ def environment_table(results: StudyResults) -> Table:
 def build_environment(results: StudyResults) -> dict[str, Any]:
     """Whether all runs were made alike, and the versions, devices and origins of each."""
     return {
-        "sameness": f"{sameness(results)} {promise(results)}".strip(),
+        "sameness": sameness(results),
+        "promise": promise(results),
         "differences": difference_sentences(results),
         "versions": environment_table(results),
         "origins": origin_table(results),
