@@ -20,7 +20,7 @@ from adapters.job import Job
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
 from adapters.prediction.prediction_files import DiagnosedPrediction, detection_columns, proposal_columns
 from adapters.run_lease import take_shared
-from adapters.training.arithmetic import arithmetic
+from adapters.training.arithmetic import arithmetic, cpu_arithmetic
 from adapters.training.checkpoints import read_checkpoint
 from adapters.training.consumption import check_consumed
 from adapters.training.distributed import is_one_of_several
@@ -237,7 +237,7 @@ def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, An
 
     They are recorded beside a result, and no part of it.
     """
-    described = hardware()
+    described = hardware() | cpu_arithmetic()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
         described |= {"gpu": name, "driver": gpu_driver()}

@@ -10,6 +10,7 @@ from torch import nn
 
 from adapters.inspection.control_rows import Row, joined_digest, one_or_all
 from adapters.inspection.probe_inputs import PLANNED_IMAGES
+from adapters.training.arithmetic import cpu_arithmetic
 
 STEPS = 100
 """In so many steps the random state is read."""
@@ -54,7 +55,7 @@ def optimizer_rows(
 def order_rows(
     built: Any, positions: Iterable[int], mirrors: bool, begin_step: Callable[[int], None], where: str
 ) -> Iterator[Row]:
-    """Yield hashes of the planned images and flips, and of a number drawn in each of the first steps.
+    """Yield the arithmetic, hashes of the planned images and flips, and of a number drawn in each of the first steps.
 
     Parameters
     ----------
@@ -67,6 +68,10 @@ def order_rows(
     where : str
         What the positions are read from.
     """
+    # A run that asks for native arithmetic may have any.
+    portable = built.run.protocol.arithmetic == "portable" and cpu_arithmetic()["portable"]
+    read_from = "torch.backends.cpu.get_cpu_capability(), os.environ; native where the protocol asks for it"
+    yield "training.arithmetic", "portable" if portable else "native", read_from
     planned = [built.dataset.planned(position) for position in islice(positions, PLANNED_IMAGES)]
     where = f"dataset.planned() of positions from {where}"
     yield "training.order_sha256", joined_digest(image for image, _, _ in planned), where

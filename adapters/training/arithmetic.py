@@ -1,7 +1,11 @@
 """What torch computes with, said once for every process: nothing here is left to a build's or a driver's defaults."""
 
+import os
+
 import torch
 import torch.utils.deterministic as deterministic_memory
+
+from adapters.portable_arithmetic import PORTABLE, in_effect
 
 
 def set_arithmetic(deterministic: bool) -> None:
@@ -20,6 +24,13 @@ def set_arithmetic(deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # Torch would then also write NaN into memory that it takes, to show who reads it too early: 3% of an image.
     deterministic_memory.fill_uninitialized_memory = False
+
+
+def cpu_arithmetic() -> dict[str, bool | str | None]:
+    """Read back which kernels the CPU computes with: what torch's own use, and what its libraries were told."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    told = {name.lower(): os.environ.get(name) for name in PORTABLE}
+    return {"cpu_capability": capability, "portable": in_effect(capability)} | told
 
 
 def arithmetic() -> dict[str, bool | str | int | None]:

@@ -14,7 +14,7 @@ from drawn_images import few_shapes
 from trainings import changed, left, words
 
 from adapters import commands, run_lease
-from adapters.__main__ import main
+from adapters.command_line import main
 from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.determinism.training_order import training_order

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from adapters.__main__ import main
+from adapters.command_line import main
 from cascadebench.core.files import sha256_of
 from cascadebench.datasets.pictures import PictureFile, write_pictures
 from cascadebench.imported.record import read_imported

@@ -203,6 +203,16 @@ def sameness(results: StudyResults) -> str:
     return " ".join(sentences)
 
 
+def promise(results: StudyResults) -> str:
+    """Where the study's runs, done again, give the same bytes."""
+    file, again = results.study.file, "Done again with the same versions of all packages and one CPU thread"
+    if file.execution.gpus or file.execution.cpu_threads > 1:
+        return "Runs on a GPU or with several CPU threads, done again, give numbers close to these, not the same bytes."
+    if all(record.run.protocol.arithmetic == "portable" for record in results.runs):
+        return f"{again}, the runs give the same bytes on every x86-64 Linux machine with AVX2 and the same C library."
+    return f"{again}, the runs give the same bytes on the same machine; on another one their numbers may differ."
+
+
 def origin_table(results: StudyResults) -> Table:
     """When every run was trained and predicted, and from which code."""
 
@@ -263,6 +273,7 @@ def build_environment(results: StudyResults) -> dict[str, Any]:
     """Whether all runs were made alike, and the versions, devices and origins of each."""
     return {
         "sameness": sameness(results),
+        "promise": promise(results),
         "differences": difference_sentences(results),
         "versions": environment_table(results),
         "origins": origin_table(results),
