@@ -17,7 +17,7 @@ from cascadebench.detectors.cards import VARIANTS, Value
 from cascadebench.detectors.inference_stages import TestStage, all_test_stages
 from cascadebench.study.protocol import Protocol
 
-LIBRARY_REVISION = 2
+LIBRARY_REVISION = 3
 """Raised when the library's part in training changes numbers (image order, seeding)."""
 LEARNS_FROM_PART = "batch norm would learn from a part of each batch"
 """Why a step is refused in several parts."""
