@@ -1,12 +1,16 @@
-"""What follows the common rule where Detectron2 has another of its own: padding, and how deltas become boxes."""
+"""What follows the common rule where Detectron2 has another of its own: padding, sampling, how deltas become boxes."""
 
 from typing import Any
 
+import torch
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.structures import ImageList
 from torch import Tensor
 
+from adapters.training.shared_sampling import draw
 from adapters.training.step_parts import padded_to_step
 
 
@@ -38,3 +42,51 @@ class TwoSidedBoxTransform(Box2BoxTransform):
         least = [unlimited, unlimited, -self.scale_clamp * width_weight, -self.scale_clamp * height_weight]
         limited = deltas.reshape(-1, 4).maximum(deltas.new_tensor(least)).reshape(deltas.shape)
         return super().apply_deltas(limited, boxes)
+
+
+class SharedSampling:
+    """What samples as all frameworks do.
+
+    Parameters
+    ----------
+    shared_sampling : bool
+        False: Detectron2 draws by itself.
+
+    Attributes
+    ----------
+    image_seed : int or None
+        Of the image that is sampled next; None: Detectron2 draws.
+    """
+
+    def __init__(self, *, shared_sampling: bool = True, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.image_seed = 0 if shared_sampling else None
+
+
+class SharedSamplingRPN(SharedSampling, RPN):
+    """A proposal network whose anchors are drawn as in all frameworks."""
+
+    def _subsample_labels(self, label: Tensor) -> Tensor:
+        """Make -1 of the labels of an image's anchors, 1, 0 or -1, that are not drawn."""
+        if self.image_seed is None:
+            return super()._subsample_labels(label)
+        quotas = self.batch_size_per_image, self.positive_fraction
+        positives, negatives = draw(label == 1, label == 0, *quotas, self.image_seed)
+        label.fill_(-1)
+        label[positives], label[negatives] = 1, 0
+        return label
+
+
+class SharedSamplingRoIs(SharedSampling, ROIHeads):
+    """Heads whose RoIs are drawn as in all frameworks, from proposals and after them the ground truth that joins."""
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Places of the RoIs that are drawn, and their classes; background is the last."""
+        if self.image_seed is None:
+            return super()._sample_proposals(matched_idxs, matched_labels, gt_classes)
+        quotas = self.batch_size_per_image, self.positive_fraction
+        positives, negatives = draw(matched_labels == 1, matched_labels == 0, *quotas, self.image_seed)
+        background = torch.full_like(negatives, self.num_classes)
+        return torch.cat([positives, negatives]), torch.cat([gt_classes[matched_idxs[positives]], background])

@@ -17,14 +17,19 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
-from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
+from detectron2.modeling.proposal_generator import StandardRPNHead
+from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from adapters.detector.variant_module import variant_module
 from adapters.detectron2.box_heads import StageOutputLayers, TaskBranches
-from adapters.detectron2.common_rules import StepPaddedRCNN, TwoSidedBoxTransform
+from adapters.detectron2.common_rules import (
+    SharedSamplingRoIs,
+    SharedSamplingRPN,
+    StepPaddedRCNN,
+    TwoSidedBoxTransform,
+)
 from adapters.detectron2.own_rules import keep_own_rules
 from adapters.detectron2.sampling import DecoupledRoIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledRoIHeads
@@ -164,7 +169,7 @@ def pyramid_config(run: Run) -> DictConfig:
 def proposal_network_config(run: Run) -> DictConfig:
     """RPN over all five levels, L1 regression loss."""
     rpn = run.protocol.rpn
-    return LazyCall(RPN)(
+    return LazyCall(SharedSamplingRPN)(
         in_features=PYRAMID_LEVELS,
         head=LazyCall(StandardRPNHead)(
             in_channels=run.protocol.neck.channels, num_anchors=len(rpn.anchors.aspect_ratios)
@@ -283,7 +288,7 @@ def sample_apart(config: DictConfig, run: Run, positive_fraction: float, add_gro
     """
     heads, everywhere = config.roi_heads, run.protocol.rpn.nms_iou
     heads["_target_"] = DecoupledRoIHeads
-    heads.regression_sampler = LazyCall(ROIHeads)(
+    heads.regression_sampler = LazyCall(SharedSamplingRoIs)(
         num_classes=heads.num_classes,
         batch_size_per_image=heads.batch_size_per_image,
         positive_fraction=positive_fraction,

@@ -16,6 +16,8 @@ def keep_own_rules(config: DictConfig) -> None:
     Weights start as Detectron2 draws them, too; that is no part of the tree (:func:`.config.build_detector`).
     """
     heads = config.roi_heads
+    for sampler in (config.proposal_generator, heads, heads.get("regression_sampler", {})):
+        sampler["shared_sampling"] = False
     # Boxes may shrink to nothing: the transform clamps from above alone.
     config.proposal_generator.box2box_transform = LazyCall(Box2BoxTransform)(weights=[1.0] * 4)
     for predictor in heads.box_predictors:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.modeling.proposal_generator import RPN
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 from detectron2.modeling.roi_heads import ROIHeads
 from detectron2.structures import Boxes, Instances
@@ -15,13 +14,14 @@ from torch import Tensor
 
 from adapters.detector.decoupled_stages import DecoupledStages, Task
 from adapters.detectron2.box_heads import layers_of
+from adapters.detectron2.common_rules import SharedSamplingRPN
 from adapters.detectron2.stages import ControlledRoIHeads
 
 LOSSES = {"classification": "loss_cls", "regression": "loss_box_reg"}
 """Detectron2's names of the tasks' losses."""
 
 
-class TwoListRPN(RPN):
+class TwoListRPN(SharedSamplingRPN):
     """An RPN that in training gives every image a pair of proposals, for classification and for regression.
 
     Parameters
@@ -75,14 +75,12 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
     def label_and_sample_proposals(
         self, proposals: list[tuple[Instances, Instances]], targets: list[Instances]
     ) -> list[tuple[Instances, Instances]]:
-        """Sample both lists of an image, classification first, before those of the next image."""
-        pairs = []
-        for (for_classification, for_regression), target in zip(proposals, targets, strict=True):
-            (classification,) = super().label_and_sample_proposals([for_classification], [target])
-            super().tell(0, [for_regression], [target])
-            (regression,) = self.regression_sampler.label_and_sample_proposals([for_regression], [target])
-            pairs.append((classification, regression))
-        return pairs
+        """Sample both lists of every image."""
+        for_classification, for_regression = map(list, zip(*proposals, strict=True))
+        classification = super().label_and_sample_proposals(for_classification, targets)
+        super().tell(0, for_regression, targets)
+        regression = self.regression_sampler.label_and_sample_proposals(for_regression, targets)
+        return list(zip(classification, regression, strict=True))
 
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[tuple[Instances, Instances]], targets: list[Instances]

@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from adapters.detector.cascade_stages import CascadeStages
+from adapters.detectron2.common_rules import SharedSamplingRoIs
 from adapters.prediction.original_image import Rows
 from adapters.training.stage_recording import StageRecording
 
@@ -29,7 +30,7 @@ class ScaledGradient(torch.autograd.Function):
         return gradient * context.weight, None
 
 
-class ControlledRoIHeads(CascadeStages, CascadeROIHeads):
+class ControlledRoIHeads(CascadeStages, SharedSamplingRoIs, CascadeROIHeads):
     """A cascade of one or more stages whose weights act on the trunk's gradient alone.
 
     With one stage it is Faster R-CNN: Detectron2's cascade trains its first stage as ``StandardROIHeads`` trains its

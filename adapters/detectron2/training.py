@@ -13,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from adapters.training.distributed import distributed_model, mean_over_processes
-from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
+from adapters.training.shared_sampling import FIRST_STAGE, REGRESSION, RPN
+from adapters.training.step_parts import parts
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.study.run import Run

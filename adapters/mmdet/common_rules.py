@@ -1,4 +1,4 @@
-"""What follows the common rule where MMDetection has another of its own: padding, and parts of the proposal network."""
+"""What follows the common rule where MMDetection has another of its own: padding, sampling, parts of the RPN."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ import torch
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
+from mmdet.models.task_modules.samplers import RandomSampler, SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
+from mmengine.structures import InstanceData
 from torch import Tensor
 
+from adapters.training.shared_sampling import draw
 from adapters.training.step_parts import padded_to_step
 
 
@@ -44,6 +47,36 @@ class BestGroundTruthAssigner(MaxIoUAssigner):
             result.gt_inds[positive] = best[positive] + 1  # 0 stands for background
             result.labels[positive] = gt_labels[best[positive]]
         return result
+
+
+@TASK_UTILS.register_module()
+class SharedSampler(RandomSampler):
+    """MMDetection's random sampler, but for the draw, which is that of all frameworks.
+
+    Attributes
+    ----------
+    image_seed : int
+        Of the image that is sampled next.
+    """
+
+    image_seed = 0
+
+    def sample(
+        self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData, **named: Any
+    ) -> SamplingResult:
+        """Choose among the boxes of an image, which ground truth may join."""
+        self._joined = len(gt_instances) if self.add_gt_as_proposals else 0
+        return super().sample(assign_result, pred_instances, gt_instances, **named)
+
+    def _sample_pos(self, assign_result: AssignResult, num_expected: int, **named: Any) -> Tensor:
+        # MMDetection puts the ground truth that joins before the boxes; the common order has it after them.
+        matched = assign_result.gt_inds.roll(-self._joined) if self._joined else assign_result.gt_inds
+        places = draw(matched > 0, matched == 0, self.num, self.pos_fraction, self.image_seed)
+        positives, self._negatives = ((own + self._joined) % len(matched) for own in places)
+        return positives
+
+    def _sample_neg(self, assign_result: AssignResult, num_expected: int, **named: Any) -> Tensor:
+        return self._negatives[:num_expected]  # fewer than were drawn where something bounds them by the positives
 
 
 @MODELS.register_module()

@@ -240,7 +240,7 @@ def classification_loss_config(stage: StageSettings) -> dict[str, Any]:
 def sampler_config(number: int, positive_fraction: float, add_ground_truth: bool) -> dict[str, Any]:
     """Random sampling of positives and negatives."""
     return {
-        "type": "RandomSampler",
+        "type": "SharedSampler",
         "num": number,
         "pos_fraction": positive_fraction,
         "neg_pos_ub": -1,

@@ -22,6 +22,9 @@ def keep_own_rules(config: dict[str, Any], run: Run) -> None:
     config["rpn_head"]["type"] = config["rpn_head"]["type"].removeprefix("CommonRules")
     # Each ground truth's best anchor is positive from this IoU on, and regresses to that ground truth.
     config["train_cfg"]["rpn"]["assigner"] |= {"type": "MaxIoUAssigner", "min_pos_iou": 0.3}
+    first = config["train_cfg"]["rcnn"][0]
+    for sampler in (config["train_cfg"]["rpn"]["sampler"], first["sampler"], first.get("regression_sampler", {})):
+        sampler["type"] = "RandomSampler"
     if config["type"] == "CascadeRCNN":
         _keep_cascade_rules(config, run)
 

@@ -78,7 +78,6 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
         truth, _, metas = unpack_gt_instances(batch_data_samples)
         classification, regression = [], []
         for (first, second), given in zip(rpn_results_list, truth, strict=True):
-            # Image by image and in this order: both draw from one stream of random numbers.
             classification.append(self._sampled(0, self.bbox_sampler[0], first.bboxes, given))
             self._tell(0, second.bboxes, given)
             regression.append(self._sampled(0, self.regression_sampler, second.bboxes, given))

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import torch
+from mmdet.models.task_modules.samplers import PseudoSampler
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
@@ -16,7 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adapters.training.distributed import distributed_model, mean_over_processes
-from adapters.training.step_parts import FIRST_STAGE, REGRESSION, RPN, parts
+from adapters.training.shared_sampling import FIRST_STAGE, REGRESSION, RPN
+from adapters.training.step_parts import parts
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.study.run import Run
@@ -122,10 +124,11 @@ class StepLoop(IterBasedTrainLoop):
 
 
 def govern_sampling(model: nn.Module, session: TrainingSession) -> None:
-    """Let every sampler of the model sample image by image; those that take every box draw no number."""
+    """Let every sampler of the model sample image by image."""
     session.sampling.govern(model.rpn_head.sampler, "sample", RPN)
     for stage, sampler in enumerate(model.roi_head.bbox_sampler):
-        session.sampling.govern(sampler, "sample", FIRST_STAGE + stage)
+        if not isinstance(sampler, PseudoSampler):  # which takes all boxes
+            session.sampling.govern(sampler, "sample", FIRST_STAGE + stage)
     if hasattr(model.roi_head, "regression_sampler"):
         session.sampling.govern(model.roi_head.regression_sampler, "sample", REGRESSION)
 

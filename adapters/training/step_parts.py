@@ -1,68 +1,17 @@
 """A step in several passes or divided among processes, of which its numbers notice nothing.
 
-Every image is padded to the size that the whole step's batch has, and its anchors and RoIs are sampled from a random
-state of its own.
+Every image is padded to the size that the whole step's batch has; ``shared_sampling.py`` samples it by itself.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adapters.training.seeding import seed_torch
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import TrainingOrder, resized_shape, sampling_seed
+from cascadebench.determinism.training_order import TrainingOrder, resized_shape
 from cascadebench.study.run import Run, check_batch_division, check_parts
-
-RPN, REGRESSION, FIRST_STAGE = 0, 1, 2
-"""Numbers of a model's samplers, the same in every framework; those of later stages follow that of the first."""
-
-
-class ImageSampling:
-    """Random states of the sampling in one process.
-
-    Parameters
-    ----------
-    seed : int
-        The run's.
-    first_column : int
-        Place of this process's first image in the batch of a step.
-    """
-
-    def __init__(self, seed: int, first_column: int) -> None:
-        self.seed, self.first_column = seed, first_column
-        self.begin(0)
-
-    def begin(self, iteration: int) -> None:
-        """Begin a step: what is sampled next is its first image, whatever samples it."""
-        self.iteration, self._sampled = iteration, Counter()
-
-    def govern(self, owner: Any, method: str, sampler: int) -> None:
-        """Let a method that is called for one image after another sample each from that image's own random state.
-
-        Parameters
-        ----------
-        owner : object
-            It gets a method of its own in place of its class's; nothing happens where it has one already.
-        sampler : int
-            Number of the sampler: :data:`RPN`, :data:`REGRESSION`, :data:`FIRST_STAGE` or above.
-        """
-        if method in vars(owner):
-            return
-        sample: Callable = getattr(owner, method)
-
-        @wraps(sample)
-        def sample_image(*arguments: Any, **named: Any) -> Any:
-            column = self.first_column + self._sampled[sampler]
-            self._sampled[sampler] += 1
-            seed_torch(sampling_seed(self.seed, self.iteration, column, sampler))
-            return sample(*arguments, **named)
-
-        setattr(owner, method, sample_image)
 
 
 def step_shape(

@@ -25,8 +25,8 @@ from torch.utils.tensorboard import SummaryWriter
 from adapters.training.checkpoints import Checkpoints
 from adapters.training.distributed import any_process, place_in_group, wait_for_every_process
 from adapters.training.seeding import seed_everything
+from adapters.training.shared_sampling import ImageSampling
 from adapters.training.stage_recording import StageRecording
-from adapters.training.step_parts import ImageSampling
 from cascadebench.core.errors import Fault
 from cascadebench.core.files import remove_unfinished, whole_lines, write_text
 from cascadebench.determinism.training_order import step_seed
@@ -65,7 +65,7 @@ class TrainingSession:
     rank, world_size : int
         This process and their number; each trains ``batch_size / world_size`` images a step.
     sampling : ImageSampling
-        Random states of what the model samples, image by image.
+        Seeds of what the model samples, image by image.
     loader : FaultTellingLoader or None
         What reads the batches.
     """

@@ -46,6 +46,7 @@ def test_headline_is_what_detectron2_itself_detects(variant, options, run_of, re
 def test_one_stage_trains_as_detectron2s_standard_heads(run_of, records):
     run = run_of("faster_rcnn")
     heads = build(run).roi_heads.train()
+    heads.image_seed = None  # Detectron2 draws for both
     shared = {name: getattr(heads, name) for name in (
         "num_classes", "batch_size_per_image", "positive_fraction", "proposal_matcher", "proposal_append_gt",
         "box_in_features", "box_pooler",

@@ -12,20 +12,15 @@ from cascadebench.detectors.variant_catalog import FoundVariant
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import load_protocol
 
-EVERYTHING = {
-    "schedule": {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]},
-    "rpn": {"anchors_per_image": 100_000, "positive_fraction": 1.0},
-    "heads": {"rois_per_image": 10_000, "positive_fraction": 1.0},
-    "inference": {"score_threshold": 0.05},
-    "backbone": {"frozen_stages": 0, "batch_norm": "trained"},
-}
-"""Where a step samples at random so many samples are asked for that everything is taken: the RoIs are the same."""
+SCHEDULE = {"iterations": 8, "batch_size": 2, "base_lr": 0.0005, "warmup_iterations": 2, "steps": [6]}
+SHORT = {"schedule": SCHEDULE, "inference": {"score_threshold": 0.05}}
+TWENTY_STEPS = SHORT | {"schedule": SCHEDULE | {"iterations": 20}}
 
 
-def run_of(framework: str, found: str | FoundVariant, options: dict | None = None) -> Run:
-    """Return the embedded study's run of a variant, sampling everything."""
+def run_of(framework: str, found: str | FoundVariant, options: dict | None = None, protocol: dict = SHORT) -> Run:
+    """Return the embedded study's run of a variant, with some values of its protocol changed."""
     run = trainings.run_of(framework, found, **(options or {}))
-    return run.model_copy(update={"protocol": load_protocol("tiny", EVERYTHING, "test")})
+    return run.model_copy(update={"protocol": load_protocol("tiny", protocol, "test")})
 
 
 def add_noise(model: torch.nn.Module, common_name) -> None:
@@ -88,9 +83,9 @@ def differences_of_steps(one, other) -> tuple[dict[str, float], dict[str, float]
     return losses, gradients
 
 
-def both_sides(found: FoundVariant, options: dict) -> list[tuple[Side, torch.nn.Module]]:
+def both_sides(found: FoundVariant, options: dict, protocol: dict = SHORT) -> list[tuple[Side, torch.nn.Module]]:
     """Both frameworks' side and model of a variant, with the same weights in double precision."""
-    pair = [SIDES[framework](run_of(framework, found, options)) for framework in SIDES]
+    pair = [SIDES[framework](run_of(framework, found, options, protocol)) for framework in SIDES]
     models = [side.adapter.build_model(side.run).double() for side in pair]
     for side, model in zip(pair, models, strict=True):
         add_noise(model, side.common_name)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from comparison import both_sides
+from comparison import SHORT, TWENTY_STEPS, both_sides
 from double_precision import double_precision
 from drawn_images import few_shapes
 from sides import SIDES
@@ -53,7 +53,7 @@ def in_double():
 def pair(request, in_double):
     """Both frameworks' side and model of a variant."""
     variant, options = request.param
-    return both_sides(find_variant(variant, "test"), options)
+    return both_sides(find_variant(variant, "test"), options, SHORT if options else TWENTY_STEPS)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """With the same weights and the same input both frameworks give the same numbers.
 
 Every variant that both frameworks have joins by itself. Weights are the common initial ones with noise on top, so that
-boxes move and classes differ. Where a step samples at random, the protocol asks for so many samples that everything is
-taken: then the sampled RoIs are the same.
+boxes move and classes differ. Steps sample at random, as the protocol asks, and both frameworks draw the same.
 """
 
+import hashlib
 import json
+from contextlib import contextmanager
+from importlib import import_module
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from comparison import differences_of_inference, differences_of_steps, ground_tr
 from sides import SIDES
 from trainings import control_values, log_of, train
 
+from adapters.training.shared_sampling import draw
 from cascadebench.core.configuration import CONFIG
 from cascadebench.datasets.masks import bitmap
 from cascadebench.study.study_file import Execution, load_protocol
@@ -93,18 +97,40 @@ def differing_pixels(masks, expected, partners, record) -> float:
     return float(np.mean(one != other))
 
 
-def test_loss_curves_agree(pair, records, tmp_path, record_property):
-    """Trainings of both frameworks have the same loss at every step."""
-    curves = []
+@contextmanager
+def digests_of_draws(framework: str):
+    """Hash, for every seed of an image and sampler, how many candidates there were and which were drawn."""
+    found = {}
+
+    def noting(positive, negative, number, positive_fraction, seed):
+        drawn = draw(positive, negative, number, positive_fraction, seed)
+        counts = [len(positive), int(positive.sum()), int(negative.sum())]
+        assert seed not in found
+        found[seed] = hashlib.sha256(str([counts, *(places.tolist() for places in drawn)]).encode()).hexdigest()
+        return drawn
+
+    with patch.object(import_module(f"adapters.{framework}.common_rules"), "draw", noting):
+        yield found
+
+
+def test_samples_and_loss_curves_agree(pair, records, tmp_path, record_property):
+    """Trainings of both frameworks sample the same and have the same loss at every step."""
+    curves, draws = [], []
     for side, _ in pair:
-        train(side.run, records, tmp_path / side.framework, Execution(log_interval=100), in_double=True).finish()
+        with digests_of_draws(side.framework) as found:
+            train(side.run, records, tmp_path / side.framework, Execution(log_interval=100), in_double=True).finish()
         curves.append(log_of(tmp_path / side.framework))
+        draws.append(found)
+    schedule = pair[0][0].run.protocol.schedule
+    samplers = 2 + hasattr(pair[1][1].roi_heads, "regression_sampler")
+    assert len(draws[0]) == samplers * schedule.iterations * schedule.batch_size
+    assert draws[0] == draws[1]
     assert [line["consumed_sha256"] for line in curves[0]] == [line["consumed_sha256"] for line in curves[1]]
     assert np.allclose([line["lr"] for line in curves[0]], [line["lr"] for line in curves[1]], rtol=1e-9)
     one, other = (np.array([line["loss"] for line in lines]) for lines in curves)
     relative = np.abs(one - other) / one
     record_property("reached", json.dumps(relative.tolist()))
-    assert len(one) == pair[0][0].run.protocol.schedule.iterations
+    assert len(one) == schedule.iterations
     assert relative.max() <= 1e-9, relative
 
 
