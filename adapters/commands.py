@@ -27,6 +27,7 @@ from adapters.training.processes import train_in_processes
 from adapters.training.seeding import seed_everything
 from adapters.training.step_parts import check_division
 from adapters.training.training_session import TrainingSession
+from adapters.witness.witnessing import as_entries, witness
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import now, read_json, sha256_of, write_json
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
@@ -64,11 +65,12 @@ def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
 
 
 def inspect(adapter: Adapter, job: Job) -> None:
-    """Write ``controls.json`` and ``cost.json``; needs neither images nor weights."""
+    """Write ``controls.json``, ``cost.json`` and ``witness.json``; needs neither images nor weights."""
     run = job.run
     built = adapter.build(run)
     controls = [asdict(control) for control in adapter.read_controls(built)]
     write_json(job.out.cost, cost_of(adapter, built.model, run))
+    write_json(job.out.witness, {"run": run.id, "quantities": as_entries(witness(adapter, built))})
     write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": controls})
 
 

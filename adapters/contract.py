@@ -24,6 +24,7 @@ from adapters.training.seeding import seed_everything
 from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
 from adapters.weights.backbone_weights import fill_backbone
+from adapters.witness.framework import WitnessedFramework
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import TrainingOrder
@@ -114,11 +115,14 @@ class Adapter(ABC):
         From a list of items to a batch.
     engine : callable
         From run, model, loader and session to the framework's loop (:class:`adapters.training.assembly.Engine`).
+    witnessed : module
+        What the witness asks of the framework.
     """
 
     image_reader: Callable[[Run], ImageReader]
     collate: Callable[[list], Any]
     engine: Callable[[Run, nn.Module, DataLoader, TrainingSession], Engine]
+    witnessed: WitnessedFramework
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from detection_cases import annotations, detections
 
-from cascadebench.controls.audit import Audit
+from cascadebench.controls.findings import Audit
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.metrics.coco.detections import write_detections
 from cascadebench.study.run import Run

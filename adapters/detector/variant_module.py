@@ -37,6 +37,13 @@ def variant_module(run: Run) -> ModuleType:
     return module
 
 
+def variant_reference(run: Run) -> ModuleType | None:
+    """Import ``reference.py`` of the run's variant, which computes plainly what its card says; None: there is none."""
+    if not (run.variant.home / "reference.py").is_file():
+        return None
+    return importlib.import_module(f"{_package(run.variant)}.reference")
+
+
 def _package(variant: ChosenVariant) -> str:
     """Name of the package that a variant's folder is, so that its modules import each other; make one if need be.
 

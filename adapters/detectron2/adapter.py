@@ -7,6 +7,7 @@ import torchvision
 from detectron2.data.build import trivial_batch_collator
 
 from adapters.contract import Adapter
+from adapters.detectron2 import witness
 from adapters.detectron2.config import build_detector
 from adapters.detectron2.controls import read_controls
 from adapters.detectron2.cost import trace_parts
@@ -23,6 +24,7 @@ class Detectron2Adapter(Adapter):
     build_model = staticmethod(build_detector)
     common_names = staticmethod(common_names)
     image_reader, collate, engine = ImageReader, staticmethod(trivial_batch_collator), SessionTrainer
+    witnessed = witness
     predict_one = staticmethod(predict_one)
     read_controls = staticmethod(read_controls)
     trace_parts = staticmethod(trace_parts)

@@ -1,6 +1,6 @@
 """Fixed inputs of the probes, the same for every framework."""
 
-import math
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,13 @@ from PIL import Image
 
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import TrainingOrder, training_order
+from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import Run
 
 FEATURE_SIZES = ((32, 32), (16, 16), (8, 8), (4, 4), (2, 2))
 """Heights and widths of pyramid maps of a 128 x 128 image."""
 PLANNED_IMAGES = 1000
-"""The order of an inspection has at least so many images, unless the schedule has fewer."""
+"""So many images of an order are asked of the dataset one by one."""
 
 
 def probe_records() -> list[ImageRecord]:
@@ -25,14 +26,20 @@ def probe_records() -> list[ImageRecord]:
 
 
 def planned_order(run: Run) -> TrainingOrder:
-    """Draw the beginning of a run's training order over the probes' records.
+    """Draw a run's whole training order over the probes' records."""
+    drawn = drawn_order(run)
+    # Of its own: what one run does to its order must not reach another's.
+    return TrainingOrder(drawn.images.copy(), drawn.flips.copy(), drawn.short_sides.copy())
 
-    Images and flips of a longer order begin in the same way; the whole order of a long schedule takes a second.
-    """
-    schedule = run.protocol.schedule
-    iterations = min(math.ceil(PLANNED_IMAGES / schedule.batch_size), schedule.iterations)
-    short = run.protocol.model_copy(update={"schedule": schedule.model_copy(update={"iterations": iterations})})
-    return training_order(probe_records(), short, run.seed)
+
+def drawn_order(run: Run) -> TrainingOrder:
+    """The same, drawn once for all runs of a protocol and seed: a million images take a second."""
+    return _drawn_order(run.protocol, run.seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _drawn_order(protocol: Protocol, seed: int) -> TrainingOrder:
+    return training_order(probe_records(), protocol, seed)
 
 
 def probe_picture() -> Image.Image:

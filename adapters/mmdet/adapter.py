@@ -8,6 +8,7 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 
 from adapters.contract import Adapter
+from adapters.mmdet import witness
 from adapters.mmdet.config import build_detector
 from adapters.mmdet.controls import read_controls
 from adapters.mmdet.cost import trace_parts
@@ -25,6 +26,7 @@ class MMDetectionAdapter(Adapter):
     build_model = staticmethod(build_detector)
     common_names = staticmethod(common_names)
     image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
+    witnessed = witness
     predict_one = staticmethod(predict_one)
     read_controls = staticmethod(read_controls)
 

@@ -2,100 +2,25 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.controls.findings import PROTOCOL, Audit, Check, Finding, FindingKind, Readings
+from cascadebench.controls.witness import Quantities, witness_findings
 from cascadebench.study.run import LEARNS_FROM_PART
 from cascadebench.study.study import Detector, PlannedRun, Study
 from cascadebench.study.study_file import AcceptedViolation
-
-FindingKind = Literal["violation", "accepted", "framework difference", "own rule"]
-Check = Literal["readings", "protocol", "division", "treatment", "seeds", "frameworks", "acceptance"]
-Readings = dict[str, dict[str, Any]]
-"""A run's readings by control: ``name``, ``value``, ``read_from``."""
 
 EXECUTION = "execution"
 """Stands for the other run where a value does not go with how the study divides a step."""
 LEARNS_FROM_BATCH = {"backbone.batch_norm": "trained", "heads.regression_branch": "residual_convolutions"}
 """Controls and their values with which batch norm learns from the images, or RoIs, that one pass sees."""
-PROTOCOL = "protocol"
-"""Stands for the other run where a value is compared with what the protocol says."""
 UNCHECKED = "unchecked"
 """What a variant's card says of a value that only has to be the same in every framework."""
 RELATIVE_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One difference, or one reading that is not there."""
-
-    kind: FindingKind
-    """``violation``: the study must not train. ``accepted``: a violation that the study's file accepts. ``framework
-    difference``: the definition of the control says why frameworks differ. ``own rule``: the protocol keeps a
-    framework's own rules, and this is one."""
-    check: Check
-    """What was checked: ``readings`` (every control is there), ``protocol``, ``division`` (a step in the parts that the
-    study's ``execution`` makes of it), ``treatment`` (against the baseline), ``seeds``, ``frameworks``, ``acceptance``
-    (an accepted violation that does not occur)."""
-    control: str
-    run: str
-    """Id of the run; empty, as the control, where it is none in particular."""
-    other_run: str = ""
-    """Id of the run that it was compared with, ``protocol`` or ``execution``."""
-    value: Any = None
-    other: Any = None
-    """The value that it was compared with."""
-    read_from: str = ""
-    other_read_from: str = ""
-    """Where the other value was read, as code; `read_from` is the same of the first."""
-    reason: str = ""
-    """What is wrong, or why it is not."""
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What the audit of a study found, among how many runs and controls."""
-
-    study: str
-    runs: int
-    controls: int
-    findings: tuple[Finding, ...]
-
-    def of_kind(self, kind: FindingKind) -> list[Finding]:
-        """Findings of one kind."""
-        return [finding for finding in self.findings if finding.kind == kind]
-
-    @property
-    def passed(self) -> bool:
-        """Whether there is no violation."""
-        return not self.of_kind("violation")
-
-    @property
-    def verdict(self) -> str:
-        """Violations by number, what is stated by the number of its controls."""
-        stated = {kind: len({f.control for f in self.of_kind(kind)}) for kind in ("framework difference", "own rule")}
-        words = [
-            _counted(len(self.of_kind("violation")), "violation"),
-            *([_counted(len(self.of_kind("accepted")), "accepted violation")] * bool(self.of_kind("accepted"))),
-            _counted(stated["framework difference"], "stated framework difference"),
-            *([_counted(stated["own rule"], "own rule")] * bool(stated["own rule"])),
-        ]
-        return f"{'; '.join(words)} ({self.controls} controls in {_counted(self.runs, 'run')})"
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def grouped(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """Findings that are the same but for the runs, together."""
-    groups: dict[str, list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault(repr(replace(finding, run="", other_run="")), []).append(finding)
-    return list(groups.values())
 
 
 def same_value(one: Any, other: Any) -> bool:
@@ -111,13 +36,17 @@ def same_value(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
-def audit(study: Study, controls: Mapping[str, Sequence[dict[str, Any]]]) -> Audit:
+def audit(
+    study: Study, controls: Mapping[str, Sequence[dict[str, Any]]], witnesses: Mapping[str, Quantities] | None = None
+) -> Audit:
     """Compare what was read back from the runs of a study.
 
     Parameters
     ----------
     controls : mapping of str to sequence of dict
         By run id, the entries ``name``, ``value``, ``read_from``. A run that is not there is a violation.
+    witnesses : mapping of str to sequence of dict, or None
+        By run id, the quantities of its witness; a run that is not there is a violation. None: controls alone.
 
     Returns
     -------
@@ -130,12 +59,16 @@ def audit(study: Study, controls: Mapping[str, Sequence[dict[str, Any]]]) -> Aud
         findings += _against_protocol(planned, readings.get(planned.run.id, {}))
         findings += _divided(study, planned, readings.get(planned.run.id, {}))
     wrong = {(finding.run, finding.control) for finding in findings if finding.kind == "violation"}
-    for check, planned, reference in _pairs(study):
+    pairs = list(_pairs(study))
+    for check, planned, reference in pairs:
         here = {name: entry for name, entry in readings.get(planned.run.id, {}).items()
                 if not {(planned.run.id, name), (reference.run.id, name)} & wrong}  # fmt: skip
         findings += _between_runs(check, planned, reference, here, readings.get(reference.run.id, {}))
+    if witnesses is not None:
+        findings += witness_findings(study, pairs, readings, witnesses, findings)
     findings = _accept(study, findings)
-    return Audit(study.name, len(study.runs), len(CONTROLS), tuple(findings))
+    quantities = max(map(len, (witnesses or {}).values()), default=0)
+    return Audit(study.name, len(study.runs), len(CONTROLS), tuple(findings), quantities)
 
 
 def _incomplete(planned: PlannedRun, entries: Sequence[dict[str, Any]] | None) -> Iterator[Finding]:

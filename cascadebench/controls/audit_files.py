@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cascadebench.controls.audit import Audit, Finding, FindingKind, audit, grouped
+from cascadebench.controls.audit import audit
+from cascadebench.controls.findings import Audit, Finding, FindingKind, grouped
+from cascadebench.controls.witness import read_witness
 from cascadebench.core.configuration import Configuration, validated
 from cascadebench.core.files import canonical_json, read_json, write_csv, write_json
 from cascadebench.results.layout import ResultsFolder
@@ -53,15 +55,21 @@ def study_controls(study: Study, results: Path) -> dict[str, list[dict[str, Any]
     return {run_id: read_controls(path) for run_id, path in paths.items() if path.exists()}
 
 
+def study_witnesses(study: Study, results: Path) -> dict[str, list[dict[str, Any]]]:
+    """Witness of every run of a study that has been inspected, by run id."""
+    paths = {run_id: ResultsFolder(results).run(run_id).witness for run_id in study.run_ids}
+    return {run_id: read_witness(path) for run_id, path in paths.items() if path.exists()}
+
+
 def audit_study(study: Study, results: Path) -> Audit:
-    """Audit a study from its runs' ``controls.json``; write ``audit.json`` and ``audit.csv``, whatever was found.
+    """Audit a study from its runs' controls and witnesses; write ``audit.json`` and ``audit.csv``, whatever was found.
 
     Parameters
     ----------
     results : Path
         The folder that holds ``runs/`` and ``studies/``.
     """
-    outcome = audit(study, study_controls(study, results))
+    outcome = audit(study, study_controls(study, results), study_witnesses(study, results))
     folder = ResultsFolder(results).study(study.name)
     rows = [
         asdict(finding) | {key: canonical_json(getattr(finding, key)) for key in ("value", "other")}

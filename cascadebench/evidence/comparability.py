@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cascadebench.controls.audit import Audit, Finding
+from cascadebench.controls.findings import Audit, Finding
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.published import NOT_GIVEN, PublishedValue, load_published

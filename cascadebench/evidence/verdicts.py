@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cascadebench.controls.audit import Audit
+from cascadebench.controls.findings import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.holm import decision_p_value, holm, samples_needed

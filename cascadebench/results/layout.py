@@ -58,6 +58,7 @@ class RunFolder(DetectionFolder):
     run = FileName("run.yaml")
     controls = FileName("controls.json")
     cost = FileName("cost.json")
+    witness = FileName("witness.json")
     train_log = FileName("train_log.jsonl")
     stage_log = FileName("stage_statistics.jsonl")
     stage_statistics = FileName("stage_statistics.parquet")

@@ -6,15 +6,8 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
-from head_sides import IMAGES, SIZE, crowd, detector
-from torchvision.ops import batched_nms, box_iou
-
-from cascadebench.study.stage_settings import stage_settings
-=======
 from head_sides import IMAGES, SIZE, detector
-from torchvision.ops import box_iou, nms
->>>>>>> w13-sampler
+from torchvision.ops import batched_nms, box_iou
 
 LISTS = pytest.mark.parametrize(
     ("variant", "options", "overlaps"),
@@ -63,51 +56,8 @@ def test_two_lists_come_from_the_same_candidates(framework, variant, options, ov
         assert torch.equal(tested, boxes[kept][: rpn.test_post_nms])
 
 
-<<<<<<< HEAD
-def test_order_of_the_draws(framework, monkeypatch):
-    """Classification before regression, image by image."""
-    one, sizes = detector(framework, "decoupled_rcnn"), []
-
-    def noting(plain, length):
-        def note(first, *more):
-            sizes.append(length(first))
-            return plain(first, *more)
-
-        return note
-
-    if framework == "mmdet":
-        for sampler in (one.heads.bbox_sampler[0], one.heads.regression_sampler):
-            monkeypatch.setattr(sampler, "sample", noting(sampler.sample, lambda matched: len(matched.gt_inds)))
-    else:
-        from detectron2.modeling.roi_heads import roi_heads
-
-        monkeypatch.setattr(roi_heads, "subsample_labels", noting(roi_heads.subsample_labels, len))
-    one.train(crowd(1, 2), crowd(1, 4))
-    truth = 0 if framework == "mmdet" else 2  # MMDetection's sampler adds ground truth itself
-    assert sizes[:4] == [3 + truth, 5] * 2
-=======
-@LISTS
-def test_two_lists_come_from_the_same_candidates_in_detectron2(variant, options, overlaps):
-    from detectron2.structures import Boxes
-
-    one = detector("detectron2", variant, **options)
-    generator, rpn = one.model.proposal_generator, one.run.protocol.rpn
-    random = torch.Generator().manual_seed(0)
-    corner = 60 * torch.rand(400, 2, generator=random)
-    boxes = torch.cat([corner, corner + 20 + 30 * torch.rand(400, 2, generator=random)], 1)
-    scores = torch.randn(1, 400, generator=random)
-    given = [Boxes(boxes)], [scores], [torch.zeros(1, 400, 4)], [SIZE]
-    best = scores[0].topk(rpn.train_pre_nms).indices
-    (pair,) = generator.train().predict_proposals(*given)
-    for proposals, overlap in zip(pair, overlaps, strict=True):
-        kept = best[nms(boxes[best], scores[0, best], overlap)][: rpn.train_post_nms]
-        torch.testing.assert_close(proposals.proposal_boxes.tensor, boxes[kept], rtol=0, atol=1e-4)
-        between = box_iou(boxes[kept], boxes[kept]).fill_diagonal_(0)
-        assert overlap - 0.1 < float(between.max()) <= overlap
-    (tested,) = generator.eval().predict_proposals(*given)
-    kept = nms(boxes[best], scores[0, best], rpn.nms_iou)[: rpn.test_post_nms]
-    torch.testing.assert_close(tested.proposal_boxes.tensor, boxes[best[kept]], rtol=0, atol=1e-4)
->>>>>>> w13-sampler
+from head_sides import IMAGES, SIZE, detector
+from torchvision.ops import batched_nms, box_iou
 
 
 @pytest.mark.parametrize(

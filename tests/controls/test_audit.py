@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from readings import change, right_controls, runs
 
-from cascadebench.controls.audit import Audit, audit, grouped, same_value
+from cascadebench.controls.audit import audit, same_value
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.controls.findings import Audit, grouped
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.variant_catalog import find_variant
 

@@ -5,7 +5,7 @@ import pytest
 from made_up import CLAIMS_OF_ONE_SEED as CLAIMS
 from made_up import SAMPLES, make_run
 
-from cascadebench.controls.audit import Audit, Finding
+from cascadebench.controls.findings import Audit, Finding
 from cascadebench.evidence.claims import load_claims
 from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, NotMeasured
 from cascadebench.evidence.verdicts import Question, judge, reading, study_verdicts

@@ -15,13 +15,8 @@ from torch import Tensor
 
 sys.path += [str(Path(__file__).resolve().parents[1] / folder) for folder in ("parity", "adapters")]
 
-<<<<<<< HEAD
-from comparison import add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
-from sides import SIDES, Inference, Side, Step
-=======
 from comparison import SHORT, add_noise, difference, differences_of_steps, ground_truth, run_of, two_images
-from sides import Detectron2Side, Inference, MMDetectionSide, Step
->>>>>>> w13-sampler
+from sides import SIDES, Inference, Step
 
 from adapters.training.arithmetic import arithmetic, set_arithmetic
 from cascadebench.core.files import write_json
@@ -78,41 +73,21 @@ def compare(cpu: Inference, device: Inference, cpu_step: Step, device_step: Step
     }
 
 
-<<<<<<< HEAD
-def seeded_step(side: Side, model: torch.nn.Module, images: list) -> Step:
-    """Train one step; everything is sampled, but in a random order, which decides the last bits of sums."""
-    torch.manual_seed(0)
-    return Step(**on_cpu(asdict(side.step(model, images, ground_truth()))))
-
-
-=======
->>>>>>> w13-sampler
 def measure(variant: str, device: torch.device) -> dict[str, Any]:
     """Ask both frameworks on the CPU and on the device, and compare the frameworks with each other on the device."""
     images, found, on_device, given = two_images(), {}, [], None
     for framework, kind in SIDES.items():
         torch.manual_seed(0)
-<<<<<<< HEAD
-        side = kind(run_of(framework, variant))
+        side = kind(run_of(framework, variant, protocol=EVERYTHING))
         model = side.adapter.build_model(side.run)
-=======
-        run = run_of(kind.framework, find_variant(variant, "device_parity"), protocol=EVERYTHING)
-        side = kind(run)
-        model = side.adapter.build_model(run)
->>>>>>> w13-sampler
         add_noise(model, side.common_name)
         moved = copy.deepcopy(model).to(device)
         cpu = side.infer(model, images)
         given = given or cpu.proposals
         cpu = side.infer(model, images, given)
         there = Inference(**on_cpu(asdict(side.infer(moved, images, [boxes.to(device) for boxes in given]))))
-<<<<<<< HEAD
-        steps = [seeded_step(side, one, images) for one in (model, moved)]
-        found[framework] = compare(cpu, there, *steps)
-=======
         steps = [Step(**on_cpu(asdict(side.step(one, images, ground_truth())))) for one in (model, moved)]
-        found[side.framework] = compare(cpu, there, *steps)
->>>>>>> w13-sampler
+        found[framework] = compare(cpu, there, *steps)
         on_device.append(there)
     parts = ("features", "boxes", "logits")
     found["between the frameworks on the device"] = {

@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 import torch
 import trainings
-from double_precision import double_precision
 from sides import SIDES, Inference, Side, Step
 
+from adapters.witness.double_precision import double_precision
 from cascadebench.detectors.variant_catalog import FoundVariant
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import load_protocol

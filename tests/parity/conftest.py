@@ -3,10 +3,10 @@
 import pytest
 import torch
 from comparison import SHORT, TWENTY_STEPS, both_sides
-from double_precision import double_precision
 from drawn_images import few_shapes
 from sides import SIDES
 
+from adapters.witness.double_precision import double_precision
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.detectors.variant_catalog import find_variant, own_variants
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from small_studies import changed_study
 
-from cascadebench.controls.audit import Audit, Finding
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.controls.findings import Audit, Finding
 from cascadebench.core.configuration import CONFIG, read_yaml
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study

@@ -12,8 +12,8 @@ import pytest
 from made_results import AP_NAMES, HOSTILE, scores, variant_of_tiny, write_audit, write_csv, write_results
 from parsed_page import Page, report_on
 
-from cascadebench.controls.audit import Finding
 from cascadebench.controls.definitions import CONTROLS
+from cascadebench.controls.findings import Finding
 from cascadebench.core.errors import InputError
 from cascadebench.report import page as page_module
 from cascadebench.report import write_report

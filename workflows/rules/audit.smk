@@ -1,9 +1,10 @@
-# The controls of all runs against each other and against the protocol. Nothing trains while one is violated.
+# The controls and witnesses of all runs against each other and against the protocol. Nothing trains while one is violated.
 
 
 rule audit:
     input:
         expand("results/runs/{run}/controls.json", run=STUDY.run_ids),
+        expand("results/runs/{run}/witness.json", run=STUDY.run_ids),
     # audit.json and audit.csv are written on a violation too, so that the report can show it; no rule declares them, or
     # Snakemake would delete them. What lets the trainings begin is this stamp, which no audit by hand can write.
     output:

@@ -15,6 +15,7 @@ for framework in STUDY.file.frameworks:
             output:
                 expand("results/runs/{run}/controls.json", run=runs_inspected),
                 expand("results/runs/{run}/cost.json", run=runs_inspected),
+                expand("results/runs/{run}/witness.json", run=runs_inspected),
             log:
                 f"results/logs/inspect/{STUDY.name}-{framework}-{part}.log",
             benchmark:
@@ -23,7 +24,7 @@ for framework in STUDY.file.frameworks:
                 "../../environment.yml"
             resources:
                 gpu=0,
-                mem_mb=4000,
+                mem_mb=6000,
                 runtime=60,
             params:
                 framework=framework,

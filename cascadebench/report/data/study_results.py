@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cascadebench.controls.audit import Audit
+from cascadebench.controls.findings import Audit
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import load_framework_card
 from cascadebench.examples.records import ExamplesFile

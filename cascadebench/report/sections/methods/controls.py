@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cascadebench.controls.audit import Finding, FindingKind, grouped
+from cascadebench.controls.findings import Finding, FindingKind, grouped
 from cascadebench.report.data.study_results import RunRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import ABSENT, Cell, Column, Group, Line, Row, Table, note, plain, text_columns
 from cascadebench.report.parts.detector_rows import Values, by_label, shared_value
