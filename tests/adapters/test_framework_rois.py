@@ -9,6 +9,8 @@ import torch
 from head_sides import IMAGES, SIZE, detector
 from torchvision.ops import batched_nms, box_iou
 
+from cascadebench.study.stage_settings import stage_settings
+
 LISTS = pytest.mark.parametrize(
     ("variant", "options", "overlaps"),
     [
@@ -54,10 +56,6 @@ def test_two_lists_come_from_the_same_candidates(framework, variant, options, ov
     for tested, (boxes, _, overlap, kept) in zip(one.propose(images), calls[4:], strict=True):
         assert overlap == rpn.nms_iou
         assert torch.equal(tested, boxes[kept][: rpn.test_post_nms])
-
-
-from head_sides import IMAGES, SIZE, detector
-from torchvision.ops import batched_nms, box_iou
 
 
 @pytest.mark.parametrize(
