@@ -222,6 +222,7 @@ def set_stages(
         proposal_matchers=[matcher_config(stage.iou_threshold) for stage in settings],
         # Every head sees its full gradient; the stage's weight acts where the trunk begins.
         trunk_gradient=[stage.trunk_gradient for stage in settings],
+        later_ground_truth=any(stage.adds_ground_truth for stage in settings),
     )
 
 
@@ -268,6 +269,7 @@ def box_predictor_config(run: Run, stage: StageSettings) -> DictConfig:
         loss_weight={"loss_cls": stage.classification_weight or 0.0, "loss_box_reg": stage.regression_weight or 0.0},
         classifies=stage.has_classifier,
         regresses=stage.has_regressor,
+        drops_ground_truth=run.variant.options.get("later_ground_truth") == "dropped_and_added",
     )
 
 

@@ -118,9 +118,9 @@ def set_stages(
         "bbox_head": box_heads or [box_head_config(run, stage) for stage in settings],
     }
     training = [stage_training_config(run, stage.iou_threshold) for stage in settings]
-    for later in training[1:]:
-        # All boxes that the stage before regressed: no sampling, no ground truth added again.
-        later["sampler"] = {"type": "PseudoSampler"}
+    for stage, later in zip(settings[1:], training[1:], strict=True):
+        # All boxes that the stage before regressed: no sampling.
+        later["sampler"] = {"type": "BoxesAndGroundTruth" if stage.adds_ground_truth else "PseudoSampler"}
     config["train_cfg"]["rcnn"] = training
 
 
@@ -229,6 +229,7 @@ def box_head_config(
         "reg_class_agnostic": stage.class_agnostic,
         "loss_cls": classification_loss_config(stage),
         "loss_bbox": {"type": "L1Loss", "loss_weight": stage.regression_weight},
+        "drops_ground_truth": run.variant.options.get("later_ground_truth") == "dropped_and_added",
     }
 
 

@@ -41,6 +41,11 @@ def _regression(run: Run) -> list[str]:
     return ["class_agnostic" if stage.class_agnostic else "class_specific" for stage in _regressors(run)]
 
 
+def _moved_by(run: Run) -> str:
+    first, *later = _regressors(run)
+    return run.variant.options.get("moved_by", "predicted_class") if later and not first.class_agnostic else "none"
+
+
 def _train_nms(run: Run) -> list[float]:
     """NMS of the proposals that train: one list, or one for classification and one for regression."""
     everywhere, options = run.protocol.rpn.nms_iou, run.variant.options
@@ -199,6 +204,16 @@ HEADS = (
     stated("heads.rois_per_image", "RoIs sampled for the first stage."),
     stated("heads.positive_fraction", "Greatest share of positives among the sampled RoIs."),
     stated("heads.add_ground_truth", "Whether ground truth joins the first stage's proposals in training."),
+    derived(
+        "heads.later_ground_truth",
+        "Probe: what later stages train on of the ground truth that the first one trained on.",
+        lambda run: run.variant.options.get("later_ground_truth", "regressed"),
+    ),
+    derived(
+        "heads.moved_by",
+        "Probe: the class whose box a positive passes on in training; none: it has one box, or passes none on.",
+        _moved_by,
+    ),
     equal("heads.rois_entering", "Probe: RoIs that train each classifier on a fixed batch."),
     equal("heads.positives_entering", "Probe: positives among them."),
     equal("heads.regression_rois_entering", "Probe: RoIs that count in each regressor's loss on that batch."),
