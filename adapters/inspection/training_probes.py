@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters.inspection.control_rows import Row, joined_digest
+from adapters.inspection.control_rows import Row, joined_digest, one_or_all
+from adapters.training.layer_biases import layer_biases
 
 STEPS = 100
 """In so many steps the random state is read."""
@@ -43,6 +44,21 @@ def distinct_settings(groups: Iterable[dict[str, Any]]) -> int:
     """Count the groups of parameters that are trained differently."""
     apart = ("params", "param_names")
     return len({tuple((key, repr(group[key])) for key in sorted(group.keys() - {*apart})) for group in groups})
+
+
+def bias_rows(groups: Iterable[dict[str, Any]], model: nn.Module, read_from: str) -> Iterator[Row]:
+    """Yield how biases and all other parameters that learn are trained."""
+    biases = layer_biases(model)
+    settings: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for group in groups:
+        kinds = {id(one) in biases for one in group["params"] if one.requires_grad}
+        for is_bias in kinds:
+            settings[is_bias].append((group["lr"], group.get("weight_decay")))
+    rates, others = ({rate for rate, _ in settings[is_bias]} for is_bias in (True, False))
+    yield "optimizer.weight_decay", one_or_all(decay for _, decay in settings[False]), read_from
+    factors = sorted(round(rate / other, 9) for rate in rates for other in others)
+    yield "optimizer.bias_lr_factor", one_or_all(factors), read_from
+    yield "optimizer.bias_weight_decay", one_or_all(decay for _, decay in settings[True]), read_from
 
 
 def parameters_covered(groups: Iterable[dict[str, Any]], model: nn.Module) -> bool:

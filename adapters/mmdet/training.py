@@ -39,7 +39,7 @@ def loss_name(name: str) -> str:
 
 
 def optimizer_config(run: Run) -> dict[str, Any]:
-    """SGD with one setting for all parameters."""
+    """SGD; biases may have settings of their own, as MMEngine gives them: the shift of a norm is no bias."""
     optimizer = run.protocol.optimizer
     config: dict[str, Any] = {
         "type": "OptimWrapper",
@@ -50,6 +50,10 @@ def optimizer_config(run: Run) -> dict[str, Any]:
             "weight_decay": optimizer.weight_decay,
         },
     }
+    if (optimizer.bias_lr_factor, optimizer.bias_decay_factor) != (1.0, 1.0):
+        config["paramwise_cfg"] = {
+            "bias_lr_mult": optimizer.bias_lr_factor, "bias_decay_mult": optimizer.bias_decay_factor,
+        }  # fmt: skip
     if optimizer.gradient_clip_norm:
         config["clip_grad"] = {"max_norm": optimizer.gradient_clip_norm, "norm_type": 2}
     return config

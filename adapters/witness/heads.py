@@ -109,7 +109,7 @@ def loss_quantities(subject: Subject) -> Iterator[Quantity]:
     ):
         for output in outputs:
             settings = stage_settings(run)[output.head]
-            wanted = [float(plainly(settings, output, truth, labels))] if subject.aligned else None
+            wanted = [float(plainly(run, settings, output, truth, labels))] if subject.aligned else None
             name = f"{task} of head {output.head + 1}"
             yield Quantity(step="losses of the heads", name=name, value=[float(output.loss)], wanted=wanted)
 
@@ -120,19 +120,23 @@ def matched(settings: StageSettings, rois: Tensor, truth: Tensor) -> tuple[Tenso
     return overlaps >= settings.iou_threshold, best
 
 
-def plain_classification(settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
+def plain_classification(
+    run: Run, settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor
+) -> Tensor:
     """Cross-entropy over all classes and background, the mean over the RoIs, times the stage's weight."""
     positive, best = matched(settings, output.rois, truth)
     wanted = torch.where(positive, labels[best], output.values.shape[1] - 1)
     return settings.classification_weight * F.cross_entropy(output.values, wanted)
 
 
-def plain_regression(settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
-    """L1 of the positives' normalised deltas, divided by the number of all RoIs, times the stage's weight."""
+def plain_regression(run: Run, settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
+    """Smooth L1 of the positives' normalised deltas, divided by the number of all RoIs, times the stage's weight."""
     positive, best = matched(settings, output.rois, truth)
     rows = positive.nonzero()[:, 0]
     deltas = output.values[rows]
     if deltas.shape[1] > 4:
         deltas = deltas.reshape(len(rows), -1, 4)[torch.arange(len(rows)), labels[best[rows]]]
     targets = box_deltas(output.rois[rows, 1:], truth[best[rows]]) / torch.tensor(settings.target_stds)
-    return settings.regression_weight * (deltas - targets).abs().sum() / len(output.rois)
+    missed, beta = (deltas - targets).abs(), run.protocol.heads.smooth_l1_beta
+    loss = torch.where(missed < beta, missed.square() / (2 * beta or 1.0), missed - beta / 2)
+    return settings.regression_weight * loss.sum() / len(output.rois)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cascadebench.controls.control_definition import ControlDefinition, constant, derived, equal, stated
+from cascadebench.study.protocol import regression_loss_name
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import StageSettings, mask_stages, stage_settings
 
@@ -134,7 +135,11 @@ RPN = (
     constant("rpn.min_box_side", "Sides of proposals are longer than this.", 0.0, "pixels"),
     constant("rpn.border", "Border beyond which anchors take no part; -1: none.", -1, "pixels"),
     constant("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", True),
-    constant("rpn.regression_loss", "Regression loss of the RPN.", "l1"),
+    derived(
+        "rpn.regression_loss",
+        "Regression loss of the RPN.",
+        lambda run: regression_loss_name(run.protocol.rpn.smooth_l1_beta),
+    ),
     constant("rpn.loss_weights", "Weights of classification and regression.", [1.0, 1.0]),
     constant("rpn.target_stds", "Standard deviations of the RPN's regression targets.", [1.0] * 4),
     constant("rpn.delta_clamp", "Probe: least and greatest factor on an anchor's side.", SIDE_FACTORS),
@@ -157,7 +162,11 @@ HEADS = (
     ),
     derived("heads.regression", "One box for all classes or one per class, per regressor.", _regression),
     constant("heads.classification_loss", "Classification loss of the heads.", "cross_entropy"),
-    constant("heads.regression_loss", "Regression loss of the heads.", "l1"),
+    derived(
+        "heads.regression_loss",
+        "Regression loss of the heads.",
+        lambda run: regression_loss_name(run.protocol.heads.smooth_l1_beta),
+    ),
     derived(
         "heads.classification_loss_weight",
         "Weight of each stage's classification loss in its head's gradient; none: no classifier.",

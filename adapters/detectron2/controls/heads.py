@@ -25,6 +25,9 @@ from adapters.inspection.stage_passing import passing_rows
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
 
+GREAT = 1e6
+"""A regression error beside which the part that a loss smooths is nothing."""
+
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``heads.*``."""
@@ -189,9 +192,9 @@ def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
         for part in (slice(0, 5), slice(5, 7))
     ]
     scores = scale * torch.randn(len(labels), classes + 1, generator=torch.Generator().manual_seed(0))
-    deltas = torch.full((len(labels), predictor.bbox_pred.out_features), 1e4) if predictor.regresses else None
+    deltas = torch.full((len(labels), predictor.bbox_pred.out_features), GREAT) if predictor.regresses else None
     # A weight of zero would hide the divisor.
     with EventStorage(), patch.dict(predictor.loss_weight, loss_cls=1.0, loss_box_reg=1.0):
         losses = predictor.losses((scores if predictor.classifies else None, deltas), parts)
-    sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * 1e4}
+    sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * GREAT}
     return {name: float(value) for name, value in (losses | sums).items()}

@@ -43,7 +43,8 @@ def _optimizer(built: Built) -> Iterator[Row]:
     optimizer = built.optimizer
     groups = optimizer.param_groups
     yield "optimizer.name", probes.optimizer_name(optimizer), "type(optimizer)"
-    for key in ("momentum", "weight_decay", "nesterov"):
+    yield from probes.bias_rows(groups, built.model, "optimizer.param_groups[...]['lr'], ['weight_decay']")
+    for key in ("momentum", "nesterov"):
         where = f"optimizer.param_groups[...]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
     yield "optimizer.parameter_groups", probes.distinct_settings(groups), "distinct settings in optimizer.param_groups"

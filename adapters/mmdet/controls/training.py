@@ -42,7 +42,8 @@ def _optimizer(built: Built) -> Iterator[Row]:
     wrapper = built.optimizer
     groups = wrapper.param_groups
     yield "optimizer.name", probes.optimizer_name(wrapper.optimizer), "type(optim_wrapper.optimizer)"
-    for key in ("momentum", "weight_decay", "nesterov"):
+    yield from probes.bias_rows(groups, built.model, "optim_wrapper.param_groups[g]['lr'], ['weight_decay']")
+    for key in ("momentum", "nesterov"):
         where = f"optim_wrapper.param_groups[g]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
     settings = probes.distinct_settings(groups)
