@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from adapters.training.distributed import distributed_model, mean_over_processes
-from adapters.training.layer_biases import layer_biases
+from adapters.training.parameter_groups import parameter_groups
 from adapters.training.shared_sampling import FIRST_STAGE, REGRESSION, RPN
 from adapters.training.step_parts import parts
 from adapters.training.training_session import TrainingSession
@@ -59,18 +59,9 @@ class ClippedSGD(torch.optim.SGD):
 def build_optimizer(model: nn.Module, run: Run) -> ClippedSGD:
     """SGD over the parameters that learn; biases may have settings of their own."""
     optimizer, base_lr = run.protocol.optimizer, run.protocol.schedule.base_lr
-    biases = layer_biases(model)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in (one for one in model.parameters() if one.requires_grad):
-        factors = (optimizer.bias_lr_factor, optimizer.bias_decay_factor) if id(parameter) in biases else (1.0, 1.0)
-        groups.setdefault(factors, []).append(parameter)
-    settings = [
-        {"params": parameters, "lr": base_lr * rate, "weight_decay": optimizer.weight_decay * decay}
-        for (rate, decay), parameters in groups.items()
-    ]
     return ClippedSGD(
-        settings, lr=base_lr, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay, nesterov=False,
-        gradient_clip_norm=optimizer.gradient_clip_norm,
+        parameter_groups(model, run), lr=base_lr, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay,
+        nesterov=False, gradient_clip_norm=optimizer.gradient_clip_norm,
     )  # fmt: skip
 
 

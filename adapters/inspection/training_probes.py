@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from adapters.inspection.control_rows import Row, joined_digest, one_or_all
-from adapters.training.layer_biases import layer_biases
+from adapters.training.parameter_groups import layer_biases
 
 STEPS = 100
 """In so many steps the random state is read."""

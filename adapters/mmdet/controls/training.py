@@ -40,16 +40,20 @@ def learning_rates(built: Built) -> list[float]:
 
 def _optimizer(built: Built) -> Iterator[Row]:
     wrapper = built.optimizer
-    groups = wrapper.param_groups
+    groups = wrapper.optimizer.param_groups  # the wrapper adds one to log by, where there are several
     yield "optimizer.name", probes.optimizer_name(wrapper.optimizer), "type(optim_wrapper.optimizer)"
-    yield from probes.bias_rows(groups, built.model, "optim_wrapper.param_groups[g]['lr'], ['weight_decay']")
+    yield from probes.bias_rows(groups, built.model, "optim_wrapper.optimizer.param_groups[g]['lr'], ['weight_decay']")
     for key in ("momentum", "nesterov"):
-        where = f"optim_wrapper.param_groups[g]['{key}']"
+        where = f"optim_wrapper.optimizer.param_groups[g]['{key}']"
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), where
     settings = probes.distinct_settings(groups)
-    yield "optimizer.parameter_groups", settings, "distinct settings in optim_wrapper.param_groups"
+    yield "optimizer.parameter_groups", settings, "distinct settings in optim_wrapper.optimizer.param_groups"
     covered = probes.parameters_covered(groups, built.model)
-    yield "optimizer.parameters_covered", covered, "optim_wrapper.param_groups[g]['params'], model.parameters()"
+    yield (
+        "optimizer.parameters_covered",
+        covered,
+        "optim_wrapper.optimizer.param_groups[g]['params'], model.parameters()",
+    )
     clipping = wrapper.clip_grad_kwargs or {}
     norm = clipping.get("max_norm")
     if clipping and (norm is None or clipping.get("norm_type", 2) != 2):
