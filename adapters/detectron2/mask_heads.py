@@ -9,8 +9,9 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
-from adapters.detectron2.stages import ControlledRoIHeads, ScaledGradient
+from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.layers.instance_masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.layers.scaled_gradient import ScaledGradient
 
 
 class MaskRoIHeads(ControlledRoIHeads):

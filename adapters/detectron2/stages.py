@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
@@ -11,23 +10,9 @@ from torch import Tensor
 
 from adapters.detector.cascade_stages import CascadeStages
 from adapters.detectron2.common_rules import SharedSamplingRoIs
+from adapters.layers.scaled_gradient import ScaledGradient
 from adapters.prediction.original_image import Rows
 from adapters.training.stage_recording import StageRecording
-
-
-class ScaledGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a weight."""
-
-    @staticmethod
-    def forward(context: Any, features: Tensor, weight: float) -> Tensor:
-        """Pass the features on."""
-        context.weight = weight
-        return features.view_as(features)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Scale the gradient."""
-        return gradient * context.weight, None
 
 
 class ControlledRoIHeads(CascadeStages, SharedSamplingRoIs, CascadeROIHeads):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from adapters.inspection.control_rows import Row, one_or_all
@@ -50,3 +50,11 @@ def moved_by(probes: ProbedHeads) -> str:
     # The class whose box is nearest to one that entered the second stage.
     distances = (decoded[:, :, None] - later[0].rois[:, 1:]).abs().amax(-1).amin(-1)
     return "ground_truth_class" if torch.equal(distances.argmin(1), wanted) else "predicted_class"
+
+
+def borrowed_gradient(heads: nn.Module) -> float | list[list[float]]:
+    """Factors on the gradient in borrowed layers, per stage; one number where all are equal, 1 where none borrows."""
+    sharing = getattr(heads, "sharing", None)
+    factors = getattr(sharing, "borrowed_gradient", [[1.0]])
+    values = {factor for stage in factors for factor in stage}
+    return values.pop() if len(values) == 1 else factors

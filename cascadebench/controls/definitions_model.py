@@ -78,6 +78,13 @@ def _trained_by(sharing: str, part: str) -> Callable[[Run], list[list[int]]]:
     return expected
 
 
+def _borrowed_gradient(run: Run) -> float | list[list[float]]:
+    if run.variant.options.get("borrowed_loss", "full") == "full":
+        return 1.0
+    weights = [stage.trunk_gradient for stage in stage_settings(run)]
+    return [[weight / own for own in weights[: number + 1]] for number, weight in enumerate(weights)]
+
+
 def _pool_size(run: Run) -> int | None:
     return MASK_POOL_SIZE if mask_stages(run) else None
 
@@ -205,6 +212,11 @@ HEADS = (
         "heads.regressor_trains",
         "Probe: the heads whose layers each regressor's loss trains.",
         _trained_by("lfs", "has_regressor"),
+    ),
+    derived(
+        "heads.borrowed_gradient",
+        "Share of each stage's gradient that the layers get which it borrows from the heads before.",
+        _borrowed_gradient,
     ),
     stated("heads.pool_size", "Side of a pooled RoI.", "cells"),
     stated("heads.sampling_ratio", "RoIAlign samples per bin side; 0: as many as the bin has feature cells."),

@@ -21,7 +21,7 @@ from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all, rounded
 from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, reached
 from adapters.inspection.probe_inputs import probe_boxes
-from adapters.inspection.stage_passing import passing_rows
+from adapters.inspection.stage_passing import borrowed_gradient, passing_rows
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
 
@@ -122,6 +122,7 @@ def _training(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
     yield "heads.task_branches", task_branches(heads, probes.step), source
     yield "heads.classifier_trains", probes.heads_trained("classification"), source
     yield "heads.regressor_trains", probes.heads_trained("regression"), source
+    yield "heads.borrowed_gradient", borrowed_gradient(probes.module), "roi_heads.sharing.borrowed_gradient"
     yield from passing_rows(probes, "probe: RoIs that roi_heads.box_predictor[t].losses gets")
 
 

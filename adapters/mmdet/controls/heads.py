@@ -13,7 +13,7 @@ from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all
 from adapters.inspection.head_probes import ProbedHeads
 from adapters.inspection.probe_inputs import probe_boxes
-from adapters.inspection.stage_passing import passing_rows
+from adapters.inspection.stage_passing import borrowed_gradient, passing_rows
 from adapters.mmdet.controls.head_probes import probed_heads, stage_of
 from adapters.mmdet.controls.proposals import regression_loss
 from adapters.mmdet.stages import ControlledRoIHeads
@@ -115,6 +115,7 @@ def _training(probes: ProbedHeads) -> Iterator[Row]:
         entering, positives = probes.entering(task)
         yield f"heads.{prefix}rois_entering", entering, where
         yield f"heads.{prefix}positives_entering", positives, where
+    yield "heads.borrowed_gradient", borrowed_gradient(probes.module), "roi_head.sharing.borrowed_gradient"
     yield from passing_rows(probes, where)
 
 
