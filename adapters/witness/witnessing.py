@@ -10,6 +10,7 @@ from adapters.witness.double_precision import double_precision
 from adapters.witness.fixtures import fix_weights, like, saved_records
 from adapters.witness.heads import head_quantities, loss_quantities
 from adapters.witness.initial_numbers import initial_quantities
+from adapters.witness.later_rois import passing_quantities
 from adapters.witness.pictures import order_quantities, picture_quantities
 from adapters.witness.subject import Subject
 from adapters.witness.test_pass import test_quantities
@@ -43,6 +44,7 @@ def witness(adapter: Adapter, built: Built) -> list[Quantity]:
             noted += step_quantities(subject, records)
             noted += head_quantities(subject)
             noted += loss_quantities(subject)
+            noted += passing_quantities(subject)
             noted += test_quantities(adapter, subject, records[0])
     return noted
 
