@@ -1,4 +1,4 @@
-"""Rules that authors' codes have and this project offers: later stages' ground truth, losses, biases, borrowed layers."""
+"""Rules of authors' codes that are offered: later stages' ground truth, losses, biases, borrowed layers."""
 
 import pytest
 import torch
