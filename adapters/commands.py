@@ -1,5 +1,6 @@
 """What ``python -m adapters`` does with a run: inspect, train, predict; the same for every framework."""
 
+import gc
 import importlib
 import platform
 import resource
@@ -16,25 +17,26 @@ from torch import nn
 from adapters.contract import Adapter
 from adapters.inspection.cost import cost_of
 from adapters.job import Job
-from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
 from adapters.prediction.given_proposals import GROUND_TRUTH, GivenProposals
-from adapters.prediction.prediction_columns import detection_columns, proposal_columns
+from adapters.prediction.prediction_files import DiagnosedPrediction, detection_columns, proposal_columns
 from adapters.run_lease import take_shared
-from adapters.training.arithmetic import arithmetic
+from adapters.training.arithmetic import arithmetic, cpu_arithmetic
 from adapters.training.checkpoints import read_checkpoint
+from adapters.training.consumption import check_consumed
 from adapters.training.distributed import is_one_of_several
 from adapters.training.processes import train_in_processes
 from adapters.training.seeding import seed_everything
 from adapters.training.step_parts import check_division
 from adapters.training.training_session import TrainingSession
-from adapters.witness.witnessing import as_entries, witness
+from adapters.weights.backbone_weights import fill_backbone
+from adapters.witness.witnessing import as_entries, witness_at_inspection
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import now, read_json, sha256_of, write_json
 from cascadebench.datasets.prepared import ImageRecord, load_split, trainable
 from cascadebench.detectors.cards import load_framework_card
 from cascadebench.detectors.variant_sources import variant_digest
-from cascadebench.determinism.training_order import training_order
-from cascadebench.execution.provenance import hardware
+from cascadebench.determinism.training_order import planned_chains, training_order
+from cascadebench.execution.provenance import gpu_driver, hardware, installed
 from cascadebench.execution.shared_runs import (
     digests,
     take_prediction,
@@ -60,18 +62,21 @@ def initial_model(adapter: Adapter, run: Run, with_weights: bool) -> nn.Module:
     seed_everything(run.seed)
     model = adapter.build_model(run)
     if with_weights and run.backbone.weights:
-        adapter.load_backbone_weights(model, run)
+        fill_backbone(model, adapter.common_names(run), run)
     return model
 
 
 def inspect(adapter: Adapter, job: Job) -> None:
     """Write ``controls.json``, ``cost.json`` and ``witness.json``; needs neither images nor weights."""
     run = job.run
+    gc.collect()  # the run before holds itself in circles, with weights, gradients and momenta
     built = adapter.build(run)
-    controls = [asdict(control) for control in adapter.read_controls(built)]
+    controls = adapter.read_controls(built)
     write_json(job.out.cost, cost_of(adapter, built.model, run))
-    write_json(job.out.witness, {"run": run.id, "quantities": as_entries(witness(adapter, built))})
-    write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": controls})
+    quantities = as_entries(witness_at_inspection(adapter, built, controls))
+    write_json(job.out.witness, {"run": run.id, "quantities": quantities})
+    read = [asdict(control) for control in controls]
+    write_json(job.out.controls, {"run": run.id, "versions": adapter.versions(), "controls": read})
 
 
 def train(adapter: Adapter, job: Job) -> None:
@@ -84,11 +89,13 @@ def train(adapter: Adapter, job: Job) -> None:
         write_json(job.out.trained, read_json(other) | {"run": run.id, "weights_from": run.variant.weights_from})
         return
     records = trainable(load_split(job.data.path, "train", segmentations=run.variant.masks))
+    train_lock = read_json(job.data.lock)["splits"]["train"]
     order = training_order(records, run.protocol, run.seed)
     identity = {
         "iterations": run.protocol.schedule.iterations,
         "training_order_sha256": order.digest(),
-        "dataset_sha256": read_json(job.data.lock)["splits"]["train"]["prepared_sha256"],
+        "dataset_sha256": train_lock["prepared_sha256"],
+        "pictures_sha256": train_lock["pictures_sha256"],
         "variant_sha256": variant_digest(run.variant.home),  # now: somebody may edit it meanwhile
     }
     if take_shared(job, lambda shared: take_training(shared, run, job.out, identity)):
@@ -98,6 +105,8 @@ def train(adapter: Adapter, job: Job) -> None:
         train_in_processes(job.processes, job.argv, job.interruption)
         return
     session = TrainingSession(run, job.out.path, job.device, job.execution, job.interruption)
+    planned = list(planned_chains(records, order, run.protocol.input.max_long_side))
+    check_consumed(session, session.start, planned)
     if session.start < session.iterations:
         if session.start:
             print(f"resuming at iteration {session.start}", flush=True)
@@ -109,7 +118,9 @@ def train(adapter: Adapter, job: Job) -> None:
             finally:
                 session.stop_reading()
     if session.rank == 0:
+        check_consumed(session, session.iterations, planned)
         summary = session.finish() | {"run": run.id, "checkpoint_sha256": sha256_of(session.checkpoint)} | identity
+        summary |= {"planned_sha256": planned[-1], "pictures": train_lock["pictures"]}
         summary |= {"files": digests(job.out.path, TRAINING_FILES)} | circumstances(adapter, job.device, job.begun)
         write_json(job.out.trained, summary)
 
@@ -149,10 +160,12 @@ def predict(adapter: Adapter, job: Job) -> None:
     """Detect on the validation images; write detections, proposals, diagnostics, and ``predicted.json`` last."""
     run, out, diagnostics = job.run, job.out, job.execution.diagnostics
     split = load_split(job.data.path, "val")
+    lock = read_json(job.data.lock)["splits"]["val"]
     model = trained_model(adapter, run, out, job.device)
     identity = {
         "checkpoint_sha256": sha256_of(weights_folder(run, out).last_checkpoint),
-        "dataset_sha256": read_json(job.data.lock)["splits"]["val"]["prepared_sha256"],
+        "dataset_sha256": lock["prepared_sha256"],
+        "pictures_sha256": lock["pictures_sha256"],
         "images": len(split.records),
     }
     names = PREDICTION_FILES[: 5 if diagnostics else 2]
@@ -178,7 +191,7 @@ def predict(adapter: Adapter, job: Job) -> None:
         diagnosed.write(out.path, category_ids)
     write_json(
         out.predicted,
-        {"run": run.id, "seconds_per_image": round(seconds / len(predictions), 4)}
+        {"run": run.id, "seconds_per_image": round(seconds / len(predictions), 4), "pictures": lock["pictures"]}
         | identity
         | {"files": digests(out.path, PREDICTION_FILES)}
         | circumstances(adapter, job.device, job.begun),
@@ -220,11 +233,14 @@ def proposals_of(adapter: Adapter, run: Run, model: nn.Module, stage: int) -> Gi
 
 
 def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, Any]) -> dict[str, Any]:
-    """Device, hardware, peak memory, versions, command and times: recorded beside a result, and no part of it."""
-    described = hardware()
+    """Device, hardware, torch's switches, peak memory, every package's version, command and times.
+
+    They are recorded beside a result, and no part of it.
+    """
+    described = hardware() | cpu_arithmetic()
     if device.type == "cuda":
         name, peak = torch.cuda.get_device_name(device), torch.cuda.max_memory_allocated(device) / 2**20
-        described |= arithmetic()
+        described |= {"gpu": name, "driver": gpu_driver()}
     else:
         name, peak = (
             f"CPU, {torch.get_num_threads()} thread(s)",
@@ -235,7 +251,9 @@ def circumstances(adapter: Adapter, device: torch.device, begun: Mapping[str, An
         "device": name,
         "peak_memory_mb": round(peak),
         "hardware": described,
+        "arithmetic": arithmetic(),
         "versions": versions | adapter.versions(),
+        **installed(),
         **begun,
         "finished": now(),
     }

@@ -7,101 +7,32 @@ command line (``python -m adapters``) does everything else: reading the run, wri
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from adapters.data.training_dataset import ImageReader, TrainingDataset
+from adapters.detector.cascade_stages import CascadeStages
+from adapters.inspection.control_rows import Control, read_rows
 from adapters.inspection.probe_inputs import planned_order, probe_records
 from adapters.prediction.given_proposals import GivenProposals
+from adapters.prediction.predict_image import Prediction, ProposedImage, predict_image
 from adapters.training.assembly import Built, Engine
 from adapters.training.seeding import seed_everything
 from adapters.training.training_loader import training_loader
 from adapters.training.training_session import TrainingSession
-from adapters.weights.backbone_weights import fill_backbone
+from adapters.weights.initial_weights import fill_with_common_weights
+from adapters.weights.weight_names import with_own_names
 from adapters.witness.framework import WitnessedFramework
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import TrainingOrder
-from cascadebench.diagnostics.observations import ImageObservation
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
-
-
-@dataclass(frozen=True)
-class Control:
-    """One effective value, read back from a built object.
-
-    Attributes
-    ----------
-    name : str
-        Common name, e.g. ``rpn.nms_iou``; the same in every framework.
-    value : bool, int, float, str, None or a list of them
-        As the object holds it, in the common unit.
-    read_from : str
-        The attribute it was read from, as code.
-    """
-
-    name: str
-    value: Any
-    read_from: str
-
-
-@dataclass(frozen=True)
-class Detections:
-    """Detections of one test stage on one image.
-
-    Attributes
-    ----------
-    boxes : ndarray, float32 [N, 4]
-        x1, y1, x2, y2 in pixels of the original image.
-    scores : ndarray, float32 [N]
-        In [0, 1].
-    labels : ndarray, int64 [N]
-        Position of the category in the dataset card, from 0.
-    masks : sequence of str or None
-        For every box the run lengths of its mask over the original image, in COCO's text
-        (:mod:`cascadebench.datasets.masks`); None: this test stage has no masks.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    masks: Sequence[str] | None = None
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Everything that one pass over one image gives.
-
-    Attributes
-    ----------
-    image_id : int
-        Image id of the annotation file.
-    proposals : Detections
-        RPN proposals; scores are objectness in [0, 1], labels are all 0.
-    test_stages : dict of str to Detections
-        By label of the test stage (:class:`cascadebench.detectors.inference_stages.TestStage`).
-    observe : callable or None
-        Gives the RoIs and boxes of every stage of the same pass, and the RPN's candidates if its argument is true.
-    quality : callable or None
-        Gives detections of every whole head (classifier and regressor) on the RoIs of every stage, by label of the cell
-        (:class:`cascadebench.diagnostics.observations.QualityStage`); none with one regressor in a row.
-
-    The two are called apart, so that they have no part in the time of a prediction. They hold what the stages gave:
-    drop them when they have been called.
-    """
-
-    image_id: int
-    proposals: Detections
-    test_stages: dict[str, Detections]
-    observe: Callable[[bool], ImageObservation] | None = None
-    quality: Callable[[], dict[str, Detections]] | None = None
 
 
 class Adapter(ABC):
@@ -117,49 +48,56 @@ class Adapter(ABC):
         From run, model, loader and session to the framework's loop (:class:`adapters.training.assembly.Engine`).
     witnessed : module
         What the witness asks of the framework.
+    control_parts : sequence of module
+        Whose ``rows`` read the controls back from what was built.
     """
 
     image_reader: Callable[[Run], ImageReader]
     collate: Callable[[list], Any]
     engine: Callable[[Run, nn.Module, DataLoader, TrainingSession], Engine]
     witnessed: WitnessedFramework
+    control_parts: Sequence[ModuleType]
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name and version of every package of the framework, and what serves its operators."""
 
     @abstractmethod
-    def build_model(self, run: Run) -> nn.Module:
-        """Build the detector of a run with random initial weights; the caller has seeded torch."""
+    def build_detector(self, run: Run) -> nn.Module:
+        """Build the detector of a run; under the framework's own rules with the weights that it draws itself."""
 
     @abstractmethod
-    def read_controls(self, built: Built) -> list[Control]:
-        """Read every control of :mod:`cascadebench.controls.definitions` back from what was built."""
+    def common_name(self, name: str) -> str | None:
+        """Translate a state dict's name (:mod:`cascadebench.determinism.initial_weights`); None: it holds no weights.
+
+        Raises ValueError for a name that no detector of the project has.
+        """
 
     @abstractmethod
+    def roi_heads(self, model: nn.Module) -> CascadeStages:
+        """What of a detector runs on RoIs."""
+
+    @abstractmethod
+    def dense_outputs(self, model: nn.Module, image: Tensor) -> list[Tensor]:
+        """What backbone, neck and RPN head give of normalised images [N, 3, H, W]."""
+
+    @abstractmethod
+    def proposed(self, model: nn.Module, record: ImageRecord, image: dict[str, Any]) -> ProposedImage:
+        """Run one image as the reader gave it through a detector in evaluation mode, up to its proposals."""
+
     def common_names(self, run: Run) -> Callable[[str], str | None]:
-        """Return what translates names of a run's state dict (:mod:`cascadebench.determinism.initial_weights`)."""
+        """Return what translates a run's names: :meth:`common_name`, and its variant for the layers that it adds."""
+        return with_own_names(self.common_name, run)
 
-    @abstractmethod
-    def trace_parts(
-        self, model: nn.Module, run: Run, width: int, height: int, rois: int
-    ) -> list[tuple[nn.Module, tuple]]:
-        """Modules and example inputs whose operations add up to one inference, for counting FLOPs."""
+    def build_model(self, run: Run) -> nn.Module:
+        """Build the detector of a run with random initial weights; the caller has seeded torch.
 
-    @abstractmethod
-    def predict_one(
-        self,
-        model: nn.Module,
-        record: ImageRecord,
-        image: dict[str, Any],
-        test_stages: Sequence[TestStage],
-        given: GivenProposals | None = None,
-    ) -> Prediction:
-        """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
-
-    def load_backbone_weights(self, model: nn.Module, run: Run) -> None:
-        """Fill the backbone from the run's file of weights; raises InputError if it does not fit."""
-        fill_backbone(model, self.common_names(run), run)
+        They are the library's, from the run's seed, or under the framework's own rules those that it draws.
+        """
+        model = self.build_detector(run)
+        if run.protocol.rules == "aligned":
+            fill_with_common_weights(model, self.common_names(run), run)
+        return model
 
     def assemble(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], order: TrainingOrder, session: TrainingSession
@@ -168,6 +106,10 @@ class Adapter(ABC):
         dataset = TrainingDataset(self.image_reader(run), records, order)
         loader = training_loader(dataset, order, session, self.collate)
         return Built(run, model, self.engine(run, model, loader, session), session, self.image_reader(run))
+
+    def read_controls(self, built: Built) -> list[Control]:
+        """Read every control of :mod:`cascadebench.controls.definitions`; what was built is left as it was."""
+        return read_rows(built, [part.rows for part in self.control_parts])
 
     def build(self, run: Run) -> Built:
         """Build a model and everything around it for an inspection: nothing is read and nothing written.
@@ -185,6 +127,18 @@ class Adapter(ABC):
     ) -> None:
         """Train with the framework's own engine from ``session.start`` to the end of the schedule."""
         self.assemble(run, model, records, order, session).engine.train()
+
+    @torch.inference_mode()
+    def predict_one(
+        self,
+        model: nn.Module,
+        record: ImageRecord,
+        image: dict[str, Any],
+        test_stages: Sequence[TestStage],
+        given: GivenProposals | None = None,
+    ) -> Prediction:
+        """Detect on one image as the reader gave it, in one forward pass; `given`: with other proposals."""
+        return predict_image(self.roi_heads(model), self.proposed(model, record, image), record, test_stages, given)
 
     def predict(
         self, run: Run, model: nn.Module, records: Sequence[ImageRecord], given: GivenProposals | None = None

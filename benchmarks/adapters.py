@@ -39,7 +39,7 @@ from rich.table import Table
 from torch import nn
 
 from adapters.commands import initial_model, load_adapter
-from adapters.prediction.diagnosed_prediction import DiagnosedPrediction
+from adapters.prediction.prediction_files import DiagnosedPrediction
 from adapters.training.arithmetic import set_arithmetic
 from adapters.training.seeding import seed_everything
 from adapters.training.training_session import RECORDED_EVERY, TrainingSession

@@ -1,11 +1,16 @@
 """What the conformance suite takes on the command line."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from adapters.portable_arithmetic import PORTABLE, missing_instructions
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.variant_catalog import find_variant, own_variants
+
+if not missing_instructions():
+    os.environ.update(PORTABLE)  # before torch: the embedded study's runs, which tests build here, ask for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

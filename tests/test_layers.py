@@ -1,17 +1,24 @@
 """Arrows go one way, folders and modules stay small, and the two adapters have the same files.
 
 ``cascadebench`` is a stack of packages, each of which imports from those below it alone. ``adapters`` imports
-``cascadebench``; the two frameworks' folders do not know each other, and what both need lies beside them.
+``cascadebench``; the two frameworks' folders do not know each other, and what both need lies beside them. What
+``from cascadebench import evaluate, compare`` brings does without all of that.
 """
 
 import ast
+import json
+import subprocess
+import sys
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+import cascadebench
 from cascadebench.core.configuration import PROJECT
+from cascadebench.metrics.coco.evaluate_files import evaluate_files
+from cascadebench.uncertainty.compare_files import compare_files
 
 FRAMEWORKS = {"torch", "torchvision", "mmdet", "mmcv", "mmengine", "detectron2", "fvcore"}
 FORBIDDEN = {
@@ -106,20 +113,10 @@ def test_modules_and_folders_stay_small():
     assert (long, crowded) == ([], [])
 
 
-def definitions(path: Path) -> set[str]:
-    """Public functions and classes of a module."""
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, kinds)}
-
-
 def test_both_adapters_have_the_same_files():
     """A reader who knows one adapter knows where to look in the other."""
-    of_one, of_other = (
-        {path.relative_to(PROJECT / "adapters" / framework).as_posix() for path in paths}
-        for framework, paths in (
-            (name, (PROJECT / "adapters" / name).rglob("*.py")) for name in ("mmdet", "detectron2")
-        )
-    )
+    folders = [PROJECT / "adapters" / framework for framework in ("mmdet", "detectron2")]
+    of_one, of_other = ({path.relative_to(folder) for path in folder.rglob("*.py")} for folder in folders)
     assert of_one == of_other
     variants = [path.parent for path in (PROJECT / "adapters" / "variants").glob("*/card.yaml")]
     assert variants
@@ -140,3 +137,31 @@ def test_nothing_outside_the_tests_looks_like_a_test():
         path for folder in ("cascadebench", "adapters", "benchmarks") for path in (PROJECT / folder).rglob("test_*")
     ]
     assert looks == []
+
+
+HEAVY = FORBIDDEN["cascadebench"] | {"pydantic", "snakemake", "altair"}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level packages, and subpackages of the project, that are loaded after a statement in a new process."""
+    code = f"{statement}; import json, sys; print(json.dumps(list(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    names = json.loads(output)
+    return {name.split(".")[0] for name in names} | {name for name in names if name.startswith("cascadebench.")}
+
+
+def test_the_evaluator_needs_no_framework_and_no_study():
+    loaded = modules_after("from cascadebench import compare, evaluate")
+    assert {"cascadebench.metrics.coco.evaluate_files", "cascadebench.uncertainty.compare_files"} <= loaded
+    assert not loaded & (HEAVY | {"cascadebench.study", "cascadebench.execution", "cascadebench.report"})
+
+
+def test_the_package_alone_loads_nothing_else():
+    assert not modules_after("import cascadebench") & (HEAVY | {"numba", "pandas", "numpy"})
+
+
+def test_names_of_the_face():
+    assert cascadebench.evaluate is evaluate_files
+    assert cascadebench.compare is compare_files
+    assert all(hasattr(cascadebench, name) for name in cascadebench.__all__)
+    assert not hasattr(cascadebench, "train")

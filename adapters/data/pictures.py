@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # a damaged file makes decoders fail in many ways
         raise Fault(_why(path, error)) from error
+
+
+def open_picture(record: ImageRecord) -> Image.Image:
+    """Open a picture from the bytes that were compared with what is recorded of them."""
+    return Image.open(BytesIO(record.picture_bytes()))
 
 
 def fault_as_item(read: Callable[[Any, int], Any]) -> Callable[[Any, int], Any]:

@@ -10,6 +10,13 @@ from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.diagnostics.observations import QualityStage, quality_stages
 
 
+def scaled_gradient(features: Tensor, factor: float) -> Tensor:
+    """Return the same features, whose gradient is multiplied by a factor before it flows on."""
+    if features.requires_grad and factor != 1:
+        features.register_hook(lambda gradient: gradient * factor)
+    return features
+
+
 class CascadeStages:
     """Stages in a row at test; a framework's RoI heads are this, and give what is not implemented here.
 
@@ -54,6 +61,18 @@ class CascadeStages:
 
     def decoded(self, stage: int, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
         """Boxes [R, 4] of one image as a stage's regressor moves them, clipped: float32 [R, 4 or 4 * classes]."""
+        raise NotImplementedError
+
+    def held(self, levels: Sequence[Tensor]) -> Any:
+        """Levels of the pyramid, finest first, as the framework holds them."""
+        raise NotImplementedError
+
+    def mask_logits(self, features: Any, boxes: Tensor) -> list[Tensor]:
+        """What every mask branch gives for boxes [R, 4] of one image: float32 [R, classes, 28, 28] each."""
+        raise NotImplementedError
+
+    def mask_probabilities(self, features: Any, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Mean of the branches' probabilities for the classes of detections, float32 [N, 28, 28]."""
         raise NotImplementedError
 
     @property

@@ -1,6 +1,7 @@
 """Detectron2's side of the contract."""
 
 from importlib import metadata
+from operator import attrgetter
 
 import detectron2
 import torchvision
@@ -9,25 +10,24 @@ from detectron2.data.build import trivial_batch_collator
 from adapters.contract import Adapter
 from adapters.detectron2 import witness
 from adapters.detectron2.config import build_detector
-from adapters.detectron2.controls import read_controls
-from adapters.detectron2.cost import trace_parts
+from adapters.detectron2.controls import backbone, heads, images, inference, proposals, training
 from adapters.detectron2.data import ImageReader
-from adapters.detectron2.inference import predict_one
+from adapters.detectron2.inference import dense_outputs, proposed
 from adapters.detectron2.operators import operators_in_use, origin
 from adapters.detectron2.training import SessionTrainer
-from adapters.detectron2.weights import common_names
+from adapters.detectron2.weights import common_name
 
 
 class Detectron2Adapter(Adapter):
     """What Detectron2 gives."""
 
-    build_model = staticmethod(build_detector)
-    common_names = staticmethod(common_names)
+    build_detector = staticmethod(build_detector)
+    common_name = staticmethod(common_name)
     image_reader, collate, engine = ImageReader, staticmethod(trivial_batch_collator), SessionTrainer
     witnessed = witness
-    predict_one = staticmethod(predict_one)
-    read_controls = staticmethod(read_controls)
-    trace_parts = staticmethod(trace_parts)
+    roi_heads = staticmethod(attrgetter("roi_heads"))
+    dense_outputs, proposed = staticmethod(dense_outputs), staticmethod(proposed)
+    control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:
         """Versions of Detectron2 and its base library, where it comes from, and what serves its operators."""

@@ -24,13 +24,16 @@ from torch import Tensor, nn
 
 from adapters.detector.variant_module import variant_module
 from adapters.detectron2.box_heads import StageOutputLayers, TaskBranches
-from adapters.detectron2.common_rules import SharedSamplingRoIs, SharedSamplingRPN, StepPaddedRCNN, TwoSidedBoxTransform
-from adapters.detectron2.own_rules import keep_own_rules
+from adapters.detectron2.rules import (
+    SharedSamplingRoIs,
+    SharedSamplingRPN,
+    StepPaddedRCNN,
+    TwoSidedBoxTransform,
+    keep_own_rules,
+)
 from adapters.detectron2.sampling import DecoupledRoIHeads, TwoListRPN
 from adapters.detectron2.stages import ControlledRoIHeads
-from adapters.detectron2.weights import common_names
 from adapters.layers.convolution_branch import ConvolutionBranch
-from adapters.weights.initial_weights import fill_with_common_weights
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.backbone import Backbone
 from cascadebench.study.run import Run
@@ -72,20 +75,8 @@ class DivisibleFPN(FPN):
 
 
 def build_detector(run: Run) -> GeneralizedRCNN:
-    """Build the detector of a run with its initial weights.
-
-    They are the library's, from the run's seed, or under Detectron2's own rules those that Detectron2 draws from
-    torch's current random state.
-
-    Raises
-    ------
-    InputError
-        If the protocol asks for a size divisor that the feature pyramid cannot serve.
-    """
-    model = instantiate(detector_config(run))
-    if run.protocol.rules == "aligned":
-        fill_with_common_weights(model, common_names(run), run)
-    return model
+    """Build the detector of a run; raises InputError if its pyramid cannot serve the protocol's size divisor."""
+    return instantiate(detector_config(run))
 
 
 def detector_config(run: Run) -> DictConfig:

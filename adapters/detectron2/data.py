@@ -9,7 +9,7 @@ from detectron2.data.detection_utils import convert_PIL_to_numpy, filter_empty_i
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from adapters.data.pictures import check_size, reading
+from adapters.data.pictures import check_size, open_picture, reading
 from adapters.layers.instance_masks import record_bitmaps
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.determinism.training_order import resized_shape
@@ -52,9 +52,10 @@ class ImageReader:
         Raises
         ------
         Fault
-            If the file is no readable picture, or of another size than the annotations say.
+            If the file is no readable picture, another than when the dataset was prepared, or of another size than the
+            annotations say.
         """
-        with reading(record.path), Image.open(record.path) as picture:
+        with reading(record.path), open_picture(record) as picture:
             pixels = self.pixels(picture)
         check_size(record, *pixels.shape[:2])
         return pixels

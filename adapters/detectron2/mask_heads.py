@@ -9,9 +9,9 @@ from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from torch import Tensor, nn
 
+from adapters.detector.cascade_stages import scaled_gradient
 from adapters.detectron2.stages import ControlledRoIHeads
-from adapters.layers.instance_masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
-from adapters.layers.scaled_gradient import ScaledGradient
+from adapters.layers.instance_masks import mask_loss, mask_targets, mean_probabilities
 
 
 class MaskRoIHeads(ControlledRoIHeads):
@@ -89,9 +89,8 @@ class MaskRoIHeads(ControlledRoIHeads):
         return labelled
 
     def mask_features(self, stage: int, levels: list[Tensor], boxes: list[Boxes]) -> Tensor:
-        """Pool RoIs for a stage's mask branch; in training the stage's share of the gradient flows back."""
-        pooled = self.mask_pooler(levels, boxes)
-        return ScaledGradient.apply(pooled, self.trunk_gradient[stage - 1]) if self.training else pooled
+        """Pool RoIs for a stage's mask branch; the stage's share of the gradient flows back."""
+        return scaled_gradient(self.mask_pooler(levels, boxes), self.trunk_gradient[stage - 1])
 
     def _mask_loss(
         self, stage: int, levels: list[Tensor], proposals: list[Instances], targets: list[Instances]
@@ -104,26 +103,13 @@ class MaskRoIHeads(ControlledRoIHeads):
             if len(positive):
                 wanted.append(mask_targets(target.bitmaps, positive.proposal_boxes.tensor, positive.gt_positions))
         logits = self.mask_heads[str(stage)].layers(self.mask_features(stage, levels, boxes))
-        wanted = torch.cat(wanted) if wanted else logits.new_zeros(0, MASK_SIZE, MASK_SIZE)
         return self.mask_loss_weight * mask_loss(logits, torch.cat(labels), wanted)
 
     def mask_logits(self, features: dict[str, Tensor], boxes: Tensor) -> list[Tensor]:
-        """What every branch gives for boxes of one image.
-
-        Parameters
-        ----------
-        features : dict of str to Tensor, float32 [1, C, H, W]
-            The pyramid's levels by name.
-        boxes : Tensor, float32 [R, 4]
-            In pixels of the resized image.
-
-        Returns
-        -------
-        list of Tensor, float32 [R, classes, 28, 28]
-        """
+        """What every branch gives for boxes of one image."""
         pooled = self.mask_pooler([features[name] for name in self.box_in_features], [Boxes(boxes)])
         return [head.layers(pooled) for head in self.mask_heads.values()]
 
     def mask_probabilities(self, features: dict[str, Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mean of the branches' probabilities for the classes of detections, float32 [N, 28, 28]."""
+        """Mean of the branches' probabilities for the classes of detections."""
         return mean_probabilities(self.mask_logits(features, boxes), labels)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from adapters.detector.decoupled_stages import DecoupledStages, Task
 from adapters.detectron2.box_heads import layers_of
-from adapters.detectron2.common_rules import SharedSamplingRPN
+from adapters.detectron2.rules import SharedSamplingRPN
 from adapters.detectron2.stages import ControlledRoIHeads
 
 LOSSES = {"classification": "loss_cls", "regression": "loss_box_reg"}

@@ -8,10 +8,9 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from adapters.detector.cascade_stages import CascadeStages
-from adapters.detectron2.common_rules import SharedSamplingRoIs
-from adapters.layers.scaled_gradient import ScaledGradient
-from adapters.prediction.original_image import Rows
+from adapters.detector.cascade_stages import CascadeStages, scaled_gradient
+from adapters.detectron2.rules import SharedSamplingRoIs
+from adapters.prediction.predict_image import Rows
 from adapters.training.stage_recording import StageRecording
 
 
@@ -74,10 +73,12 @@ class ControlledRoIHeads(CascadeStages, SharedSamplingRoIs, CascadeROIHeads):
         return super()._match_and_label_boxes(proposals, stage, targets)
 
     def pooled(self, stage: int, levels: list[Tensor], boxes: list[Boxes]) -> Tensor:
-        """Pool RoIs, image after image; in training the stage's share of the gradient flows back into the levels."""
-        features = self.box_pooler(levels, boxes)
-        factor = self.trunk_gradient[stage]
-        return ScaledGradient.apply(features, factor) if self.training and factor != 1 else features
+        """Pool RoIs, image after image; the stage's share of the gradient flows back into the levels."""
+        return scaled_gradient(self.box_pooler(levels, boxes), self.trunk_gradient[stage])
+
+    def held(self, levels: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Levels of the pyramid, finest first, by their names."""
+        return dict(zip(self.box_in_features, levels, strict=False))
 
     def _run_stage(
         self, features: list[Tensor], proposals: list[Instances], stage: int

@@ -1,9 +1,7 @@
 """A detector as Detectron2's own configuration file builds it, with its own test pipeline."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +14,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_r
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from adapters.contract import Detections
-from adapters.prediction.checkpoint_prediction import own_stages
+from adapters.prediction.checkpoint_prediction import building, own_stages
+from adapters.prediction.predict_image import Detections, noted
 from adapters.prediction.score_rules import StageOutputs, boxes_and_scores
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord
@@ -41,7 +39,14 @@ class Detectron2Model:
         """Detect on one image as the framework tests it; the stages of a cascade come from the same pass."""
         known = {"file_name": str(record.path), "image_id": record.id, "width": record.width, "height": record.height}
         heads = self.model.roi_heads if self.stages else None
-        with _noted_stages(heads) as (outputs, sizes):
+        outputs, sizes = StageOutputs([], [], []), []  # by the stages of a cascade, of one image
+
+        def note(predictions: tuple, _features: list[Tensor], proposals: list[Instances], stage: int) -> None:
+            outputs.boxes.extend(heads.box_predictor[stage].predict_boxes(predictions, proposals))
+            outputs.logits.append(predictions[0])
+            sizes.append(proposals[0].image_size)
+
+        with noted(heads, "_run_stage", note) if self.stages else nullcontext():
             (own,) = self.model([self.mapper(known)])
         found = {}
         for stage, boxes, scores in boxes_and_scores(own_stages(self.stages), outputs):
@@ -70,13 +75,10 @@ def load(config: Path, device: torch.device) -> Detectron2Model:
     if config.suffix not in (".yaml", ".yml"):
         raise InputError(f"{config}: a YAML configuration is expected; a lazy one in Python is not read")
     content = get_cfg()
-    try:
+    with building(config):
         content.merge_from_file(str(config), allow_unsafe=False)
         content.MODEL.WEIGHTS, content.MODEL.DEVICE = "", str(device)
         model, mapper = build_model(content).eval(), DatasetMapper(content, is_train=False)
-    except Exception as error:  # an unknown key or value may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{config}: no detector could be built from it: {reason}") from error
     return Detectron2Model(model, mapper)
 
 
@@ -85,27 +87,3 @@ def _readable(heads: nn.Module | None) -> bool:
     return isinstance(heads, CascadeROIHeads) and all(
         type(one) is FastRCNNOutputLayers and not getattr(one, "use_sigmoid_ce", False) for one in heads.box_predictor
     )
-
-
-@contextmanager
-def _noted_stages(heads: CascadeROIHeads | None) -> Iterator[tuple[StageOutputs, list[tuple[int, int]]]]:
-    """Note what every stage of a cascade gives while the block runs, of one image, and the image's size."""
-    outputs, sizes = StageOutputs([], [], []), []
-    if heads is None:
-        yield outputs, sizes
-        return
-    run_stage = heads._run_stage
-
-    def noted(features: list[Tensor], proposals: list[Instances], stage: int) -> Any:
-        predictions = run_stage(features, proposals, stage)
-        (boxes,) = heads.box_predictor[stage].predict_boxes(predictions, proposals)
-        outputs.boxes.append(boxes)
-        outputs.logits.append(predictions[0])
-        sizes.append(proposals[0].image_size)
-        return predictions
-
-    heads._run_stage = noted
-    try:
-        yield outputs, sizes
-    finally:
-        del heads._run_stage

@@ -85,7 +85,8 @@ def build_schedulers(optimizer: torch.optim.Optimizer, run: Run) -> list[LRMulti
         multiplier = WarmupParamScheduler(multiplier, schedule.warmup_factor, length, "linear")
     edges = (schedule.warmup_iterations, *schedule.steps)
     for iteration in sorted({max(edge + shift, 0) for edge in edges for shift in (-1, 0)}):
-        wanted, given = run.learning_rate(iteration), schedule.base_lr * multiplier(iteration / schedule.iterations)
+        wanted = schedule.learning_rate(iteration)
+        given = schedule.base_lr * multiplier(iteration / schedule.iterations)
         if abs(given - wanted) > 1e-9 * wanted:
             raise InputError(
                 f"protocol: schedule.iterations: {schedule.iterations} are too many for detectron2's scheduler, which "
@@ -105,7 +106,7 @@ class SessionHook(HookBase):
 
     def __init__(self, session: TrainingSession, model: nn.Module) -> None:
         self.session, self.model = session, model
-        self.consumed: list[tuple[int, bool]] = []
+        self.consumed: list[tuple[int, bool, int]] = []
 
     def before_train(self) -> None:
         """Restore a checkpoint, if there is one, and begin to note what the model is given."""
@@ -115,8 +116,8 @@ class SessionHook(HookBase):
         self.session.restore(self.model, self.trainer.optimizer, scheduler)
 
     def _note(self, model: nn.Module, inputs: tuple[list[dict[str, Any]]]) -> None:
-        """Keep ids and flips of what enters the model, pass by pass."""
-        self.consumed += [(image["image_id"], image["flip"]) for image in inputs[0]]
+        """Keep ids, flips and sizes of what enters the model, pass by pass."""
+        self.consumed += [(image["image_id"], image["flip"], min(image["image"].shape[1:])) for image in inputs[0]]
 
     def before_step(self) -> None:
         """Seed the step, and let the RoI heads tell what enters them if it is recorded."""

@@ -4,19 +4,12 @@ from typing import Any
 
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
-from torch import Tensor, nn
+from torch import Tensor
 
-from adapters.detector.cascade_stages import CascadeStages
-from adapters.detectron2.controls.head_probes import probed_heads as probed_heads
+from adapters.detectron2.controls.heads import probed_heads as probed_heads
 from adapters.detectron2.training import loss_name
-from adapters.prediction.original_image import Rows
 from adapters.witness.framework import Item
 from cascadebench.study.run import Run
-
-
-def stages(model: nn.Module) -> CascadeStages:
-    """The RoI heads of a detector."""
-    return model.roi_heads
 
 
 def item_fields(run: Run, item: dict[str, Any]) -> Item:
@@ -38,8 +31,3 @@ def training_losses(model: GeneralizedRCNN, batch: list[dict[str, Any]]) -> dict
     """Every loss of a training step, by common names."""
     with EventStorage():
         return {loss_name(name): value for name, value in model(batch).items()}
-
-
-def detect_given(model: GeneralizedRCNN, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Rows:
-    """Detections from boxes and probabilities of an image."""
-    return model.roi_heads.detect(0, boxes, scores, size)

@@ -1,20 +1,24 @@
-"""Kinds of norms, and what a feature pyramid does with its maps."""
+"""Controls of a residual network, of the initial weights, and of what a feature pyramid does with its maps."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from adapters.inspection.control_rows import Row, one_or_all
+from adapters.weights.initial_weights import weights_digest
+from adapters.weights.weight_names import with_own_names
 from cascadebench.detectors.backbone import NORM_GROUPS
 
 WEIGHTS = {"trunk": ("backbone.", "neck.", "rpn."), "first_head": ("heads.1.",)}
 """Parts of a detector whose initial weights are hashed, by beginnings of their common names."""
 
 
-def norm_kinds(modules: Iterable[nn.Module], batch_norms: tuple[type[nn.Module], ...] = (nn.BatchNorm2d,)) -> str:
+def norm_kinds(modules: Iterable[nn.Module], batch_norms: tuple[type[nn.Module], ...]) -> str:
     """Say what norms each of some modules has: batch, group (in as many groups as the library says) or none."""
     return ", ".join(sorted({_norm_kinds(module, batch_norms) for module in modules}))
 
@@ -29,52 +33,87 @@ def _norm_kinds(module: nn.Module, batch_norms: tuple[type[nn.Module], ...]) -> 
     return ", ".join(sorted(kinds)) or "none"
 
 
-@dataclass
-class Pyramid:
-    """What one pass through a pyramid gave, finest level first.
+def backbone_rows(
+    built: Any,
+    backbone: nn.Module,
+    parts: Sequence[nn.Module],
+    batch_norms: tuple[type[nn.Module], ...],
+    mode: Callable[[nn.Module], str],
+    where: str,
+) -> Iterator[Row]:
+    """Yield ``backbone.*`` of a residual network.
 
-    Attributes
+    Parameters
     ----------
-    levels : sequence of Tensor
-        Its maps.
-    lateral, merged : list of Tensor
-        What its lateral convolutions gave, and what entered its output convolutions.
+    parts : sequence of nn.Module
+        The stem, and every stage as a sequence of blocks.
+    batch_norms : tuple of type
+        What counts as batch norm.
+    mode : callable
+        From a batch norm to trained, fixed_statistics or frozen.
+    where : str
+        What the stages are read from.
     """
+    stages, last = parts[1:], [stage[-1] for stage in parts[1:]]
+    yield "backbone.blocks", [len(stage) for stage in stages], where
+    channels = [getattr(block, "conv3", block.conv2).out_channels for block in last]
+    yield "backbone.channels", channels, f"out_channels of the last convolution of each of {where}"
+    inner = [block.conv2.out_channels for block in last]
+    yield "backbone.inner_channels", inner, f"conv2.out_channels of the last block of each of {where}"
+    groups = one_or_all(block.conv2.groups for stage in stages for block in stage)
+    yield "backbone.groups", groups, f"conv2.groups of every block of {where}"
+    yield "backbone.norm", norm_kinds([backbone], batch_norms), "type of every norm of backbone"
+    first = [stage[0].conv1 for stage in stages[1:]]
+    strides = one_or_all(one.kernel_size == (1, 1) and one.stride == (2, 2) for one in first)
+    yield "backbone.stride_in_1x1", strides, f"first conv1 of each of {where} but the first"
+    # What a full training would learn and this one leaves; a framework may make buffers of a frozen norm's parameters.
+    frozen = [one for one in backbone.parameters() if not one.requires_grad]
+    frozen += [buffer for name, buffer in backbone.named_buffers() if name.endswith((".weight", ".bias"))]
+    where = "backbone.parameters() without requires_grad, scale and shift among backbone.buffers()"
+    yield "backbone.frozen_parameters", sum(one.numel() for one in frozen), where
+    learning = [part for part in parts if any(weight.requires_grad for weight in part.parameters())]
+    norms = [one for part in learning or parts for one in part.modules() if isinstance(one, batch_norms)]
+    modes = ", ".join(sorted({mode(norm) for norm in norms})) or "none"
+    yield "backbone.batch_norm", modes, "norms of the stem and the stages that learn"
+    weights = built.run.backbone.weights
+    yield "backbone.weights_sha256", weights.sha256 if weights else None, "run.backbone.weights, checked when loading"
 
-    levels: Sequence[Tensor]
-    lateral: list[Tensor]
-    merged: list[Tensor]
 
-    @property
-    def last_level(self) -> str:
-        """How the coarsest level follows from the one before."""
-        pooled = len(self.levels) > 1 and torch.equal(self.levels[-1], self.levels[-2][..., ::2, ::2])
-        return "max_pool" if pooled else "other"
-
-    @property
-    def top_down(self) -> str:
-        """How a coarser level is enlarged before it is added to the lateral map of the next finer one."""
-        is_nearest = all(
-            torch.allclose(fine, lateral + functional.interpolate(coarse, size=lateral.shape[-2:]), atol=1e-5)
-            for fine, lateral, coarse in zip(self.merged, self.lateral, self.merged[1:], strict=False)
-        )
-        return "nearest" if is_nearest else "other"
+def weight_rows(built: Any, common_name: Callable[[str], str | None]) -> Iterator[Row]:
+    """Yield ``weights.*``, by a framework's table of names."""
+    for name, prefixes in WEIGHTS.items():
+        digest = weights_digest(built.model, with_own_names(common_name, built.run), prefixes)
+        yield f"weights.{name}_sha256", digest, f"model.state_dict(), common names {', '.join(prefixes)}"
 
 
-@torch.no_grad()
-def probe_pyramid(
-    run: Callable[[], Sequence[Tensor]], laterals: Iterable[nn.Module], outputs: Iterable[nn.Module]
-) -> Pyramid:
-    """Run a pyramid once and note what goes in and out of its convolutions, which come finest level first."""
+def neck_rows(
+    run: Callable[[], Sequence[Tensor]],
+    laterals: Sequence[nn.Module],
+    outputs: Sequence[nn.Module],
+    batch_norms: tuple[type[nn.Module], ...],
+) -> Iterator[Row]:
+    """Yield ``neck.*`` but the channels, from one pass through a pyramid; its convolutions come finest level first."""
+    yield (
+        "neck.norm",
+        norm_kinds([*laterals, *outputs], batch_norms),
+        "norm of every convolution of the neck",
+    )
     lateral: dict[int, Tensor] = {}
     merged: dict[int, Tensor] = {}
-    with ExitStack() as hooks:
+    with torch.no_grad(), ExitStack() as hooks:
         for level, (first, last) in enumerate(zip(laterals, outputs, strict=True)):
-            hook = first.register_forward_hook(lambda *given, level=level: lateral.update({level: given[2].clone()}))
-            hooks.callback(hook.remove)
-            hook = last.register_forward_pre_hook(
-                lambda *given, level=level: merged.update({level: given[1][0].clone()})
-            )
-            hooks.callback(hook.remove)
+            given = partial(lambda level, _module, _inputs, output: lateral.update({level: output.clone()}), level)
+            hooks.enter_context(first.register_forward_hook(given))
+            entered = partial(lambda level, _module, inputs: merged.update({level: inputs[0].clone()}), level)
+            hooks.enter_context(last.register_forward_pre_hook(entered))
         levels = run()
-    return Pyramid(levels, [lateral[level] for level in sorted(lateral)], [merged[level] for level in sorted(merged)])
+    yield "neck.levels", len(levels), "probe: maps that the neck gives"
+    pooled = len(levels) > 1 and torch.equal(levels[-1], levels[-2][..., ::2, ::2])
+    where = "probe: the coarsest map against every second number of the one before"
+    yield "neck.last_level", "max_pool" if pooled else "other", where
+    is_nearest = all(
+        torch.allclose(merged[level], fine + functional.interpolate(merged[level + 1], size=fine.shape[-2:]), atol=1e-5)
+        for level, fine in lateral.items()
+        if level + 1 in merged
+    )
+    yield "neck.top_down", "nearest" if is_nearest else "other", "probe: what enters the output convolutions"

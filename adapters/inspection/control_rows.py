@@ -5,20 +5,38 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapters.contract import Control
-
 Row = tuple[str, Any, str]
 """Name, value and what the value was read from."""
 
 
+@dataclass(frozen=True)
+class Control:
+    """One effective value, read back from a built object.
+
+    Attributes
+    ----------
+    name : str
+        Common name, e.g. ``rpn.nms_iou``; the same in every framework.
+    value : bool, int, float, str, None or a list of them
+        As the object holds it, in the common unit.
+    read_from : str
+        The attribute it was read from, as code.
+    """
+
+    name: str
+    value: Any
+    read_from: str
+
+
 def read_rows(built: Any, readers: Iterable[Callable[[Any], Iterable[Row]]]) -> list[Control]:
-    """Read every control; the objects, and the random state, are left as they were."""
+    """Read the controls; the objects, and the random state, are left as they were."""
     with undisturbed(built.model):
         built.model.train()
         return [Control(*row) for reader in readers for row in reader(built)]

@@ -10,8 +10,8 @@ from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
 
 from adapters.contract import Adapter
-from adapters.prediction.score_rules import StageOutputs
 from cascadebench.core.files import canonical_json
+from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.determinism.training_order import resized_shape
 from cascadebench.study.run import Run
 
@@ -52,7 +52,7 @@ def count_cost(adapter: Adapter, model: nn.Module, run: Run) -> dict[str, Any]:
     logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)
     flops = 0
     with torch.no_grad():
-        for module, inputs in adapter.trace_parts(model, run, padded_width, padded_height, rois):
+        for module, inputs in trace_parts(adapter, model, run, padded_width, padded_height, rois):
             analysis = (
                 FlopCountAnalysis(module, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
             )
@@ -76,40 +76,27 @@ class _Part(nn.Module):
         return self.operations(*inputs)
 
 
-def traced_parts(
-    model: nn.Module,
-    run: Run,
-    size: tuple[int, int],
-    rois: int,
-    dense: Callable[[Tensor], list[Tensor]],
-    stages: Callable[..., StageOutputs],
-    masks: Callable[..., list[Tensor]],
-) -> list[TracedPart]:
-    """Return the dense part with an image and the stages with `rois` boxes spread over sizes, hence over levels.
+def trace_parts(adapter: Adapter, model: nn.Module, run: Run, width: int, height: int, rois: int) -> list[TracedPart]:
+    """Split one inference into modules and inputs whose operations add up to it, for an image of this size.
 
-    Mask branches get as many of these boxes, evenly spread, as there are detections at most.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Width and height of the image.
-    dense : callable
-        Backbone, neck and RPN head, on an image.
-    stages, masks : callable
-        RoIAlign and heads of the stages that the headline's detections need, and the mask branches, on boxes [R, 4]
-        and the pyramid's maps.
+    Backbone, neck and RPN head see the image; the stages that the headline's detections need see `rois` boxes spread
+    over sizes, hence over levels; mask branches as many of these, evenly spread, as there are detections at most.
     """
-    width, height = size
+    heads, headline = adapter.roi_heads(model), TestStage.parse(run.variant.headline)
     channels = run.protocol.neck.channels
     features = [torch.zeros(1, channels, height // stride, width // stride) for stride in STRIDES]
     sides = torch.linspace(16, min(width, height), rois)
     boxes = torch.stack([torch.zeros(rois), torch.zeros(rois), sides, sides], 1)
 
-    def outputs(*inputs: Tensor) -> list[Tensor]:
-        given = stages(*inputs)
+    def stages(boxes: Tensor, *features: Tensor) -> list[Tensor]:
+        given = heads.run_stages(heads.held(features), boxes, (height, width), [headline])
         return [*given.boxes, *given.logits, *given.last_logits]
 
-    parts = [(_Part(model, dense), (torch.zeros(1, 3, height, width),)), (_Part(model, outputs), (boxes, *features))]
+    def masks(boxes: Tensor, *features: Tensor) -> list[Tensor]:
+        return heads.mask_logits(heads.held(features), boxes)
+
+    dense = functools.partial(adapter.dense_outputs, model)
+    parts = [(_Part(model, dense), (torch.zeros(1, 3, height, width),)), (_Part(model, stages), (boxes, *features))]
     if run.variant.masks:
         detections = torch.linspace(0, rois - 1, min(rois, run.protocol.inference.max_detections)).long()
         parts.append((_Part(model, masks), (boxes[detections], *features)))

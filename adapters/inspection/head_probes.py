@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from adapters.inspection.control_rows import Row
 from adapters.inspection.probe_inputs import probe_boxes, probe_features, probe_ground_truth
-from adapters.prediction.score_rules import StageOutputs
+from adapters.prediction.predict_image import noted
 
 IMAGE = (128, 128)
 """Height and width of the images that the probes' features are of."""
@@ -48,7 +48,7 @@ class ProbedHeads:
 
     Attributes
     ----------
-    module : nn.Module
+    module : CascadeStages, nn.Module
         Holds them all.
     channels : int
         Of the pyramid's maps.
@@ -58,37 +58,53 @@ class ProbedHeads:
         RoIs that the first stage samples of an image.
     first_shift : (Tensor, float)
         Biases [4 or 4 * classes] of the first regressor, and the deviation of its targets in x.
-    at_test : callable
-        From maps and boxes [R, 4] of one image to what all stages give in testing.
     alone : callable
         From a head, maps and RoIs [R, 5] to logits, else deltas, with the whole gradient.
     train : callable
         Trains a step, from maps, proposals, ground truth and labels, from 0, the same for every image of the batch.
     """
 
-    module: nn.Module
+    module: Any
     channels: int
     layers: list[list[nn.Module]]
     rois_per_image: int
     first_shift: tuple[Tensor, float]
-    at_test: Callable[[list[Tensor], Tensor], StageOutputs]
     alone: Callable[[int, list[Tensor], Tensor], Tensor]
     train: Callable[[list[Tensor], Tensor, Tensor, Tensor], HeadStep]
+
+    def rows(self, digits: int) -> Iterator[Row]:
+        """Yield of ``heads.*`` what the probes show; of the trunk's shares of gradients so many digits."""
+        stages, classifiers = self.counts_at_test()
+        yield "heads.stages", stages, "probe: boxes that run_stages() gives"
+        yield "heads.classifiers", classifiers, "probe: logits that run_stages() gives"
+        where = "probe: gradient at the pyramid over that without scaling"
+        yield "heads.trunk_gradient", self.trunk_gradients(digits), where
+        yield "heads.trunks_run", self.heads_run(), "probe: hooks on the layers of the heads"
+        where = "probe: gradients of a step's losses at the layers of the heads"
+        yield "heads.task_branches", self.task_branches(), where
+        yield "heads.classifier_trains", self.heads_trained("classification"), where
+        yield "heads.regressor_trains", self.heads_trained("regression"), where
+        for prefix, task in (("", "classification"), ("regression_", "regression")):
+            entering, positives = self.entering(task)
+            yield f"heads.{prefix}rois_entering", entering, "probe: what the losses of a step get"
+            yield f"heads.{prefix}positives_entering", positives, "probe: what the losses of a step get"
 
     @torch.no_grad()
     def counts_at_test(self) -> tuple[int, int]:
         """Count what testing gives for every RoI: boxes of regressors, scores of classifiers."""
         self.module.eval()
-        outputs = self.at_test(probe_features(self.channels, 1), probe_boxes(5))
+        features = self.module.held(probe_features(self.channels, 1))
+        outputs = self.module.run_stages(features, probe_boxes(5), IMAGE, [])
         self.module.train()
         return len(outputs.boxes), len(outputs.logits)
 
     @cached_property
     def step(self) -> HeadStep:
-        """A step of training on the probes' maps, which get gradients, and boxes.
+        """A step of training on the probes' maps, which get gradients, and boxes."""
+        return self._new_step()
 
-        There are so few proposals that sampling takes them all, unless the positives exceed their share.
-        """
+    def _new_step(self) -> HeadStep:
+        # There are so few proposals that sampling takes them all, unless the positives exceed their share.
         features = [level.requires_grad_() for level in probe_features(self.channels)]
         torch.manual_seed(0)
         return self.train(features, probe_boxes()[: self.rois_per_image // 2], *probe_ground_truth())
@@ -147,26 +163,30 @@ class ProbedHeads:
             for output in getattr(self.step, task)
         ]
 
+    def task_branches(self) -> str:
+        """Say whether the losses of the first stage train the same layers of the first head."""
+        weights = [weight for layer in self.layers[0] for weight in layer.parameters()]
+        firsts = self.step.classification[0], self.step.regression[0]
+        classification, regression = (reached(output.loss, weights) for output in firsts)
+        if classification == regression:
+            return "shared"
+        both = any(one and other for one, other in zip(classification, regression, strict=True))
+        return "partly shared" if both else "unshared"
+
     def trained_on(self, branches: Sequence[nn.Module]) -> list[int]:
         """Count the RoIs that train each mask branch in a step."""
         if not branches:
             return []
-        outputs = outputs_of({number: [branch] for number, branch in enumerate(branches)}, lambda: self.step)
+        outputs = outputs_of({number: [branch] for number, branch in enumerate(branches)}, self._new_step)
         return [len(given[-1]) for given in outputs.values()]
 
 
 @contextmanager
 def recorded(heads: Iterable[nn.Module], method: str, note: Callable[..., None]) -> Iterator[None]:
     """Note what a method of each head is given while the block runs: head from 0, what it returned, arguments."""
-
-    def noting(head: int, plain: Callable, *arguments: Any, **named: Any) -> Any:
-        returned = plain(*arguments, **named)
-        note(head, returned, *arguments)
-        return returned
-
     with ExitStack() as spies:
         for number, head in enumerate(heads):
-            spies.enter_context(patch.object(head, method, partial(noting, number, getattr(head, method))))
+            spies.enter_context(noted(head, method, partial(note, number)))
         yield
 
 

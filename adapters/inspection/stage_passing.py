@@ -1,4 +1,4 @@
-"""Probes of what passes from one regressor to the next in training."""
+"""Probes of what passes from one head to the next in training: boxes, and the gradient of what is borrowed."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,10 +15,12 @@ RULES = {(False, False): "regressed", (True, True): "dropped_and_added", (True, 
 """What is done with ground truth, by whether its regressed copies are dropped and whether it is added again."""
 
 
-def passing_rows(probes: ProbedHeads, read_from: str) -> Iterator[Row]:
-    """Yield ``heads.later_ground_truth`` and ``heads.moved_by``."""
+def passing_rows(probes: ProbedHeads) -> Iterator[Row]:
+    """Yield ``heads.later_ground_truth``, ``heads.moved_by`` and ``heads.borrowed_gradient``."""
+    read_from = "probe: what the losses of a step get"
     yield "heads.later_ground_truth", later_ground_truth(probes), read_from
     yield "heads.moved_by", moved_by(probes), read_from
+    yield "heads.borrowed_gradient", borrowed_gradient(probes.module), "sharing.borrowed_gradient of the heads"
 
 
 def later_ground_truth(probes: ProbedHeads) -> str | list[str]:

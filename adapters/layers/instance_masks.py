@@ -75,18 +75,18 @@ def mask_targets(bitmaps: Tensor, boxes: Tensor, matched: Tensor) -> Tensor:
     return (shares[:, 0] >= THRESHOLD).to(boxes)
 
 
-def mask_loss(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, labels: Tensor, targets: list[Tensor]) -> Tensor:
     """Binary cross-entropy of the RoIs' own classes, mean over pixels and RoIs; zero with a gradient without RoIs.
 
     Parameters
     ----------
     logits : Tensor, float32 [R, classes, 28, 28]
     labels : Tensor, int64 [R]
-    targets : Tensor, float32 [R, 28, 28]
+    targets : list of Tensor, float32 [R, 28, 28] together
     """
     if not len(logits):
         return logits.sum()
-    return F.binary_cross_entropy_with_logits(of_class(logits, labels), targets)
+    return F.binary_cross_entropy_with_logits(of_class(logits, labels), torch.cat(targets))
 
 
 def of_class(logits: Tensor, labels: Tensor) -> Tensor:

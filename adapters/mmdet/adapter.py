@@ -1,34 +1,34 @@
 """MMDetection's side of the contract."""
 
+from operator import attrgetter
+
 import mmcv
 import mmdet
 import mmengine
 from mmcv.ops import batched_nms  # noqa: F401 (fails here, early, if mmcv has no operators)
 from mmengine.dataset import pseudo_collate
-from torch import nn
 
 from adapters.contract import Adapter
 from adapters.mmdet import witness
 from adapters.mmdet.config import build_detector
-from adapters.mmdet.controls import read_controls
-from adapters.mmdet.cost import trace_parts
+from adapters.mmdet.controls import backbone, heads, images, inference, proposals, training
 from adapters.mmdet.data import ImageReader
-from adapters.mmdet.inference import predict_one
+from adapters.mmdet.inference import dense_outputs, proposed
 from adapters.mmdet.operators import operators_in_use
 from adapters.mmdet.training import SessionRunner
-from adapters.mmdet.weights import common_names
-from cascadebench.study.run import Run
+from adapters.mmdet.weights import common_name
 
 
 class MMDetectionAdapter(Adapter):
     """What MMDetection gives."""
 
-    build_model = staticmethod(build_detector)
-    common_names = staticmethod(common_names)
+    build_detector = staticmethod(build_detector)
+    common_name = staticmethod(common_name)
     image_reader, collate, engine = ImageReader, staticmethod(pseudo_collate), SessionRunner
     witnessed = witness
-    predict_one = staticmethod(predict_one)
-    read_controls = staticmethod(read_controls)
+    roi_heads = staticmethod(attrgetter("roi_head"))
+    dense_outputs, proposed = staticmethod(dense_outputs), staticmethod(proposed)
+    control_parts = (training, images, backbone, proposals, heads, inference)
 
     def versions(self) -> dict[str, str]:
         """Versions of OpenMMLab's packages and what serves mmcv's operators."""
@@ -38,12 +38,6 @@ class MMDetectionAdapter(Adapter):
             "mmengine": mmengine.__version__,
             "mmcv operators": operators_in_use(),
         }
-
-    def trace_parts(
-        self, model: nn.Module, run: Run, width: int, height: int, rois: int
-    ) -> list[tuple[nn.Module, tuple]]:
-        """Split one inference into parts that can be traced."""
-        return trace_parts(model, run, width, height, rois)
 
 
 ADAPTER = MMDetectionAdapter()

@@ -3,7 +3,7 @@
 A variant's module (``adapters/variants/<name>/mmdet.py``) gets the base and changes what its card declares.
 MMDetection's own configuration files are not used, because they differ from each other in more than the detector. The
 rules of the base are the common ones of both frameworks; a protocol may ask for MMDetection's own instead
-(``own_rules.py``).
+(``rules.py``).
 """
 
 from typing import Any
@@ -16,9 +16,7 @@ from mmengine.registry import init_default_scope
 
 from adapters.detector.variant_module import variant_module
 from adapters.mmdet import sampling  # noqa: F401 (it and what it imports register their modules)
-from adapters.mmdet.own_rules import keep_own_rules
-from adapters.mmdet.weights import common_names
-from adapters.weights.initial_weights import fill_with_common_weights
+from adapters.mmdet.rules import keep_own_rules
 from cascadebench.detectors.backbone import NORM_GROUPS
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import StageSettings, stage_settings
@@ -28,15 +26,10 @@ GROUP_NORM = {"type": "GN", "num_groups": NORM_GROUPS, "requires_grad": True}
 
 
 def build_detector(run: Run) -> BaseModel:
-    """Build the detector of a run with the common initial weights of its seed.
-
-    Under MMDetection's own rules the weights are drawn by MMDetection, from torch's current random state.
-    """
+    """Build the detector of a run; MMDetection draws the weights if the run is to keep them."""
     init_default_scope("mmdet")
     model = MODELS.build(ConfigDict(detector_config(run)))
-    if run.protocol.rules == "aligned":
-        fill_with_common_weights(model, common_names(run), run)
-    else:
+    if run.protocol.rules != "aligned":
         model.init_weights()
     return model
 

@@ -2,27 +2,28 @@
 
 from typing import Any
 
+import mmcv
 import torch
 from mmcv.transforms import BaseTransform, Compose, LoadImageFromFile
 from mmdet.datasets.transforms import LoadAnnotations, PackDetInputs, RandomFlip, Resize
 
 from adapters.data.pictures import check_size, reading
 from adapters.layers.instance_masks import record_bitmaps
-from adapters.mmdet.own_rules import image_backend
+from adapters.mmdet.rules import image_backend
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
 
 
 class CheckedLoad(LoadImageFromFile):
-    """Load a picture, and say in every framework's words what is wrong with one that cannot be read."""
+    """Load a picture whose bytes are those recorded, and say in every framework's words what is wrong with one."""
 
     def transform(self, results: dict) -> dict:
         """Read ``results['record']``."""
         record = results["record"]
         with reading(record.path):
-            results = super().transform(results)
-        check_size(record, *results["img"].shape[:2])
-        return results
+            pixels = mmcv.imfrombytes(record.picture_bytes(), flag=self.color_type, backend=self.imdecode_backend)
+            check_size(record, *pixels.shape[:2])  # of a file that is no picture OpenCV makes None
+        return results | {"img": pixels, "img_shape": pixels.shape[:2], "ori_shape": pixels.shape[:2]}
 
 
 class PlannedResize(Resize):

@@ -9,7 +9,8 @@ from mmengine.model import ModuleDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.layers.instance_masks import MASK_SIZE, mask_loss, mask_targets, mean_probabilities
+from adapters.detector.cascade_stages import scaled_gradient
+from adapters.layers.instance_masks import mask_loss, mask_targets, mean_probabilities
 from adapters.mmdet.stages import ControlledRoIHeads
 
 
@@ -41,10 +42,10 @@ class MaskRoIHeads(ControlledRoIHeads):
 
     def mask_features(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """Pool RoIs [R, 5] for the mask branch of a stage, from 1; the gradient goes back with the stage's factor."""
-        pooled = self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
-        if pooled.requires_grad:
-            pooled.register_hook(lambda gradient: gradient * self.trunk_gradient[stage - 1])
-        return pooled
+        return scaled_gradient(self._pooled(x, rois), self.trunk_gradient[stage - 1])
+
+    def _pooled(self, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
+        return self.mask_roi_extractor(x[: self.mask_roi_extractor.num_inputs], rois)
 
     def mask_loss(
         self, stage: int, x: tuple[Tensor, ...], sampling_results: list, batch_gt_instances: list[InstanceData]
@@ -61,26 +62,13 @@ class MaskRoIHeads(ControlledRoIHeads):
             for result, truth in zip(sampling_results, batch_gt_instances, strict=True)
             if len(result.pos_priors)
         ]
-        wanted = torch.cat(wanted) if wanted else logits.new_zeros(0, MASK_SIZE, MASK_SIZE)
         return {"loss_mask": {"loss_mask": self.mask_loss_weight * mask_loss(logits, labels, wanted)}}
 
     def mask_logits(self, features: tuple[Tensor, ...], boxes: Tensor) -> list[Tensor]:
-        """What every branch gives for boxes of one image.
-
-        Parameters
-        ----------
-        features : tuple of tensors, float [1, channels, h, w]
-            Levels of the pyramid.
-        boxes : Tensor, float [R, 4]
-            In pixels of the resized image.
-
-        Returns
-        -------
-        list of Tensor, float [R, classes, 28, 28]
-        """
-        pooled = self.mask_roi_extractor(features[: self.mask_roi_extractor.num_inputs], bbox2roi([boxes]))
+        """What every branch gives for boxes of one image."""
+        pooled = self._pooled(features, bbox2roi([boxes]))
         return [head(pooled) for head in self.mask_head.values()]
 
     def mask_probabilities(self, features: tuple[Tensor, ...], boxes: Tensor, labels: Tensor) -> Tensor:
-        """Mean of the branches' probabilities for the classes of detections, float [N, 28, 28]."""
+        """Mean of the branches' probabilities for the classes of detections."""
         return mean_probabilities(self.mask_logits(features, boxes), labels)

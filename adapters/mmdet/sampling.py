@@ -15,7 +15,7 @@ from torch import Tensor
 
 from adapters.detector.decoupled_stages import DecoupledStages, Task
 from adapters.mmdet.box_heads import without_empty
-from adapters.mmdet.common_rules import CommonRulesRPNHead
+from adapters.mmdet.rules import CommonRulesRPNHead
 from adapters.mmdet.stages import ControlledRoIHeads
 
 LOSSES = {"classification": "loss_cls", "regression": "loss_bbox"}

@@ -1,6 +1,6 @@
 """The stages of a detector under control: how they train, and everything that they give at test time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmengine.model import ModuleList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from adapters.detector.cascade_stages import CascadeStages
+from adapters.detector.cascade_stages import CascadeStages, scaled_gradient
 from adapters.training.stage_recording import StageRecording
 
 
@@ -93,11 +93,11 @@ class ControlledRoIHeads(CascadeStages, CascadeRoIHead):
     def pooled(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> Tensor:
         """Pool RoIs [R, 5] of a batch for a stage; the gradient goes back with the stage's factor."""
         extractor = self.bbox_roi_extractor[stage]
-        features = extractor(x[: extractor.num_inputs], rois)
-        factor = self.trunk_gradient[stage]
-        if features.requires_grad and factor != 1:
-            features.register_hook(lambda gradient: gradient * factor)
-        return features
+        return scaled_gradient(extractor(x[: extractor.num_inputs], rois), self.trunk_gradient[stage])
+
+    def held(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Levels of the pyramid, finest first."""
+        return tuple(levels)
 
     def pooled_alone(self, stage: int, features: tuple[Tensor, ...], boxes: Tensor) -> Tensor:
         """Pool the boxes of one image."""

@@ -1,7 +1,6 @@
 """A detector as MMDetection's own configuration file builds it, with its own test pipeline."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from adapters.contract import Detections
 from adapters.mmdet.data import image_fields
-from adapters.prediction.checkpoint_prediction import own_stages
+from adapters.prediction.checkpoint_prediction import building, own_stages
+from adapters.prediction.predict_image import Detections, noted
 from adapters.prediction.score_rules import StageOutputs, boxes_and_scores
-from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.imported.importing import FINAL
 
@@ -38,8 +36,18 @@ class MMDetectionModel:
         """Detect on one image as the framework tests it; the stages of a cascade come from the same pass."""
         # Annotations take no part; pipelines of the framework's configurations may ask for them.
         batch = pseudo_collate([self.transforms(image_fields(record) | {"instances": []})])
-        with _noted_stages(self.model if self.stages else None) as outputs:
+        given = []  # by the stages of a cascade, of one image
+
+        def note(results: dict[str, Tensor], stage: int, x: tuple[Tensor, ...], rois: Tensor, **_named: Any) -> None:
+            given.append((stage, rois[:, 1:], results["bbox_pred"], results["cls_score"]))
+
+        with noted(self.model.roi_head, "_bbox_forward", note) if self.stages else nullcontext():
             (sample,) = self.model.test_step(batch)
+        outputs = StageOutputs([], [], [])
+        for stage, rois, deltas, logits in given:
+            coder = self.model.roi_head.bbox_head[stage].bbox_coder
+            outputs.boxes.append(coder.decode(rois, deltas, max_shape=sample.img_shape))
+            outputs.logits.append(logits)
         own = sample.pred_instances
         found = {}
         for stage, boxes, scores in boxes_and_scores(own_stages(self.stages), outputs) if outputs.boxes else ():
@@ -61,13 +69,10 @@ def load(config: Path, device: torch.device) -> MMDetectionModel:
         If the file is no configuration of a detector.
     """
     register_all_modules(init_default_scope=True)
-    try:
+    with building(config):
         content = Config.fromfile(config)
         pipeline = content.test_dataloader.dataset.pipeline
         model = MODELS.build(content.model).to(device).eval()
-    except Exception as error:  # a configuration is code, which may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{config}: no detector could be built from it: {reason}") from error
     return MMDetectionModel(model, Compose(pipeline))
 
 
@@ -82,34 +87,6 @@ def _readable(model: nn.Module) -> bool:
     if not isinstance(heads, CascadeRoIHead) or type(heads)._bbox_forward is not CascadeRoIHead._bbox_forward:
         return False
     return all(one.with_cls and one.with_reg and not one.custom_activation for one in heads.bbox_head)
-
-
-@contextmanager
-def _noted_stages(model: nn.Module | None) -> Iterator[StageOutputs]:
-    """Note what every stage of a cascade gives while the block runs, of one image."""
-    outputs = StageOutputs([], [], [])
-    if model is None:
-        yield outputs
-        return
-    heads, sizes = model.roi_head, []
-    forward, predict = heads._bbox_forward, heads.predict_bbox
-
-    def noted_predict(x: Any, metas: list[dict], *others: Any, **named: Any) -> Any:
-        sizes.append(metas[0]["img_shape"])
-        return predict(x, metas, *others, **named)
-
-    def noted_forward(stage: int, x: tuple[Tensor, ...], rois: Tensor, **named: Any) -> dict[str, Tensor]:
-        results = forward(stage, x, rois, **named)
-        coder = heads.bbox_head[stage].bbox_coder
-        outputs.boxes.append(coder.decode(rois[:, 1:], results["bbox_pred"], max_shape=sizes[-1]))
-        outputs.logits.append(results["cls_score"])
-        return results
-
-    heads._bbox_forward, heads.predict_bbox = noted_forward, noted_predict
-    try:
-        yield outputs
-    finally:
-        del heads._bbox_forward, heads.predict_bbox
 
 
 def _detections(boxes: Tensor, scores: Tensor, labels: Tensor) -> Detections:

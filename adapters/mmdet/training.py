@@ -150,7 +150,8 @@ class SessionHook(Hook):
         """Hand over the step's losses."""
         terms = {name: value.detach() for name, value in outputs.items() if "loss_" in name}
         losses = {loss_name(name): value for name, value in mean_over_processes(terms).items()}
-        consumed = [(sample.img_id, sample.flip) for sample in data_batch["data_samples"]]
+        # After the preprocessor, which may resize a whole batch once more.
+        consumed = [(sample.img_id, sample.flip, min(sample.img_shape)) for sample in data_batch["data_samples"]]
         self.session.after_iteration(batch_idx, losses, self.learning_rate, consumed)
 
     def after_train(self, runner: Runner) -> None:

@@ -1,91 +1,35 @@
-"""Weights of MMDetection's detectors: their common names, and ImageNet weights for the residual networks."""
+"""MMDetection's names of weights and the common ones."""
 
-import re
-from collections.abc import Callable
+from functools import partial
 
-from adapters.weights.weight_names import with_own_names
-from cascadebench.study.run import Run
+from adapters.weights.weight_names import common_name as translated
 
-TENSORS = ("weight", "bias", "running_mean", "running_var")
-MODULES = {
-    "backbone.conv1": "backbone.stem.conv",
-    "backbone.bn1": "backbone.stem.norm",
-    "backbone.gn1": "backbone.stem.norm",
-    "rpn_head.rpn_conv": "rpn.conv",
-    "rpn_head.rpn_cls": "rpn.objectness",
-    "rpn_head.rpn_reg": "rpn.deltas",
+COMMON_NAMES = {
+    r"backbone\.conv1": "backbone.stem.conv",
+    r"backbone\.[bg]n1": "backbone.stem.norm",
+    r"backbone\.layer(\d)\.(\d+)\.conv(\d)": "backbone.stage{1}.{2}.conv{3}",
+    r"backbone\.layer(\d)\.(\d+)\.[bg]n(\d)": "backbone.stage{1}.{2}.norm{3}",
+    r"backbone\.layer(\d)\.(\d+)\.downsample\.0": "backbone.stage{1}.{2}.shortcut.conv",
+    r"backbone\.layer(\d)\.(\d+)\.downsample\.1": "backbone.stage{1}.{2}.shortcut.norm",
+    # Levels of the pyramid are counted from 0.
+    r"neck\.lateral_convs\.(\d)\.conv": "neck.lateral{1+2}",
+    r"neck\.lateral_convs\.(\d)\.gn": "neck.lateral{1+2}.norm",
+    r"neck\.fpn_convs\.(\d)\.conv": "neck.output{1+2}",
+    r"neck\.fpn_convs\.(\d)\.gn": "neck.output{1+2}.norm",
+    r"rpn_head\.rpn_conv": "rpn.conv",
+    r"rpn_head\.rpn_cls": "rpn.objectness",
+    r"rpn_head\.rpn_reg": "rpn.deltas",
+    # Heads and their layers are counted from 0, mask branches and what FSCascade adds from 1.
+    r"roi_head\.bbox_head\.(\d)\.shared_fcs\.([01])": "heads.{1+1}.fc{2+1}",
+    r"roi_head\.bbox_head\.(\d)\.cls_fcs\.([01])": "heads.{1+1}.classification.fc{2+1}",
+    r"roi_head\.bbox_head\.(\d)\.reg_fcs\.([01])": "heads.{1+1}.regression.fc{2+1}",
+    r"roi_head\.bbox_head\.(\d)\.regression_convolutions\.blocks\.(.*)": "heads.{1+1}.regression.block{2}",
+    r"roi_head\.bbox_head\.(\d)\.fc_cls": "heads.{1+1}.classifier",
+    r"roi_head\.bbox_head\.(\d)\.fc_reg": "heads.{1+1}.regressor",
+    r"roi_head\.sharing\.embeddings\.(\d)": "heads.{1}.embedding",
+    r"roi_head\.sharing\.reductions\.(\d)": "heads.{1}.reduction",
+    r"roi_head\.mask_head\.(\d)\.convs\.(\d)\.conv": "heads.{1}.mask.conv{2+1}",
+    r"roi_head\.mask_head\.(\d)\.upsample": "heads.{1}.mask.deconv",
+    r"roi_head\.mask_head\.(\d)\.conv_logits": "heads.{1}.mask.predictor",
 }
-"""Common names of the modules that every detector has once."""
-IN_BLOCK = {
-    "conv": "conv", "bn": "norm", "gn": "norm", "downsample.0": "shortcut.conv", "downsample.1": "shortcut.norm",
-}  # fmt: skip
-IN_NECK = {"lateral_convs": "lateral", "fpn_convs": "output"}
-IN_HEAD = {
-    r"shared_fcs\.0": "fc1",
-    r"shared_fcs\.1": "fc2",
-    r"cls_fcs\.0": "classification.fc1",
-    r"cls_fcs\.1": "classification.fc2",
-    r"reg_fcs\.0": "regression.fc1",
-    r"reg_fcs\.1": "regression.fc2",
-    r"regression_convolutions\.blocks\.(.*)": r"regression.block\1",
-    "fc_cls": "classifier",
-    "fc_reg": "regressor",
-}
-IN_MASK_BRANCH = {"upsample": "deconv", "conv_logits": "predictor"}
-IN_SHARING = {"embeddings": "embedding", "reductions": "reduction"}
-
-
-def common_name(name: str) -> str | None:
-    """Translate a name of a detector's state dict into the common one; None for a norm's counter of batches.
-
-    Raises
-    ------
-    ValueError
-        If the table has no such name: a part was added to a detector and not to the table.
-    """
-    module, _, tensor = name.rpartition(".")
-    if tensor == "num_batches_tracked":
-        return None
-    common = _common_module(module)
-    if common is None or tensor not in TENSORS:
-        raise ValueError(f"no common name for {name!r}")
-    return f"{common}.{tensor}"
-
-
-def _common_module(module: str) -> str | None:
-    """Translate a module's name; None if the table has none."""
-    if module in MODULES:
-        return MODULES[module]
-    if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(conv|bn|gn)(\d)", module):
-        stage, block, kind, number = found.groups()
-        return f"backbone.stage{stage}.{block}.{IN_BLOCK[kind]}{number}"
-    if found := re.fullmatch(r"backbone\.layer(\d)\.(\d+)\.(downsample\.[01])", module):
-        stage, block, kind = found.groups()
-        return f"backbone.stage{stage}.{block}.{IN_BLOCK[kind]}"
-    if found := re.fullmatch(r"neck\.(lateral_convs|fpn_convs)\.(\d)\.(conv|gn)", module):
-        kind, level, part = found.groups()
-        # MMDetection counts the pyramid's levels from 0.
-        return f"neck.{IN_NECK[kind]}{int(level) + 2}{'.norm' if part == 'gn' else ''}"
-    if found := re.fullmatch(r"roi_head\.sharing\.(embeddings|reductions)\.(\d)", module):
-        kind, stage = found.groups()
-        return f"heads.{stage}.{IN_SHARING[kind]}"
-    if found := re.fullmatch(r"roi_head\.mask_head\.(\d)\.(?:convs\.(\d)\.conv|(upsample|conv_logits))", module):
-        stage, convolution, other = found.groups()  # mask branches are counted from 1
-        return f"heads.{stage}.mask.{IN_MASK_BRANCH[other] if other else f'conv{int(convolution) + 1}'}"
-    if found := re.fullmatch(r"roi_head\.bbox_head\.(\d)\.(.*)", module):
-        stage, inside = found.groups()
-        return _in_head(int(stage) + 1, inside)  # MMDetection counts heads from 0
-    return None
-
-
-def _in_head(stage: int, module: str) -> str | None:
-    """Translate the name of a module of a head."""
-    for pattern, common in IN_HEAD.items():
-        if found := re.fullmatch(pattern, module):
-            return f"heads.{stage}.{found.expand(common)}"
-    return None
-
-
-def common_names(run: Run) -> Callable[[str], str | None]:
-    """Return what translates a run's names: :func:`common_name`, and its variant for the layers that it adds."""
-    return with_own_names(common_name, run)
+common_name = partial(translated, COMMON_NAMES)

@@ -5,18 +5,10 @@ from typing import Any
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from adapters.detector.cascade_stages import CascadeStages
-from adapters.mmdet.controls.head_probes import probed_heads as probed_heads
-from adapters.mmdet.inference import detect
+from adapters.mmdet.controls.heads import probed_heads as probed_heads
 from adapters.mmdet.training import loss_name
-from adapters.prediction.original_image import Rows
 from adapters.witness.framework import Item
 from cascadebench.study.run import Run
-
-
-def stages(model: nn.Module) -> CascadeStages:
-    """The RoI heads of a detector."""
-    return model.roi_head
 
 
 def item_fields(run: Run, item: dict[str, Any]) -> Item:
@@ -39,8 +31,3 @@ def training_losses(model: nn.Module, batch: Any) -> dict[str, Tensor]:
     """Every loss of a training step, by common names."""
     _, terms = model.parse_losses(model(**model.data_preprocessor(batch, True), mode="loss"))
     return {loss_name(name): value for name, value in terms.items() if "loss_" in name}
-
-
-def detect_given(model: nn.Module, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Rows:
-    """Detections from boxes and probabilities of an image."""
-    return detect(model, 0, boxes, scores)

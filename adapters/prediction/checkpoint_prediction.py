@@ -5,7 +5,9 @@ detects is imported as detections from outside are.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +16,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from adapters.contract import Detections
-from adapters.prediction.prediction_columns import detection_columns
-from adapters.weights.caffe_pickle import read_arrays
+from adapters.prediction.predict_image import Detections
+from adapters.prediction.prediction_files import detection_columns
+from adapters.weights.caffe_pickle import first_line, read_arrays
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import sha256_of
 from cascadebench.datasets.card import load_dataset_card
@@ -40,7 +42,24 @@ class StockModel(Protocol):
         """Detect on one image: what the framework puts out as ``final``, and the test stages of a cascade."""
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
+@dataclass(frozen=True)
+class CheckpointJob:
+    """What the command line asks for; :func:`parse` says what each is."""
+
+    framework: str
+    command: str
+    config: Path
+    checkpoint: Path
+    dataset: str
+    out: Path
+    title: str
+    notes: str
+    headline: str
+    gpus: int
+    threads: int
+
+
+def parse(argv: list[str]) -> CheckpointJob:
     """Read the command line; a wrong one exits with code 2."""
     parser = argparse.ArgumentParser(prog="python -m adapters", description=__doc__.splitlines()[0])
     parser.add_argument("framework")
@@ -54,11 +73,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--headline", default=FINAL, help="test stage that stands for the model")
     parser.add_argument("--gpus", type=int, choices=[0, 1], default=0)
     parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args(argv)
+    return CheckpointJob(**vars(parser.parse_args(argv)))
 
 
 def predict_checkpoint(
-    stock_model: Any, arguments: argparse.Namespace, device: torch.device, made_with: Mapping[str, Any]
+    stock_model: Any, job: CheckpointJob, device: torch.device, made_with: Mapping[str, Any]
 ) -> None:
     """Detect on the validation images with a checkpoint, import the detections and evaluate them.
 
@@ -66,36 +85,46 @@ def predict_checkpoint(
     ----------
     stock_model : module
         ``stock_model.py`` of the adapter.
-    arguments : Namespace
-        Of :func:`parse`.
     made_with : mapping
         Framework, versions and device.
     """
-    if arguments.out.parent.name != ResultsFolder.all_imported:
-        raise InputError(f"--out: {arguments.out}; results/imported/NAME is expected")
-    results, dataset = arguments.out.parent.parent, load_dataset_card(arguments.dataset)
+    if job.out.parent.name != ResultsFolder.all_imported:
+        raise InputError(f"--out: {job.out}; results/imported/NAME is expected")
+    results, dataset = job.out.parent.parent, load_dataset_card(job.dataset)
     data = ResultsFolder(results).dataset(dataset.name)
     if not data.lock.exists():
-        prepare = f"`cascadebench prepare {arguments.dataset} --out {data.path}`"
+        prepare = f"`cascadebench prepare {job.dataset} --out {data.path}`"
         raise InputError(f"{data.path}: not prepared; {prepare} does it")
     split = load_split(data.path, "val")
-    for path in (arguments.config, arguments.checkpoint):
+    for path in (job.config, job.checkpoint):
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-    stock: StockModel = stock_model.load(arguments.config, device)
+    stock: StockModel = stock_model.load(job.config, device)
     if stock.classes != len(split.category_ids):
         has = (
             f"dataset {dataset.name} has {len(split.category_ids)}; they are mapped in order, so the numbers must agree"
         )
-        raise InputError(f"{arguments.config}: the model tells {stock.classes} classes apart, {has}")
-    load_weights(stock.model, arguments.checkpoint)
-    found = [(record.id, stock.predict(record)) for record in split.records]
+        raise InputError(f"{job.config}: the model tells {stock.classes} classes apart, {has}")
+    load_weights(stock.model, job.checkpoint)
+    found = []
+    for record in split.records:
+        record.picture_bytes()  # the framework's own pipeline reads it once more; here it is compared
+        found.append((record.id, stock.predict(record)))
     columns = detection_columns(found, np.array(split.category_ids))
-    sources = [SourceFile(name=path.name, sha256=sha256_of(path)) for path in (arguments.config, arguments.checkpoint)]
-    about = About(arguments.title, arguments.notes, arguments.headline, made_with, sources)
+    sources = [SourceFile(name=path.name, sha256=sha256_of(path)) for path in (job.config, job.checkpoint)]
+    about = About(job.title, job.notes, job.headline, made_with, sources)
     rows = pd.DataFrame({name: column for name, column in columns.items() if name != "segmentation"})
-    name, stages = arguments.out.name, list(found[0][1])
-    import_rows(name, dataset.name, results, rows, stages, about, str(arguments.checkpoint))
+    name, stages = job.out.name, list(found[0][1])
+    import_rows(name, dataset.name, results, rows, stages, about, str(job.checkpoint))
+
+
+@contextmanager
+def building(config: Path) -> Iterator[None]:
+    """Turn whatever a configuration raises while a detector is built from it into one InputError."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"{config}: no detector could be built from it: {first_line(error)}") from error
 
 
 def own_stages(stages: int) -> list[TestStage]:
@@ -132,8 +161,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: not read as a checkpoint of tensors: {reason}") from error
+        raise InputError(f"{path}: not read as a checkpoint of tensors: {first_line(error)}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

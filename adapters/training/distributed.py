@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,6 +47,16 @@ def any_process(said: bool, device: torch.device) -> bool:
     answer = torch.tensor(int(said), device=device)
     torch.distributed.all_reduce(answer, torch.distributed.ReduceOp.MAX)
     return bool(answer)
+
+
+def of_every_process(rows: Sequence[Sequence[int]], device: torch.device) -> Sequence[Sequence[int]]:
+    """Rows of whole numbers of all processes of the group, by rank; every process must have as many."""
+    if not torch.distributed.is_initialized():
+        return rows
+    own = torch.tensor(rows, dtype=torch.int64, device=device)
+    every = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(every, own)
+    return torch.cat(every).tolist()
 
 
 def mean_over_processes(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

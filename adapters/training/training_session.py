@@ -4,7 +4,6 @@ The framework's own engine drives the loop; a thin hook in each adapter calls :m
 :meth:`~TrainingSession.before_iteration` and :meth:`~TrainingSession.after_iteration`.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -23,13 +22,13 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from adapters.training.checkpoints import Checkpoints
-from adapters.training.distributed import any_process, place_in_group, wait_for_every_process
+from adapters.training.distributed import any_process, of_every_process, place_in_group, wait_for_every_process
 from adapters.training.seeding import seed_everything
 from adapters.training.shared_sampling import ImageSampling
 from adapters.training.stage_recording import StageRecording
 from cascadebench.core.errors import Fault
 from cascadebench.core.files import remove_unfinished, whole_lines, write_text
-from cascadebench.determinism.training_order import step_seed
+from cascadebench.determinism.training_order import consumed_chain, step_seed
 from cascadebench.diagnostics.observations import iou_thresholds
 from cascadebench.diagnostics.stage_statistics import StageStatisticsLog, write_stage_statistics
 from cascadebench.execution.interruption import Interruption, Stopped
@@ -66,6 +65,9 @@ class TrainingSession:
         This process and their number; each trains ``batch_size / world_size`` images a step.
     sampling : ImageSampling
         Seeds of what the model samples, image by image.
+    consumed : str
+        Chain over every image that was trained on so far, in all processes
+        (:func:`cascadebench.determinism.training_order.consumed_chain`).
     loader : FaultTellingLoader or None
         What reads the batches.
     """
@@ -86,9 +88,9 @@ class TrainingSession:
         self.checkpoint = self.checkpoints.last
         self.sampling = ImageSampling(run.seed, self.images_of_rank().start)
         self._resumed = self.checkpoints.load()
-        self.start, self._consumed = 0, ""
+        self.start, self.consumed = 0, ""
         if self._resumed.state:
-            self.start, self._consumed = (self._resumed.state[key] for key in ("iteration", "consumed_sha256"))
+            self.start, self.consumed = (self._resumed.state[key] for key in ("iteration", "consumed_sha256"))
         self.seconds: list[float] = []
         # Checkpoints of an earlier version do not have it.
         self._images: int | None = (self._resumed.state or {}).get("images_per_step")
@@ -172,7 +174,7 @@ class TrainingSession:
         iteration: int,
         losses: dict[str, torch.Tensor],
         learning_rate: float,
-        consumed: Sequence[tuple[int, bool]],
+        consumed: Sequence[tuple[int, bool, int]],
     ) -> None:
         """Log one finished step and save a checkpoint when it is due.
 
@@ -182,8 +184,9 @@ class TrainingSession:
             Every term of the loss under a common name, weighted as it entered the sum.
         learning_rate : float
             Rate that the optimizer used in this step.
-        consumed : sequence of (int, bool)
-            Image id, and whether it was mirrored, of every image that this process trained on, as the batch says.
+        consumed : sequence of (int, bool, int)
+            Image id, whether it was mirrored, and its shorter side in pixels, of every image that this process trained
+            on, as the batch says.
 
         Raises
         ------
@@ -207,9 +210,7 @@ class TrainingSession:
         ended = time.perf_counter()
         self.seconds.append(ended - self._step_ended)
         self._step_ended = ended
-        # A chain: equal hashes mean that everything up to here was equal.
-        step = "".join(f"{image_id}{'-' if flipped else '+'}" for image_id, flipped in consumed)
-        self._consumed = hashlib.sha256(f"{self._consumed}{step}".encode()).hexdigest()
+        self.consumed = consumed_chain(self.consumed, of_every_process(consumed, self.device))
         if self.rank == 0:
             self._record(iteration, values, loss, learning_rate)
             if self._recording is not None:
@@ -230,7 +231,7 @@ class TrainingSession:
 
     def _record(self, iteration: int, values: dict[str, float], loss: float, learning_rate: float) -> None:
         line = {"iteration": iteration, "lr": learning_rate, "loss": loss, "losses": values}
-        line["consumed_sha256"] = self._consumed
+        line["consumed_sha256"] = self.consumed
         self._log.write(json.dumps(line | {"seconds": round(self.seconds[-1], 4)}) + "\n")
         self._tensorboard.add_scalar("learning_rate", learning_rate, iteration)
         self._tensorboard.add_scalar("loss", loss, iteration)
@@ -255,7 +256,7 @@ class TrainingSession:
         os.fsync(self._log.fileno())
         state = {
             "iteration": done,
-            "consumed_sha256": self._consumed,
+            "consumed_sha256": self.consumed,
             "images_per_step": self._images,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -292,4 +293,5 @@ class TrainingSession:
             "processes": self.world_size,
             "accumulation": self.execution.accumulation,
             "images_per_step": self._images,
+            "consumed_sha256": self.consumed,
         }

@@ -94,14 +94,18 @@ def read_caffe_pickle(path: Path) -> dict[str, np.ndarray]:
     return given
 
 
+def first_line(error: Exception) -> str:
+    """First line of what an exception says, else its name."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """Unpickle a dictionary of arrays, bare or under ``model`` or ``blobs``; raises InputError if it is none."""
     try:
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a damaged pickle may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: not read as a pickle of arrays: {reason}") from error
+        raise InputError(f"{path}: not read as a pickle of arrays: {first_line(error)}") from error
     for key in ("model", "blobs"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -1,11 +1,48 @@
 """Common names of a run's weights: those of the framework's table, and those of layers that its variant adds."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 from adapters.detector.variant_module import variant_module
 from cascadebench.core.errors import InputError
 from cascadebench.determinism.initial_weights import OWN_NAMES
 from cascadebench.study.run import Run
+
+TENSORS = ("weight", "bias", "running_mean", "running_var")
+
+
+def common_name(table: Mapping[str, str | None], name: str) -> str | None:
+    """Translate a name of a detector's state dict by a framework's table; None for what holds no weights.
+
+    Parameters
+    ----------
+    table : mapping of str to str or None
+        From a pattern of a module's name to the common one: ``{2}`` stands for the pattern's second group, ``{1+1}``
+        for the number of the first and one more. None: the pattern is of whole names of tensors that are no weights.
+
+    Raises
+    ------
+    ValueError
+        If the table has no such name: a part was added to a detector and not to the table.
+    """
+    module, _, tensor = name.rpartition(".")
+    if tensor == "num_batches_tracked":
+        return None
+    for pattern, common in table.items():
+        if common is None and re.fullmatch(pattern, name):
+            return None
+        if common and tensor in TENSORS and (found := re.fullmatch(pattern, module)):
+            return f"{_expanded(common, found)}.{tensor}"
+    raise ValueError(f"no common name for {name!r}")
+
+
+def _expanded(common: str, found: re.Match) -> str:
+    """Put what a pattern has found into a common name."""
+
+    def part(place: re.Match) -> str:
+        return str(int(found[int(place[1])]) + int(place[2])) if place[2] else found[int(place[1])]
+
+    return re.sub(r"\{(\d)([+-]\d)?\}", part, common)
 
 
 def with_own_names(table: Callable[[str], str | None], run: Run) -> Callable[[str], str | None]:

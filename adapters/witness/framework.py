@@ -5,7 +5,6 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from adapters.detector.cascade_stages import CascadeStages
 from adapters.inspection.head_probes import ProbedHeads
 from adapters.training.assembly import Built
 from cascadebench.study.run import Run
@@ -34,11 +33,8 @@ class Item:
 class WitnessedFramework(Protocol):
     """A framework's objects, asked in common terms."""
 
-    def stages(self, model: nn.Module) -> CascadeStages:
-        """The RoI heads of a detector."""
-
     def probed_heads(self, built: Built) -> ProbedHeads:
-        """The same, as the probes ask for them."""
+        """The RoI heads, as the probes ask for them."""
 
     def item_fields(self, run: Run, item: dict[str, Any]) -> Item:
         """An item that a reader gave."""
@@ -48,8 +44,3 @@ class WitnessedFramework(Protocol):
 
     def training_losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Every loss of a training step, by its common name."""
-
-    def detect_given(
-        self, model: nn.Module, boxes: Tensor, scores: Tensor, size: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes, scores and labels of what the first stage detects, given boxes [R, 4] and probabilities [R, C + 1]."""

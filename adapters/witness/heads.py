@@ -1,6 +1,7 @@
 """What the heads make of given RoIs, and their losses, against plain computations from the variant's card."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from adapters.witness.quantities import summary
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
 from cascadebench.study.run import Run
-from cascadebench.study.stage_settings import StageSettings, stage_settings
 
 ROIS = 6
 """Pooled RoIs that the heads are given."""
@@ -30,7 +30,7 @@ def head_quantities(subject: Subject) -> Iterator[Quantity]:
     run, heads, weights = subject.built.run, subject.stages, subject.tensors("heads.", "variant.")
     size = run.protocol.heads.pool_size
     pooled = torch.randn(ROIS, run.protocol.neck.channels, size, size, generator=torch.Generator().manual_seed(0))
-    for stage in range(run.variant.stages):
+    for stage in sorted(set(heads.test_row)):  # one head may be applied several times
         logits, deltas = heads.stage_outputs(stage, pooled)
         given = _noted(logits, deltas, weights)
         plainly = plain_outputs(run, stage, pooled, weights)
@@ -99,7 +99,7 @@ def _has(weights: Weights, stage: int, task: str) -> bool:
 
 
 def loss_quantities(subject: Subject) -> Iterator[Quantity]:
-    """Train the heads on given maps and boxes; every loss beside that of the settings of its stage."""
+    """Train the heads on given maps and boxes; every loss beside what the controls that were read back make of it."""
     step, run = subject.framework.probed_heads(subject.built).step, subject.built.run
     truth, labels = probe_ground_truth()
     labels = labels % len(run.dataset.categories)
@@ -108,35 +108,46 @@ def loss_quantities(subject: Subject) -> Iterator[Quantity]:
         ("regression", step.regression, plain_regression),
     ):
         for output in outputs:
-            settings = stage_settings(run)[output.head]
-            wanted = [float(plainly(run, settings, output, truth, labels))] if subject.aligned else None
+            wanted = None
+            if subject.aligned:
+                settings = {name: subject.controls[f"heads.{name}"][output.head] for name in OF_HEADS[task]}
+                settings["smooth_l1_beta"] = run.protocol.heads.smooth_l1_beta
+                wanted = [float(plainly(settings, output, truth, labels).detach())]
             name = f"{task} of head {output.head + 1}"
-            yield Quantity(step="losses of the heads", name=name, value=[float(output.loss)], wanted=wanted)
+            value = [float(output.loss.detach())]
+            yield Quantity(step="losses of the heads", name=name, value=value, wanted=wanted)
 
 
-def matched(settings: StageSettings, rois: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+OF_HEADS = {
+    "classification": ("iou_threshold", "classification_loss_weight"),
+    "regression": ("iou_threshold", "regression_loss_weight", "target_stds"),
+}
+"""Controls of every head that its losses follow from; the audit compares them with the protocol and the card."""
+Settings = Mapping[str, Any]
+"""These controls of one head, and the protocol's ``smooth_l1_beta``."""
+
+
+def matched(settings: Settings, rois: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Which RoIs [R, 5] are positive, bool [R], and the place of each one's ground truth, int64 [R]."""
     overlaps, best = box_iou(rois[:, 1:], truth).max(1)
-    return overlaps >= settings.iou_threshold, best
+    return overlaps >= settings["iou_threshold"], best
 
 
-def plain_classification(
-    run: Run, settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor
-) -> Tensor:
+def plain_classification(settings: Settings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over all classes and background, the mean over the RoIs, times the stage's weight."""
     positive, best = matched(settings, output.rois, truth)
     wanted = torch.where(positive, labels[best], output.values.shape[1] - 1)
-    return settings.classification_weight * F.cross_entropy(output.values, wanted)
+    return settings["classification_loss_weight"] * F.cross_entropy(output.values, wanted)
 
 
-def plain_regression(run: Run, settings: StageSettings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
+def plain_regression(settings: Settings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
     """Smooth L1 of the positives' normalised deltas, divided by the number of all RoIs, times the stage's weight."""
     positive, best = matched(settings, output.rois, truth)
     rows = positive.nonzero()[:, 0]
     deltas = output.values[rows]
     if deltas.shape[1] > 4:
         deltas = deltas.reshape(len(rows), -1, 4)[torch.arange(len(rows)), labels[best[rows]]]
-    targets = box_deltas(output.rois[rows, 1:], truth[best[rows]]) / torch.tensor(settings.target_stds)
-    missed, beta = (deltas - targets).abs(), run.protocol.heads.smooth_l1_beta
+    targets = box_deltas(output.rois[rows, 1:], truth[best[rows]]) / torch.tensor(settings["target_stds"])
+    missed, beta = (deltas - targets).abs(), settings["smooth_l1_beta"]
     loss = torch.where(missed < beta, missed.square() / (2 * beta or 1.0), missed - beta / 2)
-    return settings.regression_weight * loss.sum() / len(output.rois)
+    return settings["regression_loss_weight"] * loss.sum() / len(output.rois)

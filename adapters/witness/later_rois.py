@@ -13,7 +13,6 @@ from adapters.inspection.probe_inputs import probe_ground_truth
 from adapters.witness.quantities import unordered
 from adapters.witness.subject import Subject
 from cascadebench.controls.witness import Quantity
-from cascadebench.study.stage_settings import stage_settings
 
 
 def passing_quantities(subject: Subject) -> Iterator[Quantity]:
@@ -22,8 +21,8 @@ def passing_quantities(subject: Subject) -> Iterator[Quantity]:
     truth, labels = probe_ground_truth()
     step = subject.framework.probed_heads(subject.built).step
     for before, after in pairwise(step.regression):
-        rois = plain_rois(run.variant.options, stage_settings(run)[before.head].target_stds, before, truth,
-                          labels % len(run.dataset.categories))  # fmt: skip
+        stds = subject.controls["heads.target_stds"][before.head]
+        rois = plain_rois(run.variant.options, stds, before, truth, labels % len(run.dataset.categories))
         wanted = None if rois is None or not subject.aligned else unordered(rois.T)
         name = f"RoIs that enter regressor {after.head + 1}"
         yield Quantity(step="losses of the heads", name=name, value=unordered(after.rois.T), wanted=wanted)

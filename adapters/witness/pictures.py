@@ -77,3 +77,5 @@ def order_quantities(built: Built, whole: TrainingOrder) -> Iterator[Quantity]:
         yield Quantity(step="order", name=part.replace("_", " "), value=given, wanted=drawn)
     items = plain([built.dataset.planned(position) for position in range(min(TRIED, order.images.size))])
     yield Quantity(step="order", name=f"first {len(items)} items", value=items)
+    seed = built.session.sampling.seed
+    yield Quantity(step="order", name="seed of the sampling", value=seed, wanted=built.run.seed)

@@ -1,11 +1,12 @@
 """Whose witness it is: what was built, and how its tensors are called in common."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from torch import Tensor
 
+from adapters.contract import Adapter
 from adapters.detector.cascade_stages import CascadeStages
 from adapters.training.assembly import Built
 from adapters.witness.framework import WitnessedFramework
@@ -13,28 +14,29 @@ from adapters.witness.framework import WitnessedFramework
 
 @dataclass
 class Subject:
-    """A run's objects, and its framework's answers.
+    """A run's objects, and the adapter that built them."""
 
-    Attributes
-    ----------
-    common_name : callable
-        From a name of the model's state dict to the common one; None for what holds no weights.
-    """
-
+    adapter: Adapter
     built: Built
-    framework: WitnessedFramework
-    common_name: Callable[[str], str | None]
+    controls: dict[str, Any]
+    """Values that were read back, by the names of the controls."""
 
     @cached_property
     def names(self) -> dict[str, str]:
         """Common names by the framework's, where there is one."""
-        names = {name: self.common_name(name) for name in self.built.model.state_dict()}
+        common_name = self.adapter.common_names(self.built.run)
+        names = {name: common_name(name) for name in self.built.model.state_dict()}
         return {name: common for name, common in names.items() if common is not None}
+
+    @property
+    def framework(self) -> WitnessedFramework:
+        """What is asked of the framework for the witness alone."""
+        return self.adapter.witnessed
 
     @property
     def stages(self) -> CascadeStages:
         """The RoI heads."""
-        return self.framework.stages(self.built.model)
+        return self.adapter.roi_heads(self.built.model)
 
     @property
     def aligned(self) -> bool:

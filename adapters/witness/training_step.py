@@ -57,7 +57,7 @@ def step_quantities(subject: Subject, records: Sequence[ImageRecord]) -> Iterato
     rest = {name: loss for name, loss in losses.items() if not any(name in terms for terms in own.values())}
     for step, terms in (*own.items(), ("whole step", rest)):
         for name, loss in sorted(terms.items()):
-            yield Quantity(step=step, name=f"loss {name}", value=float(loss))
+            yield Quantity(step=step, name=f"loss {name}", value=float(loss.detach()))
     yield from _rois(entering)
     yield from _gradients(subject, [sum(terms.values()) for terms in (*own.values(), rest)])
     # What is frozen is a parameter in one framework and a buffer in another.

@@ -74,7 +74,6 @@ def update_quantities(subject: Subject) -> Iterator[Quantity]:
     planned = plain([built.dataset.planned(place)[:2] for place in range(len(FACTORS) * built.loader.batch_size)])
     consumed = plain([image for _, images in steps for image in images])
     yield Quantity(step="order", name="images and flips of three steps", value=consumed, wanted=planned)
-    yield Quantity(step="order", name="seed of the sampling", value=built.session.sampling.seed, wanted=run.seed)
     yield Quantity(step="updates", name="forward passes", value=passes, wanted=len(FACTORS))
     norm = math.sqrt(sum(one.parameter.numel() * one.gradient**2 for one in watched.values() if one.gradient))
     others = [name for name, one in watched.items() if not follows_sgd(run, one, norm)]

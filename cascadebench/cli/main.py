@@ -18,6 +18,7 @@ from cascadebench.study_loading import load_study
 StudyName = Annotated[str, typer.Argument(help="Name under config/studies/, or a path to a study's .yaml")]
 Results = Annotated[Path, typer.Option(help="Folder of results")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
+SizesOnly = Annotated[bool, typer.Option("--sizes-only", help="Record the size of every picture's file alone")]
 PreparedDataset = Annotated[Path, typer.Option(help="Prepared dataset")]
 
 # Every command imports what it works with when it is called, and stands here in its place in ``--help``.
@@ -56,11 +57,13 @@ def plan(study: StudyName, results: Results = RESULTS, as_json: Json = False) ->
 
 
 @app.command()
-def prepare(dataset: str, out: Annotated[Path, typer.Option(help="Folder to write")]) -> None:
-    """Check a dataset of config/datasets/ (or draw the embedded one) and lock it."""
-    from cascadebench.datasets.prepare import prepare as prepare_dataset
+def prepare(
+    dataset: str, out: Annotated[Path, typer.Option(help="Folder to write")], sizes_only: SizesOnly = False
+) -> None:
+    """Check a dataset of config/datasets/ (or draw the embedded one), read all pictures once, and lock it."""
+    from cascadebench.datasets import prepare as preparation
 
-    prepare_dataset(load_dataset_card(dataset), out)
+    preparation.prepare(load_dataset_card(dataset), out, sizes_only)
 
 
 @app.command()
@@ -150,8 +153,7 @@ def import_detections(
     if (dataset is None) == (study is None):
         raise InputError("import: give one of --dataset and --study")
     card = load_dataset_card(dataset) if dataset else load_study(study).dataset
-    about = About(title=title, notes=notes, headline=headline)
-    imported = import_files(name, card.name, results, files or (), test_stage or (), about)
+    imported = import_files(name, card.name, results, files or (), test_stage or (), About(title, notes, headline))
     folder = ResultsFolder(results).imported(name).path
     print(f"{folder}: {imported.detections} detections, {len(imported.test_stages)} test stage(s)")
 

@@ -9,7 +9,7 @@ from cascadebench.detectors.backbone import BackboneFile, WeightsCard
 from cascadebench.detectors.cards import FrameworkCard, VariantCard
 from cascadebench.evidence.claims import ClaimsFile
 from cascadebench.evidence.published import PublishedFile
-from cascadebench.evidence.schedules import SchedulesFile
+from cascadebench.evidence.source_protocols import SourceFile
 from cascadebench.imported.record import ImportedFile
 from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import Run
@@ -26,7 +26,7 @@ MODELS: dict[str, type[Configuration]] = {
     "run": Run,
     "published": PublishedFile,
     "claims": ClaimsFile,
-    "schedules": SchedulesFile,
+    "source_protocol": SourceFile,
     "imported": ImportedFile,
 }
 

@@ -70,6 +70,11 @@ OPTIMIZER = (
 
 TRAINING = (
     constant("training.precision", "Number format of the forward pass.", "float32"),
+    stated(
+        "training.arithmetic",
+        "Kernels of the CPU: portable where every library was told so and torch's own are those of AVX2.",
+        at="protocol.arithmetic",
+    ),
     constant("training.weight_averaging", "Averaging of weights over steps.", "none"),
     stated("training.batch_size", "Images of a step over all processes.", "images", at="protocol.schedule.batch_size"),
     equal(

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from cascadebench.controls.audit_files import read_controls
 from cascadebench.controls.control_definition import ControlDefinition
 from cascadebench.controls.definitions import CONTROLS, GROUPS
+from cascadebench.controls.witness import STEPS
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import write_text
 from cascadebench.detectors.cards import load_framework_card
@@ -38,6 +39,32 @@ Within a framework a variant may differ from the baseline only in the controls t
 (`accepted_violations` in its file); the report shows it.
 
 The column "expected" says which value of the run decides, or the value itself where it is the same for every run.
+"""
+
+WITNESS = """## What no control names: the witness
+
+A list of values shows only what is on it. So every run also does each of its things once at its inspection, with the
+objects that will train and test: on two fixed pictures and from fixed weights, in double precision, without data and
+without a file of weights. What comes out stands in `results/runs/<run>/witness.json`, and the audit compares it:
+
+- with a plain computation from the protocol, the backbone and the variant's card, where there is one: pictures, order,
+  initial numbers, SGD, losses of the heads, what stages read (a variant's `reference.py`), detections from given boxes;
+- with the baseline's in the same framework, to the bit, unless a control that the step follows from differs. That
+  control is the variant's treatment, or a violation by itself;
+- with other seeds', to the bit, but for initial numbers and order;
+- with the other framework's, to a relative 1e-8, or 1e-5 where numbers are handed over in float32. Under a framework's
+  own rules (`rules: mmdet` or `detectron2`) not.
+
+A difference is a violation, and names the step, the first quantity that differs in it, both numbers and both runs.
+
+| step | what comes out | follows from the controls |
+|-|-|-|
+{steps}
+
+Limits: the network runs on pictures of 48 pixels, so what happens only on large ones is not seen. What begins from
+fixed weights is done once in an inspection for all seeds of a detector. Residual convolutions of a regressor, and what
+a variant without `reference.py` adds, have no plain computation: there the frameworks are compared with each other
+alone. What begins after some steps of a training is seen in the records of that training, if at all.
 """
 
 
@@ -118,6 +145,11 @@ def page(run: Run, places: Mapping[str, Mapping[str, str]]) -> str:
             rows.append([f"`{one.name}`", one.meaning, one.unit, one.kind, expected_from(one, run), *read])
         lines = [f"| {' | '.join(cells)} |\n" for cells in rows]
         parts.append(f"\n## {group}\n\n" + "".join([lines[0], "|" + "-|" * len(head) + "\n", *lines[1:]]))
+    steps = [
+        f"| {name} | {step.outcome} | {', '.join(f'`{one}*`' for one in step.follows_from)} |"
+        for name, step in STEPS.items()
+    ]
+    parts.append("\n" + WITNESS.format(steps="\n".join(steps)))
     differing = [one for one in CONTROLS.values() if one.kind == "framework"]
     parts.append("\n## Differences between frameworks\n\n")
     parts.append("".join(f"- `{one.name}`: {one.reason}\n" for one in differing) or "None.\n")

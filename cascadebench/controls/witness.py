@@ -7,7 +7,7 @@ on fixed pictures and from fixed weights: whatever changes the work changes the 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cascadebench.controls.findings import PROTOCOL, Check, Finding, Readings
 from cascadebench.core.configuration import Configuration, validated
@@ -53,31 +53,46 @@ TRUNK = (*PICTURE, "backbone.", "neck.", "training.precision")
 PROPOSALS = (*TRUNK, "rpn.")
 FIRST_STAGE = (*PROPOSALS, "heads.")
 EVERYTHING = (*FIRST_STAGE, "inference.", "masks.")
-STEPS: dict[str, tuple[str, ...]] = {
-    "initial numbers": (*EVERYTHING, "weights."),
-    "order": ("training.", "schedule.", "input."),
-    "training pictures": PICTURE,
-    "test picture": PICTURE,
-    "updates": ("training.", "schedule.", "optimizer."),
-    "hooks": ("training.weight_averaging",),
-    "network input": PICTURE,
-    "proposal network": PROPOSALS,
-    "first stage": FIRST_STAGE,
-    "whole step": EVERYTHING,
-    "heads": EVERYTHING,
-    "losses of the heads": EVERYTHING,
-    "proposals at test": PROPOSALS,
-    "first stage at test": (*FIRST_STAGE, "inference."),
-    "all stages at test": EVERYTHING,
-}
-"""Every step, and beginnings of the names of the controls that what comes out of it follows from."""
+
+
+class Step(NamedTuple):
+    """Something that a run does once."""
+
+    outcome: str
+    """What comes out of it, in words."""
+    follows_from: tuple[str, ...]
+    """Beginnings of the names of the controls that decide it."""
+
+
+STEPS: dict[str, Step] = {
+    "initial numbers": Step("numbers of every part, and tensors that do not start from the seed",
+                            (*EVERYTHING, "weights.")),
+    "order": Step("images, flips and sizes of the whole schedule", ("training.", "schedule.", "input.")),
+    "training pictures": Step("pixels, boxes, labels and masks of two items, one of them mirrored", PICTURE),
+    "test picture": Step("pixels of a picture for testing", PICTURE),
+    "updates": Step("what three steps of the loop make of a given gradient", ("training.", "schedule.", "optimizer.")),
+    "hooks": Step("what takes part in the loop, and which modules have hooks", ("training.weight_averaging",)),
+    "network input": Step("a normalised, padded batch", PICTURE),
+    "proposal network": Step("its losses, and the gradients that they send into every parameter", PROPOSALS),
+    "first stage": Step("its RoIs and losses, and the gradients of its head", FIRST_STAGE),
+    "whole step": Step("RoIs and losses of later stages, masks, all gradients, buffers afterwards", EVERYTHING),
+    "heads": Step("outputs and gradients of every stage on given RoIs", EVERYTHING),
+    "losses of the heads": Step("losses of every head on given maps and boxes, and what enters later ones", EVERYTHING),
+    "proposals at test": Step("proposals on a small picture", PROPOSALS),
+    "first stage at test": Step("its detections on a small picture, and from given boxes and scores",
+                                (*FIRST_STAGE, "inference.")),
+    "all stages at test": Step("detections of every other test stage on a small picture", EVERYTHING),
+}  # fmt: skip
 OF_ONE_FRAMEWORK = {"hooks"}
 """Steps that two frameworks do in ways of their own."""
 OF_THE_SEED = {"initial numbers", "order"}
 """Steps that two seeds do differently; all others begin from fixed weights."""
 BY_ITSELF = {"proposal network", "first stage", "proposals at test", "first stage at test"}
 """Steps in which only the first stage has a part, or none."""
-OF_LATER_STAGES = {"heads.stages", "heads.classifiers", "heads.trunk_gradient", "inference.score_rule"}
+OF_LATER_STAGES = {
+    "heads.stages", "heads.classifiers", "heads.trunk_gradient", "heads.later_ground_truth", "heads.moved_by",
+    "heads.borrowed_gradient", "inference.score_rule",
+}  # fmt: skip
 """Controls of how the stages are put together: nothing about what the first one does by itself."""
 BEFORE_PROPOSALS = {"proposal network", "proposals at test"}
 AFTER_PROPOSALS = {"rpn.train_nms_iou"}
@@ -106,7 +121,7 @@ def explained(step: str, here: Readings, there: Readings) -> bool:
         alone = (step in BY_ITSELF and name in OF_LATER_STAGES) or (
             step in BEFORE_PROPOSALS and name in AFTER_PROPOSALS
         )
-        if alone or not name.startswith(STEPS[step]):
+        if alone or not name.startswith(STEPS[step].follows_from):
             continue
         values = [readings[name]["value"] for readings in (here, there)]
         if step in BY_ITSELF and name.startswith("heads."):  # stage by stage, where stages differ
@@ -190,7 +205,7 @@ def witness_findings(
             for quantity in witnesses[run_id]
             if quantity.get("wanted") is not None
             and not close(quantity["value"], quantity["wanted"], tolerance(quantity["step"]))
-            and not any(run == run_id and name.startswith(STEPS[quantity["step"]]) for run, name in said)
+            and not any(run == run_id and name.startswith(STEPS[quantity["step"]].follows_from) for run, name in said)
         )
         reason = "a plain computation from the protocol, the backbone and the variant's card gives another value"
         yield from _first_of_each_step(differing, run_id, PROTOCOL, reason)

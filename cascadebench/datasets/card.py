@@ -47,7 +47,15 @@ class OnDisk(Configuration):
         raise InputError(f"dataset {card!r}: no folder at any root of its card; tried: {', '.join(tried)}")
 
 
-class Folder(OnDisk):
+class WithPictures(OnDisk):
+    """What every dataset that lies on disk with its pictures has."""
+
+    checksums: Literal["sha256", "sizes"] = "sha256"
+    """What is recorded of every picture and compared when it is read: the SHA-256 of its file, or its size alone, which
+    takes no reading and misses a replacement of equal size. No part of a run's identity."""
+
+
+class Folder(WithPictures):
     """A folder with COCO annotation files."""
 
     kind: Literal["folder"] = "folder"
@@ -93,7 +101,7 @@ class VocImageSet(Configuration):
         return f"{self.folder}/ImageSets/Main/{self.image_set}.txt"
 
 
-class Voc(OnDisk):
+class Voc(WithPictures):
     """PASCAL VOC's folders and XML files (:mod:`cascadebench.datasets.voc`)."""
 
     kind: Literal["voc"]
@@ -164,13 +172,24 @@ class DatasetCard(Configuration):
         return ("val",) if isinstance(self.data, AnnotationsAlone) else SPLITS
 
     @property
+    def prepared_files(self) -> tuple[str, ...]:
+        """Files of the prepared dataset, without ``.json``."""
+        pictures = () if isinstance(self.data, AnnotationsAlone) else tuple(f"{split}_pictures" for split in SPLITS)
+        return ("lock", *self.splits, *pictures)
+
+    @property
+    def checksums(self) -> Literal["sha256", "sizes"]:
+        """What is recorded of every picture."""
+        return self.data.checksums if isinstance(self.data, WithPictures) else "sha256"
+
+    @property
     def segmentations(self) -> bool:
         """Whether the prepared dataset has a mask for every box."""
         return isinstance(self.data, Synthetic) or (isinstance(self.data, Folder) and self.data.segmentations)
 
     def identity(self) -> dict:
-        """What a run's identity hashes: everything but the title, the source and where the folder lies."""
-        value = self.model_dump(mode="json", exclude={"title": True, "source": True, "data": {"root"}})
+        """What a run's identity hashes: all but title, source, where the folder lies, and how pictures are compared."""
+        value = self.model_dump(mode="json", exclude={"title": True, "source": True, "data": {"root", "checksums"}})
         if not value["data"].get("segmentations", True):
             del value["data"]["segmentations"]  # without them a dataset is what it was before there were any
         return value

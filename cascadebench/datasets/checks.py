@@ -19,6 +19,7 @@ from cascadebench.datasets.coco import (
     check_segmentations,
     read_annotations,
 )
+from cascadebench.datasets.content import split_content
 from cascadebench.datasets.voc import read_voc
 
 BORDER_TOLERANCE = 1.0
@@ -65,6 +66,8 @@ def checked_split(card: DatasetCard, data: Folder | Voc | AnnotationsAlone, spli
         "clipped": clipped,
         "source_sha256": file.sha256,
     }
+    names = {category.id: category.name for category in file.categories}
+    lock |= split_content((image.id for image in file.images), annotations, names)
     return CheckedSplit(file, pictures, annotations, lock)
 
 

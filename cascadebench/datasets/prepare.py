@@ -12,27 +12,32 @@ from cascadebench.core.files import sha256_of, write_json
 from cascadebench.core.lease import one_at_a_time
 from cascadebench.datasets.card import SPLITS, DatasetCard, Folder, Split, Synthetic
 from cascadebench.datasets.checks import CheckedSplit, check_apart, checked_split
+from cascadebench.datasets.pictures import Kind, record_pictures, write_pictures
 from cascadebench.datasets.synthetic import draw
 from cascadebench.results.layout import DatasetFolder
 
 
-def prepare(card: DatasetCard, folder: Path) -> None:
-    """Check both splits and write ``train.json``, ``val.json`` and ``lock.json``; a synthetic dataset is drawn first.
+def prepare(card: DatasetCard, folder: Path, sizes_only: bool = False) -> None:
+    """Check both splits and write the prepared dataset, ``lock.json`` last; a synthetic dataset is drawn first.
 
     The JSON files keep ``id, file_name, width, height`` of images and ``id, image_id, category_id, bbox, area,
     iscrowd`` of annotations, each sorted by id, and ``segmentation`` as the source has it if the card says
     ``segmentations``. ``area`` is width times height where the source has none. Boxes that leave their image a little
     (``BORDER_TOLERANCE`` of :mod:`cascadebench.datasets.checks`) are clipped to it; boxes without area are refused or
     dropped as the card says; both are counted in the lock. Picture headers are opened, for up to
-    ``MOST_PICTURES_OPENED`` pictures per split, to compare their size as stored (EXIF rotation not applied).
+    ``MOST_PICTURES_OPENED`` pictures per split, to compare their size as stored (EXIF rotation not applied). Then all
+    are read for their checksums (:func:`cascadebench.datasets.pictures.record_pictures`); of those that were not
+    touched since the folder was prepared last they are remembered.
 
     Parameters
     ----------
     card : DatasetCard
         What is expected, and where it lies.
     folder : Path
-        ``results/datasets/<name>``; changes only after every check has passed, ``lock.json`` last. The same source and
-        card give the same bytes.
+        ``results/datasets/<name>``; changes only after every check has passed. The same source and card give the same
+        bytes.
+    sizes_only : bool
+        Record the sizes of the pictures' files alone, as ``checksums: sizes`` in the card does.
 
     Raises
     ------
@@ -43,6 +48,7 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         that is missing, unreadable, listed twice, in both splits or of another size, a path that leaves its folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    kind: Kind = "sizes" if sizes_only else card.checksums
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         work, data = Path(name), card.data
         made = DatasetFolder(work)
@@ -56,6 +62,11 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         for split, content in checked.items():
             _write_split(made.split(split), content)
             content.lock["prepared_sha256"] = sha256_of(made.split(split))
+            if content.pictures:
+                remembered = None if isinstance(card.data, Synthetic) else DatasetFolder(folder).pictures_read
+                pictures = record_pictures(list(content.pictures), kind, f"{card.name} {split}", remembered)
+                write_pictures(made.pictures(split), (image.id for image in content.file.images), pictures)
+                content.lock.update(pictures=kind, pictures_sha256=sha256_of(made.pictures(split)))
             if isinstance(card.data, Synthetic):
                 content.lock["image_root"] = f"images/{split}"  # moves with the folder
         categories = [category.model_dump() for category in checked["val"].file.categories]
@@ -63,6 +74,10 @@ def prepare(card: DatasetCard, folder: Path) -> None:
         lock = {"dataset": card.name, "digest": card.digest(), "categories": categories, "splits": splits}
         write_json(made.lock, lock)
         _publish(work, folder)
+    for split, content in checked.items():
+        if content.pictures:
+            recorded = "SHA-256 of each" if kind == "sha256" else "sizes of their files alone"
+            print(f"{split}: {len(content.pictures):,} pictures, {recorded}")
 
 
 def _publish(work: Path, folder: Path) -> None:

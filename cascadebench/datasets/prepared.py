@@ -1,7 +1,8 @@
 """The prepared dataset, as every adapter and the evaluation read it.
 
 ``results/datasets/<name>/`` holds ``train.json`` and ``val.json`` (checked COCO JSON, images and annotations sorted by
-id) and ``lock.json`` (where the pictures are, counts, checksums, category ids).
+id), what is known of the bytes of their pictures (:mod:`cascadebench.datasets.pictures`) and ``lock.json`` (where the
+pictures are, counts, checksums, category ids).
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import inside, read_json, sha256_of
 from cascadebench.datasets.masks import Segmentation
+from cascadebench.datasets.pictures import PictureFile, read_pictures
 from cascadebench.results.layout import DatasetFolder
 
 
@@ -32,6 +34,15 @@ class ImageRecord:
     """int64 [N]: position of the category in the card's list, from 0."""
     segmentations: tuple[Segmentation, ...] | None = None
     """For every box its mask as :mod:`cascadebench.datasets.masks` describes it; None if masks were not asked for."""
+    file: PictureFile | None = None
+    """What was recorded of the picture's file; None: nothing, so that nothing is compared."""
+
+    def picture_bytes(self) -> bytes:
+        """Read the picture's file; raises Fault if it is not the one that was there when the dataset was prepared."""
+        content = self.path.read_bytes()
+        if self.file is not None:
+            self.file.check(self.path, content)
+        return content
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,16 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
     Raises
     ------
     InputError
-        If a file is missing, malformed or changed since it was prepared, or masks are asked for and an object has none.
+        If a file is missing, malformed or changed since it was prepared, or masks are asked for and an object has none,
+        or the dataset was prepared by a version that recorded nothing of its pictures.
     """
     lock = check_unchanged(folder, split)
+    if "pictures_sha256" not in lock["splits"][split]:
+        raise InputError(
+            f"{DatasetFolder(folder).lock}: prepared by an earlier version, which recorded nothing of the pictures; "
+            f"`cascadebench prepare {lock.get('dataset', 'NAME')} --out {folder}` does it again"
+        )
+    pictures = read_pictures(DatasetFolder(folder).pictures(split), lock["splits"][split]["pictures_sha256"])
     file = DatasetFolder(folder).split(split)
     content = read_json(file, each=_compact if segmentations else _without_segmentation)
     root = folder / lock["splits"][split]["image_root"]
@@ -78,7 +96,10 @@ def load_split(folder: Path, split: str, segmentations: bool = False) -> Prepare
         path = inside(root, image["file_name"], f"{file}: image {image['id']}: file_name")
         masks = tuple(_segmentation(a, file) for a in annotations) if segmentations else None
         records.append(
-            ImageRecord(image["id"], path, image["width"], image["height"], boxes.astype(np.float32), labels, masks)
+            ImageRecord(
+                *(image["id"], path, image["width"], image["height"]),
+                *(boxes.astype(np.float32), labels, masks, pictures[image["id"]]),
+            )
         )
     return PreparedSplit(tuple(records), category_ids)
 

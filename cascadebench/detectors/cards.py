@@ -30,6 +30,9 @@ class Option(Configuration):
     """Controls that a value other than the default may change, beside those of the card."""
     needs: dict[str, Value] = {}
     """Values that other options must have beside a value other than the default."""
+    reading: Literal["not given", "sources disagree"] | None = None
+    """Why its value is a reading of the sources, which every verdict on the variant names: they do not give it, or they
+    disagree. Null: another value is another detector, not another reading of the same."""
 
     @model_validator(mode="after")
     def _default_allowed(self) -> Self:

@@ -5,7 +5,7 @@ with the same flips, and an interrupted training goes on exactly as if it had ne
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,39 @@ def resized_shape(width: int, height: int, short_side: int, max_long_side: int) 
     if max(width, height) * scale > max_long_side:
         scale = max_long_side / max(width, height)
     return int(width * scale + 0.5), int(height * scale + 0.5)
+
+
+def consumed_chain(before: str, images: Iterable[tuple[int, bool, int]]) -> str:
+    """Add one step to the chain over all that a training consumes.
+
+    Parameters
+    ----------
+    before : str
+        The chain up to the step before; empty before the first.
+    images : iterable of (int, bool, int)
+        Image id, whether it is mirrored, and its shorter side in pixels, in the order of the whole batch.
+
+    Returns
+    -------
+    str
+        64 hex digits: equal chains mean that everything up to here was equal.
+    """
+    step = "".join(f"{image_id}{'-' if flip else '+'}{side} " for image_id, flip, side in images)
+    return hashlib.sha256(f"{before}{step}".encode()).hexdigest()
+
+
+def planned_chains(records: Sequence[ImageRecord], order: TrainingOrder, max_long_side: int) -> Iterator[str]:
+    """Yield the chain after every step of a training that consumes what is planned, and nothing else."""
+    chain = ""
+    for images, flips, short_sides in zip(order.images, order.flips, order.short_sides, strict=True):
+        step = (
+            (record.id, flip, min(resized_shape(record.width, record.height, short_side, max_long_side)))
+            for record, flip, short_side in zip(
+                (records[image] for image in images), flips.tolist(), short_sides.tolist(), strict=True
+            )
+        )
+        chain = consumed_chain(chain, step)
+        yield chain
 
 
 def step_seed(seed: int, iteration: int) -> int:

@@ -18,8 +18,8 @@ from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import Value
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
-from cascadebench.evidence.published import complete_options, load_published
-from cascadebench.evidence.schedules import TRAINING_IMAGES, find_schedule
+from cascadebench.evidence.published import complete_options, load_published, reading_options
+from cascadebench.evidence.source_protocols import TRAINING_IMAGES, find_schedule
 from cascadebench.metrics.coco.rules import IOUS
 
 FOLDER = Path(__file__).parent / "claims"
@@ -75,7 +75,7 @@ class ClaimedOn(Configuration):
     dataset: str
     """Name of a card under ``config/datasets/``."""
     schedule: str
-    """Name of a schedule in ``schedules.yaml``; a run must train on as many images, within 5%."""
+    """Name of a schedule under ``protocols/``; :mod:`cascadebench.evidence.protocol_differences` compares a run's."""
     backbones: tuple[str, ...] = ()
     """Names under ``config/backbones/``, whichever weights they start from; none: any."""
 
@@ -101,6 +101,9 @@ class Claim(Configuration):
     """Seeds that a verdict needs: more than one where the effect is no larger than what a seed changes."""
     claimed_on: ClaimedOn | None = None
     """Null: as the file says."""
+    readings: tuple[dict[str, Value], ...] = ()
+    """Readings of the sources that it is asked under, options of each: they replace those of every term whose variant
+    has them. A study asks those that it runs. Empty: asked once, as the terms say."""
 
     @model_validator(mode="after")
     def _threshold_fits(self) -> Self:
@@ -161,6 +164,8 @@ class SourcedClaim(Claim):
     """Short name of the source."""
     source: str
     claimed_on: ClaimedOn
+    reading: dict[str, Value] = {}
+    """The one of its readings that it is asked under, as far as it is not the cards' default."""
 
 
 @cache
@@ -199,8 +204,11 @@ def find_claims(ids: Sequence[str], asked_by: str) -> list[SourcedClaim]:
 
 
 def as_written(ids: Sequence[str], asked_by: str) -> list[str]:
-    """What claims and the printed values of their terms say: a change in either asks for new verdicts."""
-    return [f"{claim.model_dump_json()} {claim.published_value()}" for claim in find_claims(ids, asked_by)]
+    """What claims, their printed values and their sources' protocols say: a change asks for new verdicts."""
+    return [
+        f"{claim.model_dump_json()} {claim.published_value()} {find_schedule(claim.claimed_on.schedule, asked_by)}"
+        for claim in find_claims(ids, asked_by)
+    ]
 
 
 def _check(claim: SourcedClaim, asked_by: str) -> None:
@@ -212,6 +220,8 @@ def _check(claim: SourcedClaim, asked_by: str) -> None:
     for number, term in enumerate(claim.terms):
         place = f"{asked_by}: term {number}"
         options = complete_options(term.variant, term.options, place)
+        for reading in (reading for reading in claim.readings if set(reading) <= set(options)):
+            complete_options(term.variant, term.options | reading, f"{asked_by}: readings")
         if term.published is None:
             continue
         value = load_published().get(term.published)
@@ -224,6 +234,12 @@ def _check(claim: SourcedClaim, asked_by: str) -> None:
         differing = sorted(name for name in options if options[name] != value.options[name])
         if differing:
             raise InputError(f"{place}: published: {value.id} has another value of the option {differing[0]}")
+    known = [set(reading_options(term.variant)) for term in claim.terms]
+    for number, reading in enumerate(claim.readings):
+        if not any(set(reading) <= names for names in known):
+            there = ", ".join(sorted(set().union(*known))) or "none"
+            what = f"{', '.join(reading)}: not all of them are readings in the card of one term's variant"
+            raise InputError(f"{asked_by}: readings.{number}: {what}; there are: {there}")
 
 
 def _printed_metric(term: Term) -> str:

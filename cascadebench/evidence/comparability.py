@@ -1,18 +1,19 @@
 """Whether what was measured may be held against a claim, and what a printed value beside it differs in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from cascadebench.controls.findings import Audit, Finding
+from cascadebench.datasets.card import DatasetCard, Folder, Voc, load_dataset_card
+from cascadebench.detectors.backbone import Architecture, Backbone, load_backbone
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.evidence.claims import SourcedClaim
-from cascadebench.evidence.published import NOT_GIVEN, PublishedValue, load_published
-from cascadebench.evidence.schedules import (
-    find_schedule,
-    length_difference,
-    setting_differences,
-    settings_not_given,
-)
+from cascadebench.evidence.protocol_differences import Weight, protocol_differences, values_not_given
+from cascadebench.evidence.published import NOT_GIVEN, PublishedValue, load_published, reading_options
+from cascadebench.evidence.source_data import data_differences, not_compared
+from cascadebench.evidence.source_protocols import find_schedule
 from cascadebench.study.run import Run
 
 WEIGHTS_SUFFIX = "_caffe"
@@ -21,8 +22,6 @@ SHOWN = 5
 """Violations of the audit that are told one by one."""
 EVALUATED_ON = {"coco2017": "val2017", "voc0712": "VOC2007 test"}
 """Split that this project evaluates on, by dataset."""
-SIDE_OPTIONS = frozenset({"regression", "regression_ground_truth", "stage_weights", "later_weights"})
-"""Options about which paper and code disagree or are silent: another value is a difference, not another detector."""
 
 
 def network(backbone: str) -> str:
@@ -30,40 +29,106 @@ def network(backbone: str) -> str:
     return backbone.removesuffix(WEIGHTS_SUFFIX)
 
 
-def reasons_not_comparable(claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None) -> tuple[str, ...]:
+def reasons_not_comparable(
+    claim: SourcedClaim, runs: Sequence[Run], audit: Audit | None, lock: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
     """Say why a quantity measured on these runs is not what the claim is about; nothing if it is.
 
-    Another framework is no reason: the claims are about detectors. Nor are other settings of a schedule of the same
-    length, which a study holds equal for all of its runs; :func:`other_settings` tells them. Without an audit the
-    study's controls were not audited, which is a reason.
+    Data and network are compared by what they are, whatever they are called: data by the content that `lock`, its
+    ``lock.json``, says, or by its card where there is none. The protocol is compared value by value, as far as the
+    source gives it (:data:`cascadebench.evidence.protocol_differences.RULES` says which differences weigh). Another
+    framework is no reason: the claims are about detectors. Without an audit the controls were not audited: a reason.
     """
-    asked = claim.claimed_on
-    schedule = find_schedule(asked.schedule, f"claim {claim.id}")
-    reasons = []
+    reasons: list[str] = []
     for run in runs:
-        if run.dataset.name != asked.dataset:
-            reasons.append(f"data: {run.dataset.name} here, {asked.dataset} in the source")
-        elif schedule.images is not None:
-            reasons.append(length_difference(run.protocol, schedule))
-        if asked.backbones and network(run.backbone.name) not in asked.backbones:
-            reasons.append(f"backbone: {run.backbone.name} here, {' or '.join(asked.backbones)} in the source")
-    found = list(dict.fromkeys(reason for reason in reasons if reason))
-    return (*found, *_audited(runs, audit))
+        other_data = list(_other_data(run.dataset, claim.claimed_on.dataset, lock))
+        reasons += [*other_data, *([] if other_data else _of_protocol(claim, run, "reason"))]
+        reasons += _other_backbone(run.backbone, claim.claimed_on.backbones)
+    return (*dict.fromkeys(reasons), *_audited(runs, audit))
 
 
-def other_settings(claim: SourcedClaim, runs: Sequence[Run]) -> tuple[str, ...]:
-    """Settings of the runs' schedule that are not the source's, or whose value the source does not say.
+def other_settings(claim: SourcedClaim, runs: Sequence[Run], lock: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Values of the runs' protocol that are not the source's and no reason against a verdict, and what it leaves out.
 
-    No reason against a verdict, as they are the same for both sides of a difference, and never hidden. Of other data
-    they would say nothing: a schedule belongs to its dataset.
+    They are the same for both sides of a difference, and never hidden.
     """
-    schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
+    schedule, dataset = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}"), claim.claimed_on.dataset
     texts: list[str | None] = []
-    for run in (run for run in runs if run.dataset.name == claim.claimed_on.dataset):
-        if schedule.images is None:
-            texts.append(length_difference(run.protocol, schedule))
-        texts += [*setting_differences(run.protocol, schedule), settings_not_given(run.protocol, schedule)]
+    for run in runs:
+        if list(_other_data(run.dataset, dataset, lock)):
+            continue  # a schedule belongs to its data
+        texts.append(not_compared(lock, dataset) if lock else None)
+        texts += [*_of_protocol(claim, run, "note"), values_not_given(schedule)]
     return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _of_protocol(claim: SourcedClaim, run: Run, weight: Weight) -> list[str]:
+    """Differences of one weight from the source's protocol."""
+    schedule = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}")
+    return [one.text for one in protocol_differences(run.protocol, schedule) if one.weight == weight]
+
+
+def _other_data(here: DatasetCard, name: str, lock: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is other data than that of a source: by content, or by the cards where nothing is prepared.
+
+    The counts of a card are those of its files: preparing refuses others.
+    """
+    if lock:
+        yield from data_differences(here.name, lock, name)
+        return
+    there = _data(name)
+    if here == there:
+        return
+    if here.name != name and (here.categories, _amounts(here)) != (there.categories, _amounts(there)):
+        yield f"data: {here.name} here, {name} in the source"
+        return
+    if here.categories != there.categories:
+        yield f"data: {here.name} here has other categories than {name}"
+    for what, amount in _amounts(there).items():
+        found = _amounts(here).get(what)
+        if found != amount:
+            said = "not said by the card" if found is None else f"{found:,}"
+            yield f"data: {what}: {said} here, {amount:,} in the source"
+
+
+@cache
+def _data(name: str) -> DatasetCard:
+    return load_dataset_card(name, "claim")
+
+
+def _amounts(card: DatasetCard) -> dict[str, int | None]:
+    """Numbers of images and annotations of each split, as the card says them."""
+    if isinstance(card.data, Folder):
+        splits = {"training": card.data.train, "validation": card.data.val}
+        return {
+            f"{split} {what}": count
+            for split, part in splits.items()
+            for what, count in (("images", part.image_count), ("annotations", part.annotation_count))
+        }
+    if isinstance(card.data, Voc):
+        splits = {"training images": card.data.train, "validation images": card.data.val}
+        return {what: sum(part.image_count or 0 for part in parts) for what, parts in splits.items()}
+    return {}
+
+
+def _other_backbone(here: Backbone, asked: Sequence[str]) -> Iterator[str]:
+    """Why a backbone is none of those that the claim is about: its network, or that it starts from nothing."""
+    keys = [key for key in Architecture.model_fields if key != "name"]
+    differing = {name: [key for key in keys if getattr(here, key) != getattr(_card(name), key)] for name in asked}
+    if not asked or not all(differing.values()):
+        if here.weights is None:
+            yield "initial weights: random here, trained on ImageNet in the source"
+    elif network(here.name) not in asked:
+        yield f"backbone: {here.name} here, {' or '.join(asked)} in the source"
+    else:
+        there = _card(network(here.name))
+        for key in differing[there.name]:
+            yield f"backbone: {key} {getattr(here, key)} here, {getattr(there, key)} in the source ({there.name})"
+
+
+@cache
+def _card(backbone: str) -> Backbone:
+    return load_backbone(backbone, "claim")
 
 
 def accepted_violations(runs: Sequence[Run], audit: Audit | None) -> tuple[str, ...]:
@@ -139,7 +204,8 @@ def _is_of(run: Run, test_stage: str, value: PublishedValue) -> bool:
         return False
     if _backbone_given(value) and network(value.backbone or "") != network(run.backbone.name):
         return False
-    if any(value.options[name] != given for name, given in run.variant.options.items() if name not in SIDE_OPTIONS):
+    readings = reading_options(run.variant.name)
+    if any(value.options[name] != given for name, given in run.variant.options.items() if name not in readings):
         return False
     printed, here = TestStage.parse(value.test_stage or run.variant.headline), TestStage.parse(test_stage)
     return (printed.boxes, printed.classifiers) == (here.boxes, here.classifiers)
@@ -160,8 +226,7 @@ def _differences(run: Run, test_stage: str, value: PublishedValue) -> list[str]:
         differences.append(f"backbone: {run.backbone.name} here, not given in the source")
     elif value.backbone != run.backbone.name:
         differences.append(f"initial weights: {run.backbone.name} here, {value.backbone} in the source")
-    differences.append(length_difference(run.protocol, value.schedule))
-    differences += setting_differences(run.protocol, value.schedule)
+    differences += [one.text for one in protocol_differences(run.protocol, value.schedule)]
     split = EVALUATED_ON.get(run.dataset.name, "val")
     if value.split == NOT_GIVEN:
         differences.append(f"split: {split} here, not given in the source")
@@ -169,7 +234,8 @@ def _differences(run: Run, test_stage: str, value: PublishedValue) -> list[str]:
         differences.append(f"split: {split} here, {value.split} in the source")
     if value.test_stage is not None and value.test_stage != test_stage:
         differences.append(f"score rule: {test_stage} here, {value.test_stage} in the source")
-    for name, given in run.variant.options.items():
-        if given != value.options[name]:
-            differences.append(f"option {name}: {given} here, {value.options[name]} in the source")
-    return [*(text for text in differences if text), *value.differs]
+    for name, why in reading_options(run.variant.name).items():
+        given, printed = run.variant.options[name], NOT_GIVEN if why == NOT_GIVEN else value.options[name]
+        if given != printed:
+            differences.append(f"option {name}: {given} here, {printed} in the source")
+    return [*differences, *value.differs]

@@ -19,7 +19,7 @@ from cascadebench.detectors.cards import Value, VariantCard
 from cascadebench.detectors.inference_stages import TestStage
 from cascadebench.detectors.variant_catalog import find_variant, own_variants
 from cascadebench.evidence.metrics import MEASURED_SCALE, PUBLISHED_METRICS, Unit
-from cascadebench.evidence.schedules import Schedule, find_schedule
+from cascadebench.evidence.source_protocols import SourceProtocol, find_schedule
 
 FOLDER = Path(__file__).parent / "published"
 NOT_GIVEN = "not given"
@@ -40,7 +40,7 @@ class Circumstances(Configuration):
     backbone_words: str | None = None
     """The backbone as the source calls it."""
     schedule: str | None = None
-    """Name of a schedule in ``schedules.yaml``."""
+    """Name of a schedule under ``protocols/``."""
     variant: str | None = None
     """Name of a variant's card; null: a detector that this project does not have."""
     options: dict[str, Value] = {}
@@ -121,7 +121,7 @@ class PublishedValue:
     framework: str
     backbone: str | None
     backbone_words: str | None
-    schedule: Schedule
+    schedule: SourceProtocol
     """In the source's numbers."""
     variant: str | None
     options: dict[str, Any]
@@ -149,6 +149,11 @@ def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) 
     if variant not in own_variants():
         raise InputError(f"{asked_by}: variant: unknown variant {variant!r}; there are: {', '.join(own_variants())}")
     return _card(variant).complete_options(dict(options), f"{asked_by}: options")
+
+
+def reading_options(variant: str) -> dict[str, str]:
+    """Options of one of the project's variants that are readings of its sources, and why each is one."""
+    return {name: option.reading for name, option in _card(variant).options.items() if option.reading}
 
 
 @cache

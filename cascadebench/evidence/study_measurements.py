@@ -8,9 +8,10 @@ from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_object
 from cascadebench.diagnostics.recall import RECALL, average_recall
 from cascadebench.diagnostics.score_quality import best_ious
-from cascadebench.evidence.claims import Claim, Range, Term
+from cascadebench.evidence.claims import Range, SourcedClaim, Term
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import Key, MeasuredRun, is_of, place_of
+from cascadebench.evidence.readings import under_readings
 from cascadebench.metrics.coco.ap_table import metrics, read_ap
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.ground_truth import ALL
@@ -27,7 +28,7 @@ FILE_OF_MODEL = {"seconds_per_image": RunFolder.predicted}
 """File of a run that a metric of the whole model stands in under its own name; the others: ``cost.json``."""
 
 
-def measure_study(resampled: ResampledStudy, claims: Sequence[Claim]) -> list[MeasuredRun]:
+def measure_study(resampled: ResampledStudy, claims: Sequence[SourcedClaim]) -> list[MeasuredRun]:
     """Measure what claims ask of the runs of a study.
 
     Returns
@@ -40,7 +41,7 @@ def measure_study(resampled: ResampledStudy, claims: Sequence[Claim]) -> list[Me
     InputError
         If a file that exists is malformed, or a run is evaluated and the prepared dataset is missing.
     """
-    terms = [term for claim in claims for term in claim.terms]
+    terms = [term for claim in claims for one in under_readings(claim) for term in one.terms]
     return [
         _measure(planned.run, [term for term in terms if is_of(term, planned.run)], resampled)
         for planned in resampled.study.runs

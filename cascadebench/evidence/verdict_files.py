@@ -10,14 +10,16 @@ import numpy as np
 import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
-from cascadebench.core.files import write_csv, write_text
+from cascadebench.core.files import read_object, write_csv, write_text
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import MeasuredRun, find_run, measured_term, place_of, term_problem
+from cascadebench.evidence.readings import asked_of, described
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
+from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy
@@ -28,8 +30,8 @@ fourth sample from outside, where the outermost would be mostly chance."""
 SEPARATOR = "; "
 """Between the entries of a cell that holds several."""
 VERDICTS = (
-    "question", "claim", "words", "source", "place", "framework", "backbone", "verdict", "reading",
-    "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
+    "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict",
+    "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
     "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
     "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes",
 )  # fmt: skip
@@ -61,7 +63,9 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     claims = find_claims(study.file.claims, f"study {study.name}: claims")
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
-    questions = study_questions(claims, runs, audit, seed, resampled.resamples)
+    path = resampled.results.dataset(study.dataset.name).lock
+    lock = read_object(path) if path.is_file() else None
+    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock)
     write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
@@ -70,9 +74,13 @@ def write_verdicts(resampled: ResampledStudy) -> None:
 
 
 def enough_resamples(study: Study) -> int:
-    """Resamples with which every claim of a study can be decided in every framework and on every backbone."""
-    conditions = {(planned.run.framework, planned.run.backbone.name) for planned in study.runs}
-    return max(RESAMPLES, samples_needed(MARGIN * len(study.file.claims) * len(conditions), ALPHA))
+    """Resamples with which every claim can be decided, under each reading, in every framework and on every backbone."""
+    conditions: dict[tuple[str, str], list[Run]] = {}
+    for run in (planned.run for planned in study.runs):
+        conditions.setdefault((run.framework, run.backbone.name), []).append(run)
+    claims = find_claims(study.file.claims, f"study {study.name}: claims")
+    questions = sum(len(asked_of(claim, runs)) for runs in conditions.values() for claim in claims)
+    return max(RESAMPLES, samples_needed(MARGIN * questions, ALPHA))
 
 
 def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
@@ -88,6 +96,7 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "place": claim.place,
         "framework": verdict.framework,
         "backbone": verdict.backbone,
+        "under": described(claim),
         "verdict": verdict.word,
         "reading": verdict.reading,
         "unadjusted_reading": verdict.unadjusted_reading,

@@ -1,14 +1,16 @@
 """Verdicts on the claims of one study."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from cascadebench.controls.findings import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
 from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate
+from cascadebench.evidence.readings import asked_of, over_readings, readings_left_out
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
 
@@ -18,7 +20,7 @@ Word = Literal["supported", "not supported", "inconclusive", "not run", "not com
 
 @dataclass(frozen=True)
 class Question:
-    """A claim as it is asked of the runs in one framework on one backbone, with what they give."""
+    """A claim under one reading as it is asked of the runs in one framework on one backbone, with what they give."""
 
     claim: SourcedClaim
     framework: str
@@ -31,8 +33,9 @@ class Question:
 
     @property
     def name(self) -> str:
-        """Its name in all tables of a study."""
-        return f"{self.claim.id} {self.framework} {self.backbone}"
+        """Its name in all tables of a study; a reading other than the cards' own stands in it."""
+        reading = ",".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in self.claim.reading.items())
+        return " ".join(filter(None, [self.claim.id, self.framework, self.backbone, reading]))
 
     @property
     def point(self) -> float | None:
@@ -51,8 +54,8 @@ class Verdict(Question):
 
     word: Word
     """``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on the
-    other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the length of
-    training or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that the quantity
+    other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the protocol
+    or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that the quantity
     needs is missing or failed, or there are too few seeds."""
     reading: Reading | None = None
     unadjusted_reading: Reading | None = None
@@ -93,7 +96,7 @@ def study_verdicts(
     Returns
     -------
     list of Verdict
-        Claim by claim; frameworks and backbones in the order of the runs.
+        Claim by claim; frameworks and backbones in the order of the runs, readings in that of the claim.
     """
     return judge(study_questions(claims, runs, audit, seed, resamples), alpha)
 
@@ -104,19 +107,25 @@ def study_questions(
     audit: Audit | None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    lock: Mapping[str, Any] | None = None,
 ) -> list[Question]:
-    """Ask every claim in every framework and on every backbone; see :func:`study_verdicts` for the parameters."""
+    """Ask every claim in every framework and on every backbone, under each of its readings that the study runs.
+
+    Parameters are those of :func:`study_verdicts`; `lock` is ``lock.json`` of the study's data, which says what it is.
+    """
     conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
         for framework, backbone in conditions:
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
-            answer = estimate(claim, here, seed, resamples)
-            found = answer.partial if isinstance(answer, NotMeasured) else answer
-            of_claim = found.runs if found else ()
-            reasons = reasons_not_comparable(claim, of_claim, audit) if found else ()
-            notes = (*accepted_violations(of_claim, audit), *other_settings(claim, of_claim))
-            questions.append(Question(claim, framework, backbone, answer, reasons, notes))
+            left_out = readings_left_out(claim, [one.run for one in here])
+            for asked in asked_of(claim, [one.run for one in here]):
+                answer = estimate(asked, here, seed, resamples)
+                found = answer.partial if isinstance(answer, NotMeasured) else answer
+                of_claim = found.runs if found else ()
+                reasons = reasons_not_comparable(asked, of_claim, audit, lock) if found else ()
+                notes = (*accepted_violations(of_claim, audit), *other_settings(asked, of_claim, lock), *left_out)
+                questions.append(Question(asked, framework, backbone, answer, reasons, notes))
     return questions
 
 
@@ -155,7 +164,16 @@ def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
                 more_notes=(few,) if count < needed else (),
             )
         )
-    return verdicts
+    return [_among_readings(one, verdicts) for one in verdicts]
+
+
+def _among_readings(verdict: Verdict, verdicts: Sequence[Verdict]) -> Verdict:
+    """A verdict with what the others say that differ from it in the reading alone."""
+    if not verdict.claim.readings:
+        return verdict
+    key = verdict.claim.id, verdict.framework, verdict.backbone
+    words = [one.word for one in verdicts if (one.claim.id, one.framework, one.backbone) == key]
+    return replace(verdict, notes=(*verdict.notes, *over_readings(words)))
 
 
 def reading(claim: SourcedClaim, interval: Ends) -> Reading:

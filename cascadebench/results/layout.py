@@ -100,9 +100,16 @@ class DatasetFolder(Folder):
     val = FileName("val.json")
     images = FileName("images")
 
+    pictures_read = FileName(".pictures_read.json")
+    """Checksums that ``prepare`` has computed, with the times of the files: of use on this machine alone."""
+
     def split(self, split: str) -> Path:
         """Annotations of ``train`` or ``val``."""
         return self.path / f"{split}.json"
+
+    def pictures(self, split: str) -> Path:
+        """What is recorded of the pictures of ``train`` or ``val``."""
+        return self.path / f"{split}_pictures.json"
 
 
 class ImportedFolder(DetectionFolder):

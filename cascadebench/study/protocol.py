@@ -193,6 +193,9 @@ class Protocol(Configuration):
     rules: Literal["aligned", "mmdet", "detectron2"] = "aligned"
     """`aligned`: where the frameworks' own rules differ, one rule for both. A framework's name: that framework keeps
     its own rules, and the protocol runs in it alone."""
+    arithmetic: Literal["native", "portable"] = "native"
+    """Of the CPU. `native`: the kernels that suit the processor best; another's numbers may differ. `portable`: those
+    that every processor with AVX2 has; with one thread a run gives the same bytes on each."""
     schedule: Schedule
     input: Input
     backbone: BackboneTraining

@@ -17,7 +17,7 @@ from cascadebench.detectors.cards import VARIANTS, Value
 from cascadebench.detectors.inference_stages import TestStage, all_test_stages
 from cascadebench.study.protocol import Protocol
 
-LIBRARY_REVISION = 2
+LIBRARY_REVISION = 3
 """Raised when the library's part in training changes numbers (image order, seeding)."""
 LEARNS_FROM_PART = "batch norm would learn from a part of each batch"
 """Why a step is refused in several parts."""
@@ -90,10 +90,6 @@ class Run(Configuration):
         digest = hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()[:10]
         words = [self.variant.name, self.framework, self.backbone.name, self.dataset.name, f"seed{self.seed}", digest]
         return "-".join(re.sub(r"[^A-Za-z0-9_.]", "_", word) for word in words)
-
-    def learning_rate(self, iteration: int) -> float:
-        """Learning rate of an iteration, from the protocol."""
-        return self.protocol.schedule.learning_rate(iteration)
 
     def write(self, path: Path) -> None:
         """Write the run as YAML, beside and renamed."""

@@ -328,9 +328,8 @@ DETECTORS = {"mmdet": MMDetectionDetector, "detectron2": Detectron2Detector}
 
 def without_numbers(run: Run) -> nn.Module:
     """A detector that has shapes alone."""
-    filling = patch(f"adapters.{run.framework}.config.fill_with_common_weights")
-    with torch.device("meta"), filling:
-        return load_adapter(run.framework).build_model(run).eval()
+    with torch.device("meta"):
+        return load_adapter(run.framework).build_detector(run).eval()
 
 
 def detector(framework: str, variant: str, noise: float = 0.0, **options) -> Detector:

@@ -15,10 +15,10 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from mmengine.structures import InstanceData
 
 from adapters.commands import load_adapter
-from adapters.contract import Control
-from adapters.detectron2.common_rules import TwoSidedBoxTransform
+from adapters.detectron2.rules import TwoSidedBoxTransform
 from adapters.detectron2.weights import common_name as detectron2_name
 from adapters.inspection.box_probes import delta_clamp
+from adapters.inspection.control_rows import Control
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.mmdet.weights import common_name as mmdet_name
 from cascadebench.controls.definitions import CONTROLS
@@ -197,7 +197,7 @@ def test_reading_controls_disturbs_nothing(framework, variant, options):
     assert all(parameter.grad is None for parameter in built.model.parameters())
     scheduler = built.schedulers[0]
     assert (scheduler.last_step if framework == "mmdet" else scheduler.last_epoch) == 0
-    assert built.optimizer.param_groups[0]["lr"] == built.run.learning_rate(0)
+    assert built.optimizer.param_groups[0]["lr"] == built.run.protocol.schedule.learning_rate(0)
 
 
 def test_order_and_seeds_depend_on_the_seed_alone(framework):

@@ -11,7 +11,6 @@ from trainings import changed
 from adapters.commands import initial_model
 from adapters.detectron2.adapter import ADAPTER
 from adapters.detectron2.data import ImageReader
-from adapters.detectron2.inference import predict_one
 from cascadebench.core.errors import InputError
 
 
@@ -35,7 +34,7 @@ def test_headline_is_what_detectron2_itself_detects(variant, options, run_of, re
     run = run_of(variant, **options)
     model = build(run).eval()
     image = ImageReader(run).test_image(records[0])
-    ours = predict_one(model, records[0], image, run.variant.test_stages).test_stages[run.variant.headline]
+    ours = ADAPTER.predict_one(model, records[0], image, run.variant.test_stages).test_stages[run.variant.headline]
     with torch.no_grad():
         theirs = model([image])[0]["instances"]
     assert len(theirs)

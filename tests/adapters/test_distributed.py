@@ -13,6 +13,7 @@ from adapters.training.step_parts import check_division
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
+from cascadebench.determinism.training_order import planned_chains, training_order
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
@@ -53,7 +54,10 @@ def train_in_two_processes(run: Run, folder: Path, dataset: Path, accumulation: 
     options = ["--processes", "2", "--accumulation", str(accumulation)]
     assert command(run, "train", folder, dataset, *options) == 0
     check_summary(read_json(folder / "trained.json"), run, 2, accumulation)
-    assert [line["iteration"] for line in log_of(folder)] == list(range(run.protocol.schedule.iterations))
+    lines, records = log_of(folder), trainable(load_split(dataset, "train"))
+    assert [line["iteration"] for line in lines] == list(range(run.protocol.schedule.iterations))
+    planned = planned_chains(records, training_order(records, run.protocol, run.seed), run.protocol.input.max_long_side)
+    assert [line["consumed_sha256"] for line in lines] == list(planned)  # of the images of both processes
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
 
 

@@ -12,8 +12,10 @@ from contextlib import redirect_stdout
 import pytest
 import torch
 from drawn_images import few_shapes
+from PIL import Image
 from trainings import at_iteration, command, left
 
+from adapters.data.training_dataset import TrainingDataset
 from adapters.training.checkpoints import Checkpoints, read_checkpoint
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import Fault, InputError
@@ -189,10 +191,15 @@ def damaged(data, kind):
     path = sorted((data / "images" / "train").iterdir())[3]
     if kind == "cut":
         path.write_bytes(path.read_bytes()[:-60])
-        return f"{path}: cannot be read as a picture: "
-    if kind == "no picture":
-        path.write_bytes(b"nothing")
-        return f"{path}: cannot be read as a picture: it is none, or its beginning is damaged"
+        return f"{path}: the picture was damaged or replaced since the dataset was prepared: it has "
+    if kind == "replaced":  # by another that can be read, of equal size
+        content = path.read_bytes()
+        with Image.open(path) as picture:
+            black = Image.new("RGB", picture.size)
+        black.save(path)
+        path.write_bytes(path.read_bytes().ljust(len(content), b"\0"))
+        assert path.stat().st_size == len(content)
+        return f"{path}: the picture was damaged or replaced since the dataset was prepared: its SHA-256 is not "
     if kind == "missing":
         path.unlink()
         return f"{path}: no such file; it was there when the dataset was prepared"
@@ -200,7 +207,7 @@ def damaged(data, kind):
     return f"{path.parent}: no such folder; are the pictures of the dataset still mounted?"
 
 
-@pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("no picture", 1), ("missing", 0), ("mount", 0)])
+@pytest.mark.parametrize(("kind", "workers"), [("cut", 0), ("replaced", 1), ("missing", 0), ("mount", 0)])
 def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers, small_run, data, tmp_path, capsys):
     said, expected = set(), damaged(data, kind)
     for framework in ("mmdet", "detectron2"):
@@ -212,6 +219,36 @@ def test_a_picture_that_cannot_be_read_is_named_in_the_same_words(kind, workers,
         assert run_state(out) == ("failed", f"train: {lines[-1].removeprefix('error: ')}")
     (line,) = said
     assert line.startswith(f"error: {expected}")
+
+
+CONSUMED = {
+    "another image": lambda index, side, flip: ((index + 1) % 8, side, flip),
+    "not mirrored": lambda index, side, flip: (index, side, not flip),
+    "smaller": lambda index, side, flip: (index, side - 64, flip),
+}
+
+
+@pytest.mark.parametrize("what", CONSUMED)
+def test_a_training_on_other_images_than_planned_fails_and_says_from_where(
+    what, framework, small_run, prepared, tmp_path, monkeypatch, capsys
+):
+    run, drawn = small_run(framework, "faster_rcnn"), TrainingDataset._drawn
+
+    def changed(self, position):
+        index, side, flip = drawn(self, position)
+        return CONSUMED[what](index, side, flip) if position // 2 >= 3 else (index, side, flip)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingDataset, "_drawn", changed)
+        assert train(run, tmp_path, prepared) == 1
+    message = f"{tmp_path / 'train_log.jsonl'}: from iteration 3 on the images, flips or sizes that were trained on are"
+    assert f"error: {message} not the planned ones" in capsys.readouterr().err
+    assert run_state(tmp_path)[0] == "failed" and not (tmp_path / "trained.json").exists()
+    assert train(run, tmp_path, prepared) == 1  # the checkpoint is not gone on with
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert train(run, tmp_path, prepared) == 0
+    manifest = summary(tmp_path)
+    assert manifest["consumed_sha256"] == manifest["planned_sha256"]
 
 
 def test_a_dataset_that_has_changed_since_it_was_prepared(small_run, data, tmp_path, capsys):

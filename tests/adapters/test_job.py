@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adapters.__main__ import job_of, main, parse
+from adapters.command_line import job_of, main, parse
 from cascadebench.execution.interruption import Interruption
 from cascadebench.study.study_file import Execution
 

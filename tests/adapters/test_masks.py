@@ -32,7 +32,7 @@ from adapters.layers.instance_masks import (
     pasted,
     record_bitmaps,
 )
-from adapters.prediction.prediction_columns import detection_columns
+from adapters.prediction.prediction_files import detection_columns
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.masks import bitmap, encoded, encoded_bitmap, problem_with
@@ -124,7 +124,7 @@ def test_loss_is_the_mean_over_pixels_and_rois_of_the_own_class():
     logits = torch.randn(3, 4, MASK_SIZE, MASK_SIZE, generator=random).requires_grad_()
     labels = torch.tensor([2, 0, 2])
     targets = (torch.rand(3, MASK_SIZE, MASK_SIZE, generator=random) > 0.5).float()
-    loss = mask_loss(logits, labels, targets)
+    loss = mask_loss(logits, labels, [targets])
     own = torch.stack([logits[row, label] for row, label in enumerate(labels.tolist())]).sigmoid()
     expected = -(targets * own.log() + (1 - targets) * (1 - own).log()).sum() / (3 * 28 * 28)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
@@ -135,7 +135,7 @@ def test_loss_is_the_mean_over_pixels_and_rois_of_the_own_class():
 
 def test_a_loss_without_rois_is_zero_and_has_a_gradient():
     weight = torch.ones(1, requires_grad=True)
-    loss = mask_loss(weight * torch.zeros(0, 4, 28, 28), torch.zeros(0).long(), torch.zeros(0, 28, 28))
+    loss = mask_loss(weight * torch.zeros(0, 4, 28, 28), torch.zeros(0).long(), [])
     loss.backward()
     assert loss.item() == 0 and weight.grad.tolist() == [0]
 
@@ -276,12 +276,12 @@ def mutations(framework: str, built):
 
 
 def test_controls_are_read_back_and_see_changes(framework, small_run):
-    rows = importlib.import_module(f"adapters.{framework}.controls.masks").rows
+    heads = importlib.import_module(f"adapters.{framework}.controls.heads")
     adapter = load_adapter(framework)
 
     def read(built, only=None):
         found = {}
-        for name, value, _ in rows(built):
+        for name, value, _ in heads.mask_rows(adapter.roi_heads(built.model), heads.probed_heads(built)):
             found[name] = value
             if name == only:
                 return found

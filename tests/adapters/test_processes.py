@@ -14,7 +14,7 @@ from drawn_images import few_shapes
 from trainings import changed, left, words
 
 from adapters import commands, run_lease
-from adapters.__main__ import main
+from adapters.command_line import main
 from cascadebench.core.files import read_json
 from cascadebench.datasets.prepared import load_split, trainable
 from cascadebench.determinism.training_order import training_order
@@ -137,7 +137,7 @@ def test_a_fault_in_one_process_is_told_and_not_what_it_does_to_the_other(
     said = capfd.readouterr().err
     assert "Traceback" not in said
     failure = read_json(tmp_path / "failed.json")
-    assert failure["message"].startswith(f"{path}: cannot be read as a picture")
+    assert failure["message"].startswith(f"{path}: the picture was damaged or replaced since")
     assert failure["log"] == [f"error: {failure['message']}"]
 
 

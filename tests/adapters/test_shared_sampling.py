@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from head_sides import BOTH, DETECTORS, FRAMEWORKS, TRUTH, crowd, run_of
-from trainings import changed
+from head_sides import DETECTORS, TRUTH, crowd
+from trainings import changed, run_of
 
 from adapters.training.seeding import seed_everything
 from adapters.training.shared_sampling import FIRST_STAGE, RPN, ImageSampling, draw
@@ -122,7 +122,7 @@ def anchors_drawn(framework: str, model: torch.nn.Module, labels: torch.Tensor) 
 def test_equal_anchors_from_equal_candidates():
     positive, negative = candidates(70, 4000)
     labels = positive.long() - (~positive & ~negative).long()
-    drawn = [anchors_drawn(framework, detector_of(framework).model, labels) for framework in FRAMEWORKS]
+    drawn = [anchors_drawn(framework, detector_of(framework).model, labels) for framework in DETECTORS]
     assert drawn[0] == drawn[1] == [places.tolist() for places in draw(positive, negative, 64, 0.5, 0)]
 
 
@@ -145,7 +145,7 @@ def test_equal_rois_from_equal_candidates(joins):
     """Both tasks of Decoupled R-CNN, with ground truth that joins before the proposals, behind them, or not at all."""
     proposals = crowd(90, 200)[np.random.default_rng(0).permutation(290)]
     rois = []
-    for framework in FRAMEWORKS:
+    for framework in DETECTORS:
         calls = detector_of(framework, add_ground_truth=joins).train(proposals).calls
         rois.append([rows(calls[task, 0].rois) for task in ("classification", "regression")])
     assert rois[0] == rois[1]
@@ -157,7 +157,6 @@ def rows(rois: torch.Tensor) -> list[list[float]]:
     return sorted(rois.tolist())
 
 
-@BOTH
 def test_own_rules_draw_by_themselves_and_by_the_image(framework):
     """The framework's own sampler, from torch's random state, which is that of the image and of no other."""
     labels = torch.cat([torch.ones(70), torch.zeros(4000)]).long()

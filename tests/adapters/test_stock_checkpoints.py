@@ -10,8 +10,9 @@ import pytest
 import torch
 import yaml
 
-from adapters.__main__ import main
+from adapters.command_line import main
 from cascadebench.core.files import sha256_of
+from cascadebench.datasets.pictures import PictureFile, write_pictures
 from cascadebench.imported.record import read_imported
 from cascadebench.metrics.coco.ap_table import read_ap
 from cascadebench.metrics.coco.detections import read_detections
@@ -126,7 +127,10 @@ def results(tmp_path_factory, records) -> Path:
     ]
     truth = {"images": images, "annotations": annotations, "categories": categories}
     (data / "val.json").write_text(json.dumps(truth))
+    files = [PictureFile(record.path.stat().st_size, sha256_of(record.path)) for record in records]
+    write_pictures(data / "val_pictures.json", (record.id for record in records), files)
     split = {"image_root": str(records[0].path.parent), "prepared_sha256": sha256_of(data / "val.json")}
+    split |= {"pictures": "sha256", "pictures_sha256": sha256_of(data / "val_pictures.json")}
     lock = {"categories": categories, "splits": {"val": split}}
     (data / "lock.json").write_text(json.dumps(lock))
     split = {"annotations": "val.json", "images": "."}

@@ -32,7 +32,7 @@ from adapters.training import training_session
 from adapters.training.training_session import TrainingSession
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.prepared import ImageRecord, PreparedSplit, trainable
-from cascadebench.determinism.training_order import TrainingOrder, resized_shape, training_order
+from cascadebench.determinism.training_order import TrainingOrder, planned_chains, resized_shape, training_order
 from cascadebench.study.study_file import Execution, load_protocol
 
 TRAINED = ["faster_rcnn", "cascade_rcnn", "fscascade", "decoupled_rcnn", "integral_loss"]
@@ -215,7 +215,7 @@ def test_the_learning_rate_is_the_protocol_s_at_every_iteration(framework, small
         optimizer, schedulers = optimizer_of(run, torch.nn.Linear(1, 1))
         getattr(optimizer, "optimizer", optimizer).step()
         for iteration in range(protocol.schedule.iterations):
-            wanted = run.learning_rate(iteration)
+            wanted = run.protocol.schedule.learning_rate(iteration)
             assert math.isclose(optimizer.param_groups[0]["lr"], wanted, rel_tol=TOLERANCE[framework]), iteration
             for scheduler in schedulers:
                 scheduler.step()
@@ -313,16 +313,24 @@ def test_pixels_are_those_of_the_file(framework, small_run, tmp_path):
 def consumed_by_order(records, run):
     """The log's chain of hashes of the images of every step, from the order of a run."""
     order, chain = training_order(records, run.protocol, run.seed), [""]
-    for images, flips in zip(order.images, order.flips, strict=True):
-        step = "".join(f"{records[image].id}{'-' if flip else '+'}" for image, flip in zip(images, flips, strict=True))
+    sides, longest = run.protocol.input.train_short_sides, run.protocol.input.max_long_side
+    assert len(sides) > 1 and max(sides) * 4 / 3 < longest  # a size says something, and is the one that was drawn
+    for images, flips, short_sides in zip(order.images, order.flips, order.short_sides, strict=True):
+        items = zip(images, flips, short_sides, strict=True)
+        step = "".join(f"{records[image].id}{'-' if flip else '+'}{side} " for image, flip, side in items)
         chain.append(hashlib.sha256(f"{chain[-1]}{step}".encode()).hexdigest())
+    assert chain[1:] == list(planned_chains(records, order, longest))
     return chain[1:]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_seed_s_images_are_consumed_whatever_trains(workers, small_run, with_boxes, tmp_path):
-    expected = {seed: consumed_by_order(with_boxes, small_run("mmdet", "faster_rcnn").model_copy(update={"seed": seed}))
-                for seed in (0, 1)}  # fmt: skip
+    sizes = {"train_short_sides": (64, 80, 96), "max_long_side": 160}
+
+    def seeded(framework, variant, seed):
+        return changed(small_run(framework, variant), input=sizes).model_copy(update={"seed": seed})
+
+    expected = {seed: consumed_by_order(with_boxes, seeded("mmdet", "faster_rcnn", seed)) for seed in (0, 1)}
     assert len(set(expected[0])) == 6 and not set(expected[0]) & set(expected[1])
     once = Execution(loader_workers=workers, checkpoint_interval=100, log_interval=100)
     weights = {}
@@ -330,7 +338,7 @@ def test_a_seed_s_images_are_consumed_whatever_trains(workers, small_run, with_b
         ("mmdet", "faster_rcnn", 0), ("mmdet", "faster_rcnn", 1), ("mmdet", "cascade_rcnn", 0),
         ("detectron2", "faster_rcnn", 0), ("detectron2", "faster_rcnn", 1), ("detectron2", "cascade_rcnn", 0),
     ]:  # fmt: skip
-        run = small_run(framework, variant).model_copy(update={"seed": seed})
+        run = seeded(framework, variant, seed)
         out = tmp_path / run.id
         weights[framework, variant, seed] = trained(run, with_boxes, out, once)["model"]
         assert [line["consumed_sha256"] for line in log_of(out)] == expected[seed]

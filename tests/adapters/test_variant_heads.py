@@ -26,7 +26,7 @@ from torchvision.ops import box_iou
 from trainings import changed, run_of, same
 
 from adapters.commands import load_adapter
-from adapters.inspection.cost import count_cost
+from adapters.inspection.cost import count_cost, trace_parts
 from adapters.inspection.probe_inputs import probe_boxes
 from adapters.variants.fscascade.feature_sharing import FeatureSharing
 from cascadebench.detectors.backbone import load_backbone
@@ -354,7 +354,7 @@ def trunk_flops(framework, backbone):
     """Operations of backbone, neck and RPN."""
     run = run_on(framework, backbone, "faster_rcnn", {})
     model = without_numbers(run)
-    (dense, _) = load_adapter(framework).trace_parts(zeros(model), run, 128, 128, 1)
+    (dense, _) = trace_parts(load_adapter(framework), zeros(model), run, 128, 128, 1)
     return operations(*dense) * (WIDE * HIGH) / (128 * 128)  # they grow with the pixels, so a part is counted
 
 
@@ -385,7 +385,7 @@ def test_size_and_cost_of_the_published_detectors(framework, backbone, variant, 
     model = without_numbers(run)
     assert round(trainable(model) / 1e6, 2) == millions
     zeros(model.roi_head if framework == "mmdet" else model.roi_heads)
-    (_, stages) = load_adapter(framework).trace_parts(model, run, WIDE, HIGH, 4)
+    (_, stages) = trace_parts(load_adapter(framework), model, run, WIDE, HIGH, 4)
     of_stages = operations(*stages) * run.protocol.rpn.test_post_nms / 4  # they grow with the RoIs
     assert (trunk_flops(framework, backbone) + of_stages) / 1e9 == pytest.approx(gflops, rel=0.01)
 
@@ -401,7 +401,7 @@ def test_cost_grows_with_rois(framework):
 def test_flops_are_those_of_the_headline(framework):
     """The classifiers do not run on the last RoIs for it, although a test stage needs that."""
     model = detector(framework, "cascade_rcnn")
-    (_, stages) = model.adapter.trace_parts(model.model.eval(), model.run, *SIZE, 8)
+    (_, stages) = trace_parts(model.adapter, model.model.eval(), model.run, *SIZE, 8)
     forward = patch.object(model.heads, "stage_forward", wraps=model.heads.stage_forward)
     with forward as calls, torch.no_grad():
         stages[0](*stages[1])

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from adapters.__main__ import main
+from adapters.command_line import main
 from adapters.detector.variant_module import variant_module
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.new_variant import new_variant

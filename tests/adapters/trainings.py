@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from adapters.__main__ import main
+from adapters.command_line import main
 from adapters.commands import initial_model, load_adapter
 from adapters.training.checkpoints import Checkpoints
 from adapters.training.training_session import TrainingSession

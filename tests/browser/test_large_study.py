@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from conftest import Open
 from made_diagnostics import write_diagnostics
-from made_results import variant_of_tiny, write_csv, write_results
+from made_results import interval, variant_of_tiny, write_csv, write_results
 from playwright.sync_api import Page
 from test_claims_section import verdict
 from test_example_views import write_examples
@@ -84,15 +84,13 @@ def write_intervals(table: Path, study: Study, rng: np.random.Generator) -> None
     rows = []
     for planned in (one for one in study.runs if one.run.seed == 0):
         run = planned.run
-        about = {"label": planned.label, "framework": run.framework, "backbone": run.backbone.name}
         gaps = [f"stage {run.variant.stages} - {other}" for other in ("baseline", f"stage {run.variant.stages - 1}")]
         places = [(stage.label, "") for stage in run.variant.test_stages]
         places += [("", gap) for gap in gaps if run.variant.stages > 1]
         for (stage, gap), quantity in product(places, (*AP_AT_IOU, *IOU_RANGES)):
             low, high = np.sort(rng.normal(0.01, 0.02, 2)) + (0.4 if stage else 0)
-            values = {"value": (low + high) / 2, "low": low, "high": high, "bias": 0}
-            drawn = {"seeds": 10, "resamples": 1999, "bootstrap_seed": 0}
-            rows.append({**about, "test_stage": stage, "gap": gap, "quantity": quantity, **values, **drawn})
+            place = {"framework": run.framework, "test_stage": stage, "gap": gap, "seeds": 10, "resamples": 1999}
+            rows.append(interval(study, planned.label, quantity, low, high, **place))
     write_csv(table, rows)
 
 

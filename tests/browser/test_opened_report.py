@@ -78,10 +78,8 @@ def colours(page) -> tuple[str, str]:
 
 @pytest.mark.parametrize(("scheme", "other"), [("dark", "light"), ("light", "dark")])
 def test_colours_follow_the_system_until_they_are_chosen(open_report: Open, report: Path, scheme, other) -> None:
-    page, backgrounds = (
-        open_report(report, color_scheme=scheme),
-        {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"},
-    )
+    page = open_report(report, color_scheme=scheme)
+    backgrounds = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}
     page.locator("[data-chart]").first.scroll_into_view_if_needed()
     page.locator(f"[data-chart='ap-by-iou-1'][data-drawn={scheme}]").wait_for()
     assert colours(page) == (backgrounds[scheme],) * 2

@@ -1,4 +1,7 @@
-"""The command line: wrong input is one line on standard error and exit code 2, without a traceback."""
+"""The command line: wrong input is one line on standard error and exit code 2, without a traceback; its JSON Schemas.
+
+Those under workflows/schemas are those of the models; `make schemas` writes them.
+"""
 
 import json
 
@@ -7,6 +10,9 @@ from commands import call
 from detection_cases import annotations
 from refusals import assert_refused
 
+from cascadebench.cli.schemas import MODELS, schema
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import read_json
 from cascadebench.metrics.coco.ap_table import METRICS
 from cascadebench.study_loading import load_study
 
@@ -51,10 +57,14 @@ def run_file(tmp_path):
     return tmp_path / "run.yaml"
 
 
-def test_an_adapter_refuses_another_framework_s_run(run_file, tmp_path):
-    done = call("detectron2", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
-    assert_refused(done, "framework: is 'mmdet', asked for 'detectron2'")
-    assert not (tmp_path / "out").exists()
+def adapter(framework, command, run_file, *more):
+    """Call an adapter on a run; what it would write goes beside the run's file."""
+    return call(framework, command, "--run", run_file, "--out", run_file.parent / "out", *more, module="adapters")
+
+
+def test_an_adapter_refuses_another_framework_s_run(run_file):
+    assert_refused(adapter("detectron2", "inspect", run_file), "framework: is 'mmdet', asked for 'detectron2'")
+    assert not (run_file.parent / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -65,27 +75,20 @@ def test_an_adapter_refuses_another_framework_s_run(run_file, tmp_path):
         ("depth: 18", "depth: 19", "run.yaml: backbone.depth"),
     ],
 )
-def test_an_adapter_refuses_a_malformed_run(run_file, tmp_path, old, new, message):
+def test_an_adapter_refuses_a_malformed_run(run_file, old, new, message):
     text = run_file.read_text()
     assert old in text
     run_file.write_text(text.replace(old, new, 1))
-    done = call("mmdet", "inspect", "--run", run_file, "--out", tmp_path / "out", module="adapters")
-    assert_refused(done, message)
+    assert_refused(adapter("mmdet", "inspect", run_file), message)
 
 
-def test_an_adapter_refuses_more_gpus_than_there_are(run_file, tmp_path):
-    done = call(
-        "mmdet", "predict", "--run", run_file, "--out", tmp_path / "out", "--gpus", 99, module="adapters"
-    )  # fmt: skip
-    assert_refused(done, "--gpus 99: torch sees")
+def test_an_adapter_refuses_more_gpus_than_there_are(run_file):
+    assert_refused(adapter("mmdet", "predict", run_file, "--gpus", 99), "--gpus 99: torch sees")
 
 
 def test_an_untrained_run_cannot_predict(run_file, tmp_path):
     (tmp_path / "data").mkdir()
-    done = call(
-        "mmdet", "predict", "--run", run_file, "--out", tmp_path, "--data", tmp_path / "data", module="adapters"
-    )
-    assert_refused(done, "lock.json: cannot be read")
+    assert_refused(adapter("mmdet", "predict", run_file, "--data", tmp_path / "data"), "lock.json: cannot be read")
 
 
 def test_evaluate_prints_the_documented_keys(tmp_path):
@@ -102,3 +105,15 @@ def test_evaluate_prints_the_documented_keys(tmp_path):
     assert numbers["APm"] is None
     assert numbers["AR100"] == pytest.approx(0.9)
     assert numbers["per_class"]["a"]["AP50"] == pytest.approx(1.0)
+
+
+FOLDER = PROJECT / "workflows" / "schemas"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_schema_on_disk_is_the_model_s(name):
+    assert read_json(FOLDER / f"{name}.schema.json") == schema(name)
+
+
+def test_there_is_no_other_schema():
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.schema.json" for name in MODELS}

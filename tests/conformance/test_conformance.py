@@ -14,7 +14,7 @@ from sides import SIDES
 from trainings import at_iteration, killed, left, log_of, same, train, trained, trained_model
 
 from adapters.commands import initial_model, load_adapter
-from adapters.contract import Prediction
+from adapters.prediction.predict_image import Prediction
 from adapters.training.checkpoints import read_checkpoint
 from cascadebench.controls.audit import audit
 from cascadebench.controls.definitions import CONTROLS

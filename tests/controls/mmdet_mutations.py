@@ -45,7 +45,7 @@ def longer_warmup(built):
 
 
 def another_optimizer(built):
-    built.optimizer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.run.learning_rate(0))
+    built.optimizer.optimizer = torch.optim.AdamW(built.model.parameters(), lr=built.optimizer.param_groups[0]["lr"])
 
 
 def a_group_without_decay(built):

@@ -10,6 +10,9 @@ from cascadebench.study.study import Study
 
 Controls = dict[str, list[dict[str, Any]]]
 
+WITNESS = [{"step": "updates", "name": "forward passes", "value": 3, "wanted": 3}]
+"""What every run did."""
+
 
 def right_value(name: str, run: Run) -> Any:
     """A value that violates nothing: the expected one, or one that is equal wherever it is compared."""
@@ -39,10 +42,11 @@ def change(controls: Controls, name: str, value: Any, *runs: str) -> None:
 
 
 def write_controls(results: Path, controls: Controls) -> None:
-    """Write the readings as ``controls.json`` of the runs."""
+    """Write the readings as ``controls.json`` of the runs, and a witness that is the same for all."""
     for run, entries in controls.items():
         content = {"run": run, "versions": {"torch": "2"}, "controls": entries}
         write_json(results / "runs" / run / "controls.json", content)
+        write_json(results / "runs" / run / "witness.json", {"run": run, "quantities": WITNESS})
 
 
 def runs(study: Study, label: str = "", framework: str = "", seed: int = 0) -> list[str]:

@@ -32,8 +32,8 @@ def inspected(run, change=None) -> tuple[list[dict], list[dict]]:
     built = adapter(run.framework).build(run)
     if change is not None:
         change(Parts(run.framework, built))
-    controls = [asdict(control) for control in adapter(run.framework).read_controls(built)]
-    return controls, as_entries(witness(adapter(run.framework), built))
+    controls = adapter(run.framework).read_controls(built)
+    return [asdict(control) for control in controls], as_entries(witness(adapter(run.framework), built, controls))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What a prepared dataset holds."""
 
+import hashlib
 import json
 
 import pytest
@@ -36,7 +37,13 @@ def test_prepared_files_hold_what_was_read(dataset):
         "dropped": 0,
         "clipped": 0,
         "source_sha256": sha256_of(dataset.root / "train.json"),
+        "image_ids_sha256": hashlib.sha256(b"10\n20\n").hexdigest(),
+        "annotations_sha256": hashlib.sha256(
+            b"10 cat 0 300 400 500 600 1750\n10 cat 1 0 0 3000 4000 100000\n20 dog 0 100 200 1050 2000 21000\n"
+        ).hexdigest(),
         "prepared_sha256": sha256_of(dataset.out / "train.json"),
+        "pictures": "sha256",
+        "pictures_sha256": sha256_of(dataset.out / "train_pictures.json"),
     }
 
 
@@ -50,10 +57,11 @@ def test_prepared_files_are_read_back_with_labels_in_the_order_of_the_card(datas
     assert second.boxes.tolist() == [[1, 2, 11.5, 22]]
 
 
-def test_same_source_gives_same_bytes_and_only_three_files(dataset):
+def test_same_source_gives_same_bytes_and_only_these_files(dataset):
     dataset.prepare()
     before = {path.name: path.read_bytes() for path in dataset.out.iterdir()}
-    assert sorted(before) == ["lock.json", "train.json", "val.json"]
+    prepared = [f"{name}.json" for name in dataset.card.prepared_files]
+    assert sorted(before) == sorted([".pictures_read.json", *prepared])
     dataset.prepare()
     assert {path.name: path.read_bytes() for path in dataset.out.iterdir()} == before
     assert [path.name for path in dataset.out.parent.iterdir()] == ["pets"]
@@ -135,7 +143,7 @@ def test_synthetic_dataset_is_drawn_into_the_folder(tmp_path):
     folder = tmp_path / "drawn"
     prepare(card, folder)
     before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-    assert len(before) == 3 + 5
+    assert len(before) == 5 + 5
     assert json.loads((folder / "lock.json").read_text())["splits"]["val"]["image_root"] == "images/val"
     assert [record.path.name for record in load_split(folder, "val").records] == ["000001.png", "000002.png"]
     prepare(card, folder)  # over what is there

@@ -1,31 +1,20 @@
 """Every wrong dataset is refused in one line that names the place, and nothing is written."""
 
+from functools import reduce
+from operator import delitem, getitem, setitem
+
 import pytest
 from refusals import refused
 
 
 def change(*keys, to=None):
     """Set a value of the training annotations."""
-
-    def apply(dataset):
-        place = dataset.train
-        for key in keys[:-1]:
-            place = place[key]
-        place[keys[-1]] = to
-
-    return apply
+    return lambda dataset: setitem(reduce(getitem, keys[:-1], dataset.train), keys[-1], to)
 
 
 def remove(*keys):
     """Delete a value of the training annotations."""
-
-    def apply(dataset):
-        place = dataset.train
-        for key in keys[:-1]:
-            place = place[key]
-        del place[keys[-1]]
-
-    return apply
+    return lambda dataset: delitem(reduce(getitem, keys[:-1], dataset.train), keys[-1])
 
 
 def declare(split, **keys):

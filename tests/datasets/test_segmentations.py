@@ -9,7 +9,7 @@ from cascadebench.core.configuration import read_model
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import DatasetCard
 from cascadebench.datasets.describe import describe_folder
-from cascadebench.datasets.masks import bitmap
+from cascadebench.datasets.masks import bitmap, encoded_bitmap, problem_with, run_lengths
 from cascadebench.datasets.prepare import prepare
 from cascadebench.datasets.prepared import load_split
 
@@ -121,8 +121,6 @@ def test_json_of_the_source_need_not_have_segmentations_of_boxes_that_are_droppe
 
 
 def test_run_lengths_of_every_length(tmp_path):
-    from cascadebench.datasets.masks import encoded_bitmap, problem_with, run_lengths
-
     random = np.random.default_rng(0)
     for width, height in ((1, 1), (1, 40), (50, 3), (33, 64), (640, 480)):
         for density in (0.0, 0.01, 0.5, 1.0):

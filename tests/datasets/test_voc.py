@@ -219,16 +219,9 @@ def declare(split, number, **keys):
     return lambda kit: kit.data[split][number].update(keys)
 
 
-def no_objects(kit):
-    kit.write("VOC2007/Annotations/000006.xml", xml([]))
-
-
-def only_difficult(kit):
-    kit.write("VOC2007/Annotations/000006.xml", xml([("dog", 1, 1, 2, 2, 1)]))
-
-
-def leak(kit):
-    kit.data["val"] = [{"folder": "VOCdevkit/VOC2007", "image_set": "trainval"}]
+def validate_on(*objects):
+    """Replace the objects of the only validation image."""
+    return lambda kit: kit.write("VOC2007/Annotations/000006.xml", xml(list(objects)))
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
@@ -267,9 +260,10 @@ WRONG = {
                                                     "allowed: 0 to 40"]),
     "ends first": (one("dog", 9, 1, 8, 2, 0), [DOG + "bndbox: xmax: 8 is less than xmin 9"]),
     "difficult 2": (one("dog", 1, 1, 2, 2, 2), [DOG + "difficult: '2'; allowed: 0, 1"]),
-    "no object": (no_objects, ["data.val: not one object in 1 images"]),
-    "only difficult": (only_difficult, ["annotations: not one has area and is no crowd region"]),
-    "leak": (leak, ["000005.jpg' is also image 1", "train and val must not share pictures"]),
+    "no object": (validate_on(), ["data.val: not one object in 1 images"]),
+    "only difficult": (validate_on(("dog", 1, 1, 2, 2, 1)), ["annotations: not one has area and is no crowd region"]),
+    "leak": (lambda kit: kit.data.update(val=kit.data["train"][:1]),
+             ["000005.jpg' is also image 1", "train and val must not share pictures"]),
     "no root": (lambda kit: kit.data.update(root=["no/such"]), ["'pets'", "no folder", "no/such"]),
     "unknown key": (declare("train", 0, year=2007), ["pets.yaml: data.voc.train.0.year: unknown key"]),
     "no lists": (lambda kit: kit.data.update(val=[]), ["pets.yaml: ", "val: ", "at least 1"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from small_studies import changed_study
 from typer.testing import CliRunner
 
 from cascadebench.cli.main import app
@@ -22,25 +23,12 @@ from cascadebench.study_loading import load_study
 
 TRAINED = [name for name in own_variants() if not find_variant(name, "test").card.trained_as]
 PAGE = (PROJECT / "docs" / "adding-a-variant.md").read_text(encoding="utf-8")
-STUDY = """
-name: mine
-title: Mine
-dataset: shapes
-protocol: tiny
-frameworks: [mmdet, detectron2]
-backbones: [resnet18_narrow]
-variant_folders: [variants]
-variants: [{variant: faster_rcnn}, {variant: mine}]
-baseline: Faster R-CNN FPN
-seeds: [0]
-"""
 
 
-def study_of(folder: Path, entry: str) -> str:
-    """Write the study with another variant in place of `mine`, which is in no folder of the study."""
-    text = STUDY.replace("variant_folders: [variants]\n", "").replace("{variant: mine}", entry)
-    (folder / "mine.yaml").write_text(text)
-    return str(folder / "mine.yaml")
+def study_of(folder: Path, variant: str, options: dict | None = None, **more) -> str:
+    """Write a study of the baseline and a variant."""
+    variants = [{"variant": "faster_rcnn"}, {"variant": variant, "options": options or {}}]
+    return changed_study(folder, "mine", variants=variants, proposal_swaps=[], **more)
 
 
 @pytest.mark.parametrize("base", TRAINED)
@@ -106,7 +94,7 @@ def test_nothing_is_overwritten(tmp_path):
 def outside(tmp_path) -> Path:
     """A study with a variant of its own, in a folder."""
     new_variant("mine", "cascade_rcnn", tmp_path / "variants")
-    (tmp_path / "mine.yaml").write_text(STUDY)
+    study_of(tmp_path, "mine", variant_folders=["variants"])
     return tmp_path
 
 
@@ -193,20 +181,20 @@ def test_a_wheel_of_the_documented_package_holds_all_of_a_variant(tmp_path, monk
     with ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(installed)
     monkeypatch.syspath_prepend(str(installed))
-    run = load_study(study_of(tmp_path, "{variant: gentle_cascade}")).runs[-1].run
+    run = load_study(study_of(tmp_path, "gentle_cascade")).runs[-1].run
     assert run.variant.folder == str(installed / "gentle_cascade_package")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{heads: shared, double_head: true}", r"double_head: true needs heads: \"unshared\"; heads is \"shared\""),
-        ("{double_head: true}", None),
-        ("{heads: shared, double_head: false}", None),
-        ("{stages: 2, classifiers: 3}", r"options\.classifiers: 3: at most one for each of 2 stages"),
+        ({"heads": "shared", "double_head": True}, r"double_head: true needs heads: \"unshared\"; heads is \"shared\""),
+        ({"double_head": True}, None),
+        ({"heads": "shared", "double_head": False}, None),
+        ({"stages": 2, "classifiers": 3}, r"options\.classifiers: 3: at most one for each of 2 stages"),
     ],
 )
 def test_options_that_need_each_other(options, message, tmp_path):
-    path = study_of(tmp_path, f"{{variant: decoupled_rcnn, options: {options}}}")
+    path = study_of(tmp_path, "decoupled_rcnn", options)
     with pytest.raises(InputError, match=message) if message else nullcontext():
         load_study(path)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from cascadebench.datasets.prepared import ImageRecord
-from cascadebench.determinism.training_order import sampling_seed, step_seed, training_order
+from cascadebench.determinism.training_order import (
+    consumed_chain,
+    planned_chains,
+    resized_shape,
+    sampling_seed,
+    step_seed,
+    training_order,
+)
 from cascadebench.study.study_file import load_protocol
 
 
@@ -74,3 +81,27 @@ def test_step_seeds_differ_and_fit_torch():
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert step_seed(1, 2) == step_seed(1, 2)
     assert sampling_seed(1, 2, 3, 4) == sampling_seed(1, 2, 3, 4)
+
+
+def test_the_chain_of_what_is_consumed_tells_every_change_apart():
+    step = [(3, False, 96), (41, True, 80)]
+    others = [
+        [(3, True, 96), (41, True, 80)], [(3, False, 95), (41, True, 80)], [(41, True, 80), (3, False, 96)],
+        [(3, False, 964), (1, True, 80)], [(3, False, 96)],
+    ]  # fmt: skip
+    assert len({consumed_chain("", one) for one in (step, *others)}) == 6
+    assert consumed_chain("", step) == consumed_chain("", [[3, 0, 96], [41, 1, 80]])  # as several processes tell it
+    assert consumed_chain(consumed_chain("", step), step) != consumed_chain("", step)
+
+
+def test_planned_chains_hold_the_size_that_the_limit_of_the_longer_side_leaves():
+    plan = protocol(train_short_sides=[96], max_long_side=100, flip_probability=0.0)
+    images = records(8)
+    order = training_order(images, plan, 0)
+    first, second, *_ = planned_chains(images, order, 100)
+    steps = [
+        [(images[i].id, False, min(resized_shape(images[i].width, images[i].height, 96, 100))) for i in order.images[n]]
+        for n in (0, 1)
+    ]
+    assert any(side < 96 for _, _, side in steps[0])
+    assert first == consumed_chain("", steps[0]) and second == consumed_chain(first, steps[1])

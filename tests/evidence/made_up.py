@@ -23,11 +23,12 @@ def make_run(
     protocol="coco_1x",
     seed=0,
     schedule=None,
+    **override,
 ) -> Run:
-    """A run as a study would plan it; `schedule` replaces values of the protocol's."""
+    """A run as a study would plan it; `schedule` and the other parts of a protocol replace some of its values."""
     found = find_variant(variant, "test")
     chosen = chosen_variant(found, found.card.complete_options(options or {}, "test"), "test")
-    override = {"schedule": schedule} if schedule else {}
+    override |= {"schedule": schedule} if schedule else {}
     backbone_card = load_backbone(backbone, "test")
     return Run(
         framework=framework,

@@ -14,6 +14,7 @@ from small_studies import two_detectors
 
 from cascadebench.core.errors import InputError
 from cascadebench.core.files import read_json, sha256_of
+from cascadebench.datasets.pictures import PictureFile, write_pictures
 from cascadebench.examples.choice import chosen_images
 from cascadebench.examples.records import read_examples
 from cascadebench.examples.write import write_examples
@@ -73,10 +74,11 @@ def write_results(root: Path, study: Study) -> None:
     content["images"] = [image | {"file_name": name} for image, name in zip(content["images"], names, strict=True)]
     (data / "val.json").write_text(json.dumps(content))
     prepared = sha256_of(data / "val.json")
-    lock = {
-        "categories": content["categories"],
-        "splits": {"val": {"image_root": "images/val", "prepared_sha256": prepared}},
-    }
+    files = [PictureFile((data / "images" / "val" / name).stat().st_size) for name in names]
+    write_pictures(data / "val_pictures.json", range(1, IMAGES + 1), files)
+    split = {"image_root": "images/val", "prepared_sha256": prepared}
+    split |= {"pictures": "sizes", "pictures_sha256": sha256_of(data / "val_pictures.json")}
+    lock = {"categories": content["categories"], "splits": {"val": split}}
     (data / "lock.json").write_text(json.dumps(lock))
     for planned in study.runs:
         folder = root / "runs" / planned.run.id

@@ -1,5 +1,6 @@
 """What is recorded beside a result: commit, machine, time."""
 
+import importlib.metadata
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from cascadebench import __version__
-from cascadebench.core.files import now
-from cascadebench.execution.provenance import _processor, hardware, project_state
+from cascadebench.core.configuration import PROJECT
+from cascadebench.core.files import now, sha256_of
+from cascadebench.execution import provenance
+from cascadebench.execution.provenance import _processor, gpu_driver, hardware, installed, project_state
 
 
 def git(folder: Path, *words: str) -> str:
@@ -52,6 +55,34 @@ def test_the_processor_is_named(tmp_path: Path) -> None:
     assert _processor(description) == "A Processor: 3 GHz"
     assert _processor(tmp_path / "none")
     assert hardware()["processors"] >= 1
+
+
+def test_every_installed_package_and_the_lock_files_are_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = installed()
+    assert found["packages"]["pyyaml"] == importlib.metadata.version("PyYAML")
+    assert found["packages"]["typing-extensions"] and list(found["packages"]) == sorted(found["packages"])
+    assert {name.lower().replace("_", "-") for one in importlib.metadata.distributions() if (name := one.name)} == set(
+        found["packages"]
+    )
+    assert found["locks"] == {name: sha256_of(PROJECT / name) for name in ("requirements.lock", "detectron2.lock")}
+    package = tmp_path / "another_package-1.5.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: Another_Package\nVersion: 1.5\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(provenance, "PROJECT", tmp_path)
+    more = installed()
+    assert more["packages"] == found["packages"] | {"another-package": "1.5"}
+    assert more["packages_sha256"] != found["packages_sha256"] and not any(more["locks"].values())
+
+
+def test_the_driver_of_a_gpu_is_that_of_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_driver() is None
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 550.54.15\necho 550.54.15\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert gpu_driver() == "550.54.15"
 
 
 def test_times_are_in_utc() -> None:

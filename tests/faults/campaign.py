@@ -33,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from small_studies import of_iterations, small_study
 
+from adapters.portable_arithmetic import PORTABLE
 from cascadebench.study.study import Study
 
 _OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
@@ -136,12 +137,12 @@ def steps_of(study: Study, file: Path) -> tuple[list[Step], list[Step], list[Ste
 
 def call(argv: tuple[str, ...]) -> int:
     """Run a command as ``python -m`` would; returns its exit code."""
-    import adapters.__main__
+    import adapters.command_line
     import cascadebench.cli.main
 
     sys.argv = list(argv)
     if argv[0] == "adapters":
-        return adapters.__main__.main(list(argv[1:]))
+        return adapters.command_line.main(list(argv[1:]))
     try:
         cascadebench.cli.main.main()
     except SystemExit as end:
@@ -372,8 +373,9 @@ def main() -> int:
 
 def import_frameworks() -> None:
     """Import once what every command needs; the processes that are killed are forks of this one."""
+    os.environ.update(PORTABLE)  # before torch: the study asks for it, and the forks have this process's
     for name in (
-        "adapters.__main__",
+        "adapters.command_line",
         "adapters.detectron2.adapter",
         "adapters.mmdet.adapter",
         "cascadebench.cli.main",

@@ -11,6 +11,7 @@ from device_parity import VARIANTS, measure
 from study_for_gpu import shortened, write_study
 
 from adapters.training.arithmetic import set_arithmetic
+from adapters.training.shared_sampling import draw
 from cascadebench.core.configuration import PROJECT
 from cascadebench.datasets.prepare import prepare
 from cascadebench.study.run import Run
@@ -60,6 +61,12 @@ def test_the_device_agrees_with_the_cpu(variant):
         assert one["logits"] <= 1e-3, (side, one)
 
 
+def test_the_device_draws_what_the_cpu_draws():
+    positive = torch.arange(200_000) % 900 == 0
+    here, there = (draw(one, ~one, 256, 0.5, seed=1) for one in (positive, positive.cuda()))
+    assert all(other.is_cuda and torch.equal(one, other.cpu()) for one, other in zip(here, there, strict=True))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_detector_trains_and_predicts(framework, variant, prepared, tmp_path):
@@ -68,7 +75,8 @@ def test_a_detector_trains_and_predicts(framework, variant, prepared, tmp_path):
     trained = adapters("train", run, tmp_path, data, gpus=1)
     assert trained["device"] == torch.cuda.get_device_name(0)
     assert trained["peak_memory_mb"] > 0
-    assert trained["hardware"]["tf32_convolutions"] is trained["hardware"]["tf32_products"] is False
+    assert trained["arithmetic"]["tf32_convolutions"] is trained["arithmetic"]["tf32_products"] is False
+    assert trained["hardware"]["gpu"] == trained["device"] and trained["hardware"]["driver"]
     assert adapters("predict", run, tmp_path, data, gpus=1)["device"] == torch.cuda.get_device_name(0)
     assert adapters("predict", run, tmp_path, data, gpus=0)["device"].startswith("CPU")  # from the same checkpoint
 

@@ -59,10 +59,11 @@ def test_parquet_gives_the_same_for_every_test_stage(files):
     assert evaluate_files(truth, table) == {"(1,1)": expected, "(2,1)": expected}
 
 
-def test_no_detection_is_ap_0(files):
-    truth, results, _ = files
+@pytest.mark.parametrize(("made", "kind"), [("files", "bbox"), ("segments", "segm")])
+def test_no_detection_is_ap_0(request, made, kind):
+    truth, results, _ = request.getfixturevalue(made)
     results.write_text("[]")
-    assert evaluate_files(truth, results)[""]["AP"] == 0
+    assert evaluate_files(truth, results, kind)[""]["AP"] == 0
 
 
 def test_other_files_are_refused(files):
@@ -198,12 +199,6 @@ def test_the_area_of_a_detection_with_mask_and_box_is_that_of_the_mask(segments)
     without_boxes = [{key: one[key] for key in one if key != "bbox"} for one in found]
     assert pycocotools_evaluation(content, without_boxes, "segm").stats[3] == pytest.approx(0.5)
     assert pycocotools_evaluation(content, found, "segm").stats[3] > 0.9, "pycocotools was changed: document it"
-
-
-def test_no_mask_is_ap_0(segments):
-    truth, results, _ = segments
-    results.write_text("[]")
-    assert evaluate_files(truth, results, "segm")[""]["AP"] == 0
 
 
 @pytest.mark.parametrize(

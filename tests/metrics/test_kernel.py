@@ -2,12 +2,13 @@
 
 import copy
 import json
+import tracemalloc
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
-from detection_cases import detections_of
+from detection_cases import annotations, detections_of
 from drawn_problems import KINDS, drawn, kinds_of, problems
 from hypothesis import HealthCheck, given, settings
 from pycocotools import mask as run_lengths
@@ -22,6 +23,7 @@ from cascadebench.metrics.coco.ground_truth import read_ground_truth
 from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
 from cascadebench.metrics.coco.matching import match, match_boxes
 from cascadebench.metrics.coco.rules import AREA_ENDS, AREAS, IOU_THRESHOLDS, MAX_DETS, RECALLS
+from cascadebench.metrics.coco.stage_matches import match_stages
 
 EXAMPLE = PROJECT.parent / "shared" / "data" / "cocoapi_fakebbox100"
 PROBLEMS = 500
@@ -32,14 +34,18 @@ def column(results, key, kind=None):
     return np.array([result[key] for result in results], dtype=kind)
 
 
-def kernel(truth, results, max_dets=MAX_DETS):
-    """The kernel's accumulation."""
+def matched(truth, results, limit=MAX_DETS[-1]):
+    """Table of the ground truth, and matches."""
     table = ground_truth_table(read_ground_truth(truth))
     category = table.category_index(column(results, "category_id", int))
     image = table.image_index(column(results, "image_id", int))
-    box = column(results, "bbox", float)
-    detections = ordered_detections(table.classes, category, image, column(results, "score", float), box)
-    return accumulate(table, match(table, detections, limit=max_dets[-1]), max_dets)
+    score, box = column(results, "score", float), column(results, "bbox", float)
+    return table, match(table, ordered_detections(table.classes, category, image, score, box), limit=limit)
+
+
+def kernel(truth, results, max_dets=MAX_DETS):
+    """The kernel's accumulation."""
+    return accumulate(*matched(truth, results, max_dets[-1]), max_dets)
 
 
 def test_constants():
@@ -185,3 +191,24 @@ def test_boxes_of_one_image_take_objects_by_the_same_rule():
     of_boxes, _ = match_boxes(overlaps, np.array([0.5]), np.array([[False, False], [False, True]]))
     assert of_boxes[:, 0].tolist() == [[True, False, True, False], [True, False, False, False]]
     assert match_boxes(np.empty((2, 0)), np.array([0.5]))[0].tolist() == [[[False, False]]]
+
+
+STAGES, OF_A_STAGE = 20, 5000
+TRUTH = annotations([(3, 1, 0, 0, 9, 9)], images=[3, 8], categories=1)
+
+
+def test_memory_is_that_of_one_test_stage():
+    """Of all rows nothing as large as a copy of their columns (52 bytes a row) is made."""
+    random, rows = np.random.default_rng(0), STAGES * OF_A_STAGE
+    labels = pd.Categorical.from_codes(np.repeat(np.arange(STAGES), OF_A_STAGE), [f"({n},1)" for n in range(STAGES)])
+    detections = pd.DataFrame({"image_id": random.choice([3, 8], rows), "test_stage": labels, "category_id": 1})
+    for name in ("score", "x", "y", "w", "h"):
+        detections[name] = random.random(rows, dtype=np.float32)
+    table = ground_truth_table(read_ground_truth(TRUTH))
+    list(match_stages(table, detections[:10]))  # whose compiling takes memory, too
+    tracemalloc.start()
+    seen = [label for label, _ in match_stages(table, detections)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seen == list(labels.categories)
+    assert peak / rows < 30

@@ -109,7 +109,7 @@ def digests_of_draws(framework: str):
         found[seed] = hashlib.sha256(str([counts, *(places.tolist() for places in drawn)]).encode()).hexdigest()
         return drawn
 
-    with patch.object(import_module(f"adapters.{framework}.common_rules"), "draw", noting):
+    with patch.object(import_module(f"adapters.{framework}.rules"), "draw", noting):
         yield found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from detection_cases import annotations
 
 from cascadebench.diagnostics.boxes import best_ground_truth
 from cascadebench.diagnostics.error_kinds import ERROR_KINDS, error_kinds
@@ -60,20 +61,12 @@ def _probabilities(rng: np.random.Generator, ious: np.ndarray, labels: np.ndarra
 
 
 def _annotations(truths: dict[int, GroundTruthBoxes], names: list[str]) -> dict:
-    entries = [
-        {"image_id": image_id, "category_id": int(label) + 1, "bbox": [*box[:2], *(box[2:] - box[:2])]}
+    boxes = [
+        (image_id, label + 1, *box[:2], *(box[2:] - box[:2]))
         for image_id, truth in truths.items()
-        for box, label in zip(truth.boxes.tolist(), truth.labels, strict=True)
-        for box in [np.array(box)]
+        for box, label in zip(truth.boxes, truth.labels, strict=True)
     ]
-    entries = [
-        entry | {"id": number, "bbox": [float(v) for v in entry["bbox"]]} for number, entry in enumerate(entries, 1)
-    ]
-    return {
-        "images": [{"id": image_id} for image_id in truths],
-        "categories": [{"id": number + 1, "name": name} for number, name in enumerate(names)],
-        "annotations": entries,
-    }
+    return annotations(boxes, list(truths), names)
 
 
 def _detections(observation: ImageObservation, box: int, classifier: int, label: str) -> pd.DataFrame:

@@ -4,13 +4,16 @@ import csv
 import dataclasses
 import json
 import math
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 from small_studies import changed_study
 
 from cascadebench.controls.definitions import CONTROLS
 from cascadebench.controls.findings import Audit, Finding
 from cascadebench.core.configuration import CONFIG, read_yaml
+from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 
@@ -66,16 +69,17 @@ def write_run(folder: Path, study: Study, run_id: str, failed: bool) -> None:
     with (folder / "train_log.jsonl").open("w", encoding="utf-8") as log:
         for i in range(iterations):
             loss = (0.4 + 0.3 * stages) * (0.45 + math.exp(-i / 120)) + 0.12 * math.sin(2.7 * i) * math.cos(i)
-            line = {"iteration": i, "lr": run.learning_rate(i), "loss": loss, "losses": {"rpn": loss}, "seconds": 0.2}
+            lr = run.protocol.schedule.learning_rate(i)
+            line = {"iteration": i, "lr": lr, "loss": loss, "losses": {"rpn": loss}, "seconds": 0.2}
             log.write(json.dumps(line) + "\n")
     if failed:
         message = f"DivergedError: the loss is not finite at iteration 180: {HOSTILE}"
         lines = ["Traceback (most recent call last):", '  File "session.py", line 9, in step', message]
-        write(
-            "failed.json", {"command": "train", "message": message, "time": "2025-11-20T10:00:00+00:00", "log": lines}
-        )
+        failure = {"command": "train", "message": message, "time": "2025-11-20T10:00:00+00:00"}
+        write("failed.json", failure | {"log": lines})
         return
-    trained = {"run": run_id, "training_order_sha256": f"{run.seed:064x}", "device": "CPU, 1 thread(s)"}
+    trained = {"run": run_id, "device": "CPU, 1 thread(s)"}
+    trained |= dict.fromkeys(("consumed_sha256", "planned_sha256"), f"{run.seed:064x}")
     write("trained.json", trained | {"versions": versions, "hardware": {"machine": "x86_64", "system": "Linux"}})
     write("predicted.json", {"run": run_id, "seconds_per_image": 0.05})
 
@@ -89,15 +93,14 @@ def write_audit(root: Path, study: Study, *findings: Finding) -> None:
 
 def operators(study: Study) -> list[Finding]:
     """A stated difference between the frameworks, of every variant."""
-    pairs = [(planned.run.id, other.run.id) for planned in study.runs for other in study.runs
-             if (planned.run.framework, other.run.framework) == ("detectron2", "mmdet") and planned.label == other.label
-             and planned.run.seed == other.run.seed]  # fmt: skip
-    return [
-        Finding(
-            "framework difference", "frameworks", "model.operators", *pair, "vision", "mmcv", "a.nms", "b.nms", "Why."
-        )
-        for pair in pairs
+    words = ("vision", "mmcv", "a.nms", "b.nms", "Why.")
+    pairs = [
+        (one.run.id, other.run.id)
+        for one, other in product(study.runs, study.runs)
+        if (one.run.framework, other.run.framework) == ("detectron2", "mmdet")
+        and (one.label, one.run.seed) == (other.label, other.run.seed)
     ]
+    return [Finding("framework difference", "frameworks", "model.operators", *pair, *words) for pair in pairs]
 
 
 def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Path:
@@ -113,9 +116,8 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
         if broke:
             continue
         stages = run.variant.test_stages
-        table = {
-            s.label: scores(run.framework, s.boxes, sum(s.classifiers) / len(s.classifiers), run.seed) for s in stages
-        }
+        heads = {stage.label: (stage.boxes, sum(stage.classifiers) / len(stage.classifiers)) for stage in stages}
+        table = {label: scores(run.framework, *head, run.seed) for label, head in heads.items()}
         for stage, values in table.items():
             where = {**head, "run": run_id, "test_stage": stage}
             ap.append({**where, "headline": stage == run.variant.headline, **{name: values[name] for name in MEASURES}})
@@ -123,40 +125,26 @@ def write_results(root: Path, study: Study, failed: tuple[str, ...] = ()) -> Pat
                 row = {name: round(values[name] - 0.01 * position, 5) for name in ("AP", "AP50", "AP75")}
                 per_class.append({**where, "category": category, **row})
         base = scores(run.framework, 1, 1, run.seed)
-        pairs = {
-            "stage 3 - stage 2": ("(3,3)", "(2,2)"),
-            "stage 3 - stage 1": ("(3,3)", "(1,1)"),
-            "stage 3 - baseline": ("(3,3)", ""),
-        }
-        for gap, (ours, theirs) in pairs.items() if run.variant.stages == 3 else ():
+        others = {"stage 2": table.get("(2,2)"), "stage 1": table["(1,1)"], "baseline": base}
+        for other, theirs in others.items() if run.variant.stages == 3 else ():
+            gap = f"stage 3 - {other}"
             for name in AP_NAMES:
-                value = table[ours][name] - table.get(theirs, base)[name]
+                value = table["(3,3)"][name] - theirs[name]
                 gaps.append({**head, "run": run_id, "gap": gap, "iou": int(name[2:]) / 100, "gap_ap": round(value, 5)})
-        size = {
-            "parameters": 3_400_000 + 700_000 * run.variant.stages,
-            "trainable_parameters": 3_300_000,
-            "flops": 620_000_000,
-        }
-        speed = {
-            "seconds_per_iteration": 0.21,
-            "seconds_per_image": 0.051,
-            "peak_memory_mb": 812.0,
-            "train_device": "CPU",
-        }
+        parameters = 3_400_000 + 700_000 * run.variant.stages
+        size = {"parameters": parameters, "trainable_parameters": 3_300_000, "flops": 620_000_000}
+        speed = {"seconds_per_iteration": 0.21, "seconds_per_image": 0.051, "peak_memory_mb": 812.0}
+        speed["train_device"] = "CPU"
         cost.append({**head, "run": run_id, **size, **speed})
     tables = {"status": status, "ap": ap, "ap_per_class": per_class, "gaps": gaps, "cost": cost}
     for name, rows in tables.items():
         write_csv(root / "studies" / study.name / f"{name}.csv", rows)
     write_audit(root, study, *operators(study))
     split = {"images": 400, "annotations": 1203, "crowd": 0, "dropped": 0, "clipped": 2, "source_sha256": "ab" * 32}
-    lock = {
-        "dataset": study.dataset.name,
-        "digest": "cd" * 32,
-        "categories": [],
-        "splits": {"train": split, "val": split},
-    }
-    (root / "datasets" / study.dataset.name).mkdir(parents=True)
-    (root / "datasets" / study.dataset.name / "lock.json").write_text(json.dumps(lock), encoding="utf-8")
+    lock = {"dataset": study.dataset.name, "digest": "cd" * 32, "categories": []}
+    folder = root / "datasets" / study.dataset.name
+    folder.mkdir(parents=True)
+    (folder / "lock.json").write_text(json.dumps(lock | {"splits": {"train": split, "val": split}}), encoding="utf-8")
     return root
 
 
@@ -164,3 +152,28 @@ def variant_of_tiny(folder: Path, **changes: object) -> Study:
     """The first two detectors of the embedded study, with some keys of its file replaced."""
     variants = read_yaml(CONFIG / "studies" / "tiny.yaml")["variants"][:2]
     return load_study(changed_study(folder, "tiny", **({"variants": variants, "proposal_swaps": []} | changes)))
+
+
+def on_coco(folder: Path, **changes: object) -> Study:
+    """The embedded study's detectors as if they were of COCO."""
+    about = {"dataset": "coco2017", "protocol": "coco_1x", "backbones": ["resnet50"], "claims": []}
+    return variant_of_tiny(folder, **(about | changes))
+
+
+def run_of(study: Study, label: str, framework: str, seed: int = 0) -> Run:
+    """The run of a detector."""
+    wanted = label, framework, seed
+    return next(p.run for p in study.runs if (p.label, p.run.framework, p.run.seed) == wanted)
+
+
+def interval(study: Study, label: str, quantity: str, low: float, high: float, **more: object) -> dict:
+    """A row of ``intervals.csv``."""
+    row = {"label": label, "framework": "mmdet", "backbone": study.runs[0].run.backbone.name, "test_stage": ""}
+    row |= {"gap": "", "quantity": quantity, "value": (low + high) / 2, "low": low, "high": high, "bias": 0}
+    return row | {"seeds": 1, "resamples": 100, "bootstrap_seed": 0} | more
+
+
+def headlines(results: Path) -> pd.DataFrame:
+    """The headline rows of ``ap.csv`` by framework and label."""
+    table = pd.read_csv(results / "studies" / "tiny" / "ap.csv")
+    return table[table["headline"]].set_index(["framework", "label"])

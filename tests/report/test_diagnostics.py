@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import vl_convert
 from made_diagnostics import write_diagnostics
-from made_results import AP_NAMES, scores, variant_of_tiny, write_results
+from made_results import AP_NAMES, run_of, scores, variant_of_tiny, write_results
 from parsed_page import Page, report_on
 from test_example_views import write_examples
 
@@ -22,10 +22,6 @@ from cascadebench.study.study import Study
 def study_of(folder: Path, *variants: str) -> Study:
     """The embedded study with these variants."""
     return variant_of_tiny(folder, variants=[{"variant": name} for name in variants])
-
-
-def run_of(study: Study, label: str, framework: str):
-    return next(p.run for p in study.runs if (p.label, p.run.framework) == (label, framework))
 
 
 @pytest.fixture(scope="module")

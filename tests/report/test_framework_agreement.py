@@ -1,28 +1,14 @@
 """The same detector in two frameworks, AP with intervals, the matrix of test stages, cost: compared with the files."""
 
-import csv
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from made_results import AP_NAMES, scores, variant_of_tiny, write_csv, write_results
+from made_results import AP_NAMES, headlines, interval, run_of, scores, variant_of_tiny, write_csv, write_results
 from parsed_page import Page, report_on
 
 from cascadebench.study.study import Study
-
-
-def interval(study: Study, label: str, quantity: str, low: float, high: float, **place: str) -> dict:
-    """A row of ``intervals.csv``."""
-    row = {
-        "label": label,
-        "framework": "mmdet",
-        "backbone": study.runs[0].run.backbone.name,
-        "test_stage": "",
-        "gap": "",
-    }
-    row |= {"quantity": quantity, "value": (low + high) / 2, "low": low, "high": high, "bias": 0, "seeds": 1}
-    return row | {"resamples": 100, "bootstrap_seed": 0} | place
-
 
 HEADLINE = "(3,1-3) probabilities"
 
@@ -43,14 +29,6 @@ def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def headline_values(complete: Path, framework: str, label: str) -> dict[str, float]:
-    """The headline row of ``ap.csv``."""
-    with (complete / "studies" / "tiny" / "ap.csv").open(encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["headline"] == "True"]
-    row = next(row for row in rows if (row["framework"], row["label"]) == (framework, label))
-    return {name: float(row[name]) for name in ("AP", *AP_NAMES)}
-
-
 def signed(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
@@ -67,7 +45,7 @@ def test_accuracy_has_the_intervals_of_values_and_of_differences(page: Page) -> 
 
 def test_frameworks_are_compared_at_every_iou(page: Page, complete: Path) -> None:
     for label in ("Faster R-CNN FPN", "Cascade R-CNN"):
-        first, second = (headline_values(complete, one, label) for one in ("mmdet", "detectron2"))
+        first, second = (headlines(complete).loc[one, label] for one in ("mmdet", "detectron2"))
         row = page.row("agreement-values", label)
         assert row[0] == f"{label}|1 seed"
         assert row[1:3] == [f"{100 * one['AP']:.1f}" for one in (first, second)]
@@ -86,7 +64,7 @@ def test_frameworks_are_compared_at_every_iou(page: Page, complete: Path) -> Non
 
 def test_frameworks_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
     study = variant_of_tiny(tmp_path, seeds=[0, 1, 2])
-    lost = next(p.run.id for p in study.runs if (p.label, p.run.framework, p.run.seed) == ("Cascade R-CNN", "mmdet", 2))
+    lost = run_of(study, "Cascade R-CNN", "mmdet", 2).id
     page = report_on(study, write_results(tmp_path, study, failed=(lost,)), tmp_path)
     row = page.row("agreement-values", "Cascade R-CNN")
     assert row[0] == "Cascade R-CNN|2 seeds of 3"
@@ -119,13 +97,12 @@ def test_matrix_of_test_stages_has_the_values_of_the_table(page: Page) -> None:
 def test_cost_charts_have_the_values_of_the_files(page: Page, study: Study, complete: Path) -> None:
     points = next(rows for rows in page.charts()["cost-accuracy-1"]["datasets"].values() if len(rows) == 4)
     found = {(point["label"], point["framework"]): point for point in points}
-    with (complete / "studies" / study.name / "cost.csv").open(encoding="utf-8") as stream:
-        costs = {(row["label"], row["framework"]): float(row["parameters"]) for row in csv.DictReader(stream)}
+    costs = pd.read_csv(complete / "studies" / study.name / "cost.csv").set_index(["label", "framework"])["parameters"]
     for framework, title in (("mmdet", "MMDetection"), ("detectron2", "Detectron2")):
         for label in ("Faster R-CNN FPN", "Cascade R-CNN"):
             point = found[label, title]
             assert point["cost"] == pytest.approx(costs[label, framework] / 1e6)
-            assert point["value"] == pytest.approx(100 * headline_values(complete, framework, label)["AP"], abs=0.01)
+            assert point["value"] == pytest.approx(100 * headlines(complete).loc[framework, label]["AP"], abs=0.01)
     assert (found["Cascade R-CNN", "MMDetection"]["low"], found["Cascade R-CNN", "MMDetection"]["high"]) == (41, 47.2)
 
 

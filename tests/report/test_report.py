@@ -1,6 +1,5 @@
 """The report: one offline file with every section, the right numbers, and nothing from a file taken for markup."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +8,18 @@ import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
-from made_results import AP_NAMES, HOSTILE, scores, variant_of_tiny, write_audit, write_csv, write_results
+from made_results import (
+    AP_NAMES,
+    HOSTILE,
+    headlines,
+    interval,
+    run_of,
+    scores,
+    variant_of_tiny,
+    write_audit,
+    write_csv,
+    write_results,
+)
 from parsed_page import Page, report_on
 
 from cascadebench.controls.definitions import CONTROLS
@@ -74,20 +84,19 @@ def test_header_cells_have_a_scope(page: Page) -> None:
 
 
 def test_headline_table_prints_the_values_of_the_csv(page: Page, study: Study, complete: Path) -> None:
-    with (complete / "studies" / "tiny" / "ap.csv").open(encoding="utf-8") as stream:
-        rows = {(row["framework"], row["label"]): row for row in csv.DictReader(stream) if row["headline"] == "True"}
+    rows = headlines(complete)
     names = ["AP", *AP_NAMES, "APs", "APm", "APl", "AR100"]
     for nth, framework in enumerate(study.file.frameworks):
-        base, cascade = rows[framework, "Faster R-CNN FPN"], rows[framework, "Cascade R-CNN"]
+        base, cascade = (rows.loc[framework, label] for label in ("Faster R-CNN FPN", "Cascade R-CNN"))
         printed = page.row("headline", "Faster R-CNN FPN", nth)[1:]
-        assert printed == [f"{100 * float(base[name]):.1f}" if base[name] else "–" for name in names]
+        assert printed == ["–" if np.isnan(base[name]) else f"{100 * base[name]:.1f}" for name in names]
         for name, cell in zip(names, page.row("headline", "Cascade R-CNN", nth)[1:], strict=True):
-            if not cascade[name]:
+            if np.isnan(cascade[name]):
                 assert cell == "–"
                 continue
             value, difference = cell.split("|")
-            assert value == f"{100 * float(cascade[name]):.1f}"
-            expected = f"{100 * (float(cascade[name]) - float(base[name])):+.1f}"
+            assert value == f"{100 * cascade[name]:.1f}"
+            expected = f"{100 * (cascade[name] - base[name]):+.1f}"
             assert difference == expected.replace("-", "−")
 
 
@@ -229,7 +238,7 @@ def test_damaged_files_do_not_stop_the_report(study: Study, complete: Path, tmp_
 
 def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
     study = variant_of_tiny(tmp_path, seeds=[0, 1, 2])
-    lost = next(p.run.id for p in study.runs if (p.label, p.run.framework, p.run.seed) == ("Cascade R-CNN", "mmdet", 2))
+    lost = run_of(study, "Cascade R-CNN", "mmdet", 2).id
     page = report_on(study, write_results(tmp_path, study, failed=(lost,)), tmp_path)
     values = [100 * scores("mmdet", 3, 2, seed)["AP50"] for seed in (0, 1)]
     base = [100 * scores("mmdet", 1, 1, seed)["AP50"] for seed in (0, 1)]
@@ -246,15 +255,10 @@ def test_several_seeds_are_averaged_with_their_range(tmp_path: Path) -> None:
 
 def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, complete: Path, tmp_path: Path) -> None:
     results = shutil.copytree(complete, tmp_path / "results")
-    run = next(p.run for p in study.runs if (p.label, p.run.framework) == ("Cascade R-CNN", "mmdet"))
-    about = {"label": "Cascade R-CNN", "framework": "mmdet", "backbone": run.backbone.name, "value": 0, "bias": 0}
-    about |= {"seeds": 1, "resamples": 100, "bootstrap_seed": 0}
-    rows = [
-        {**about, "test_stage": run.variant.headline, "gap": "", "quantity": "AP75", "low": 0.125, "high": 0.5},
-        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "AP75", "low": -0.02, "high": 0.01},
-        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "0.50-0.65", "low": -0.013, "high": 0.024},
-        {**about, "test_stage": "", "gap": "stage 3 - stage 2", "quantity": "crossing", "low": 0.5712, "high": 0.62},
-    ]
+    label, headline = "Cascade R-CNN", run_of(study, "Cascade R-CNN", "mmdet").variant.headline
+    rows = [interval(study, label, "AP75", 0.125, 0.5, test_stage=headline)]
+    for quantity, low, high in (("AP75", -0.02, 0.01), ("0.50-0.65", -0.013, 0.024), ("crossing", 0.5712, 0.62)):
+        rows.append(interval(study, label, quantity, low, high, gap="stage 3 - stage 2"))
     write_csv(results / "studies" / study.name / "intervals.csv", rows)
     page = report_on(study, results, tmp_path)
     assert "intervals.csv is missing" not in page.text
@@ -277,18 +281,26 @@ def test_intervals_are_the_bands_and_stand_under_the_ranges(study: Study, comple
 
 def test_training_checks_can_fail(study: Study, page: Page, complete: Path, tmp_path: Path) -> None:
     assert "In all 4 logged runs the learning rate equals the protocol's" in page.text
-    assert "read the same images in the same order with the same flips" in page.text
+    assert (
+        "What 4 trained runs were given, step by step as the batches said it (images, flips, sizes), is what was "
+        "planned, and the same for all runs of a seed."
+    ) in " ".join(page.text.split())
     results = shutil.copytree(complete, tmp_path / "results")
     folder = results / "runs" / study.run_ids[1]
     log = (folder / "train_log.jsonl").read_text(encoding="utf-8")
     changed = log.replace(f'"lr": {study.protocol.schedule.base_lr}', '"lr": 0.05')
     assert changed != log
     (folder / "train_log.jsonl").write_text(changed, encoding="utf-8")
-    trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"training_order_sha256": "other"}
+    trained = json.loads((folder / "trained.json").read_text(encoding="utf-8")) | {"consumed_sha256": "other"}
     (folder / "trained.json").write_text(json.dumps(trained), encoding="utf-8")
-    text = report_on(study, results, tmp_path).text
+    unrecorded = results / "runs" / study.run_ids[2] / "trained.json"
+    unrecorded.write_text(json.dumps({"run": study.run_ids[2]}), encoding="utf-8")
+    text = " ".join(report_on(study, results, tmp_path).text.split())
     assert f"In 1 of 4 runs a logged learning rate is not the protocol's: {study.run_ids[1]}." in text
-    assert "The runs of seed 0 did not read the same images in the same order" in text
+    assert f"Not trained on the planned images, flips and sizes: {study.run_ids[1]}." in text
+    assert "The runs of seed 0 did not train on the same images, flips and sizes." in text
+    assert "Of 1 trained runs it is not recorded what they were given." in text
+    assert "What 3 trained runs were given" not in text
 
 
 def test_long_logs_are_thinned(tmp_path: Path) -> None:
@@ -306,15 +318,13 @@ def test_thinned_learning_rates_draw_the_same_line(tmp_path: Path) -> None:
     drawn = [(point["iteration"], point["value"]) for point in points if point["label"] == "Cascade R-CNN"]
     assert len(drawn) < 100
     run = study.runs[0].run
-    expected = [run.learning_rate(iteration) for iteration in range(150)]
+    expected = [run.protocol.schedule.learning_rate(iteration) for iteration in range(150)]
     assert np.interp(range(150), *zip(*drawn, strict=True)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_numbers_are_kept_unrounded(page: Page, complete: Path) -> None:
-    with (complete / "studies" / "tiny" / "ap.csv").open(encoding="utf-8") as stream:
-        row = next(row for row in csv.DictReader(stream) if row["headline"] == "True")
     kept = [attributes["data-value"] for tag, attributes in page.tags if tag == "td" and "data-value" in attributes]
-    assert float(kept[0]) == pytest.approx(100 * float(row["AP"]), abs=1e-9)
+    assert float(kept[0]) == pytest.approx(100 * headlines(complete)["AP"].iloc[0], abs=1e-9)
 
 
 def test_long_tables_are_folded_away(page: Page, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The names below ``results/`` have one owner, and what Snakemake makes lies where it says."""
+"""The names below ``results/`` have one owner, and a run's folder tells how far it has come."""
 
 import ast
 import re
@@ -17,6 +17,7 @@ from cascadebench.results.layout import (
     StudyFolder,
     report_of,
 )
+from cascadebench.results.run_state import progress, run_state
 
 OWNER = PROJECT / "cascadebench" / "results" / "layout.py"
 MODULES = [path for folder in ("cascadebench", "adapters") for path in (PROJECT / folder).rglob("*.py")]
@@ -98,3 +99,35 @@ def test_only_what_is_there_is_listed(tmp_path):
     results.run("a").proposal_swap("gt").path.mkdir(parents=True)
     assert [folder.path.name for folder in results.runs()] == ["a", "b"]
     assert [folder.path.name for folder in results.run("a").proposal_swaps()] == ["gt"]
+
+
+def test_states_in_the_order_of_a_run(tmp_path):
+    assert run_state(tmp_path) == ("not run", "")
+    (tmp_path / "run.yaml").touch()
+    assert run_state(tmp_path) == ("not run", "")
+    (tmp_path / "controls.json").touch()
+    assert run_state(tmp_path) == ("inspected", "")
+    (tmp_path / "checkpoints").mkdir()
+    assert run_state(tmp_path) == ("started", "training has begun and is not finished; run again to resume")
+    (tmp_path / "trained.json").touch()
+    assert run_state(tmp_path) == ("trained", "")
+    (tmp_path / "detections.parquet").touch()
+    assert run_state(tmp_path) == ("predicted", "")
+    (tmp_path / "failed.json").write_text('{"command": "predict", "message": "out of memory"}')
+    assert run_state(tmp_path) == ("failed", "predict: out of memory")
+    (tmp_path / "failed.json").write_text("{")
+    assert run_state(tmp_path)[0] == "failed"
+    (tmp_path / "ap.parquet").touch()
+    state, detail = run_state(tmp_path)  # what is there stands, and what failed beside it is told
+    assert state == "evaluated"
+    assert "failed.json" in detail
+    (tmp_path / "failed.json").unlink()
+    assert run_state(tmp_path) == ("evaluated", "")
+
+
+def test_detections_of_a_training_whose_manifest_is_gone_do_not_count(tmp_path):
+    for name in ("controls.json", "detections.parquet"):
+        (tmp_path / name).touch()
+    assert progress(RunFolder(tmp_path)) == "inspected"
+    (tmp_path / "trained.json").touch()
+    assert progress(RunFolder(tmp_path)) == "predicted"

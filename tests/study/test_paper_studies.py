@@ -114,15 +114,10 @@ def own_studies(tmp_path, monkeypatch):
     return write
 
 
-def test_the_tiny_form_forgets_the_values_that_the_study_gave_its_protocol(own_studies):
+def test_the_tiny_form_forgets_the_values_of_the_study_s_protocol_and_a_file_of_its_name_goes_before_it(own_studies):
     own_studies()
-    assert load_study("mine").protocol.rpn.nms_iou == 0.6
-    assert load_study("mine-tiny").protocol.rpn.nms_iou == 0.7
-
-
-def test_a_study_s_own_file_goes_before_its_tiny_form(own_studies):
-    own_studies()
-    assert load_study("yours-tiny").protocol.rpn.nms_iou == 0.6
+    names = ("mine", "mine-tiny", "yours-tiny")
+    assert [load_study(name).protocol.rpn.nms_iou for name in names] == [0.6, 0.7, 0.6]
 
 
 def test_a_wrong_key_of_the_tiny_form_is_one_line_that_names_its_file(own_studies):

@@ -1,4 +1,4 @@
-"""Run ids of every study as they were before the folders were sorted by subject: finished results are still found."""
+"""Run ids of every study: finished results are found until a revision says that numbers have changed."""
 
 from itertools import groupby
 from pathlib import Path

@@ -6,30 +6,15 @@ import numpy as np
 import pytest
 from drawn_problems import drawn
 from pycocotools_reference import pycocotools_evaluation
-from test_kernel import column
+from test_kernel import matched
 
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.accumulation import accumulate
-from cascadebench.metrics.coco.detection_order import ordered_detections
-from cascadebench.metrics.coco.ground_truth import read_ground_truth
-from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
-from cascadebench.metrics.coco.matching import match
 from cascadebench.metrics.coco.rules import AREAS, RECALLS, SPACING
 from cascadebench.uncertainty.bootstrap import Bootstrap, bootstrap, image_weights
 from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
 
 PROBLEMS = 200
-
-
-def matched(truth, results):
-    """Table of the ground truth, and matches."""
-    table = ground_truth_table(read_ground_truth(truth))
-    category, image = (
-        index(column(results, key, int))
-        for index, key in ((table.category_index, "category_id"), (table.image_index, "image_id"))
-    )
-    score, box = column(results, "score", float), column(results, "bbox", float)
-    return table, match(table, ordered_detections(table.classes, category, image, score, box))
 
 
 def untied(results):

@@ -9,10 +9,8 @@ import yaml
 from commands import call
 from small_studies import of_iterations, small_study, snakemake
 
-from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.variant_sources import variant_digest
 from cascadebench.study.study import Study
-from cascadebench.study_loading import load_study
 
 
 def write_study(folder: Path, **changes) -> Study:
@@ -70,7 +68,7 @@ def test_every_run_is_evaluated_and_the_report_is_written(finished):
             assert manifest["started"] <= manifest["finished"]
             assert manifest["hardware"]["processor"]
             assert set(manifest["project"]) == {"version", "commit", "changed"}
-        assert lines[1]["lr"] == pytest.approx(study.run(run).learning_rate(1))
+        assert lines[1]["lr"] == pytest.approx(study.run(run).protocol.schedule.learning_rate(1))
         assert any((of_run / "tensorboard").iterdir())
 
 
@@ -229,9 +227,3 @@ def test_a_refused_dataset_ends_in_one_line_and_code_2_before_any_training(tmp_p
     assert "'train.png' is not in" in [line for line in text.splitlines() if line.startswith("error: ")][-1]
     assert not (tmp_path / "reports").exists()
     assert not list((tmp_path / "results" / "datasets").glob("*"))
-
-
-def test_the_dataset_of_the_small_study_is_another_one(finished):
-    _, study = finished
-    assert isinstance(study.dataset, DatasetCard)
-    assert study.dataset.digest() != load_study("tiny").dataset.digest()

@@ -9,7 +9,7 @@ rule prepare:
             expand(
                 "results/datasets/{dataset}/{file}.json",
                 dataset=STUDY.dataset.name,
-                file=["lock", *STUDY.dataset.splits],
+                file=STUDY.dataset.prepared_files,
             )
         ),
     log:
@@ -27,6 +27,7 @@ rule prepare:
         folder=lambda wildcards, output: str(Path(output[0]).parent),
         # Another card is another dataset, drawn or checked anew.
         digest=STUDY.dataset.digest(),
+        checksums=STUDY.dataset.checksums,
     shell:
         "python -m cascadebench prepare {params.card:q} --out {params.folder:q} > {log:q} 2>&1"
 

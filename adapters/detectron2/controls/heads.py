@@ -1,4 +1,4 @@
-"""The stages of the cascade: what each is, and how it trains."""
+"""The stages of the cascade and their mask branches: what each is, and how it trains."""
 
 import math
 from collections.abc import Iterator
@@ -9,19 +9,19 @@ import torch
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, ROIHeads
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from adapters.detectron2.box_heads import StageOutputLayers, layers_of
-from adapters.detectron2.controls.head_probes import probed_heads
 from adapters.detectron2.controls.proposals import decoded, regression_loss
+from adapters.detectron2.mask_heads import MaskRoIHeads
 from adapters.detectron2.sampling import DecoupledRoIHeads
 from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all, rounded
-from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, reached
-from adapters.inspection.probe_inputs import probe_boxes
-from adapters.inspection.stage_passing import borrowed_gradient, passing_rows
+from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, gradient_share, recorded
+from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features
+from adapters.inspection.stage_passing import passing_rows
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
 
@@ -30,20 +30,16 @@ GREAT = 1e6
 
 
 def rows(built: Built) -> Iterator[Row]:
-    """Yield ``heads.*``."""
+    """Yield ``heads.*`` and ``masks.*``."""
     heads, probes = built.model.roi_heads, probed_heads(built)
-    stages, classifiers = probes.counts_at_test()
-    yield "heads.stages", stages, "probe: boxes that roi_heads.run_stages() gives"
-    yield "heads.classifiers", classifiers, "probe: scores that roi_heads.run_stages() gives"
+    yield from probes.rows(digits=7)
+    yield from passing_rows(probes)
     yield from _targets(heads)
     yield from _losses(heads)
-    gradients = probes.trunk_gradients(digits=7)
-    yield "heads.trunk_gradient", gradients, "probe: gradient at the feature map over that without scaling"
     yield from _layers(heads)
-    yield "heads.trunks_run", probes.heads_run(), "probe: hooks on the layers of roi_heads.box_head"
     yield from _pooling(heads)
     yield from _sampling(heads)
-    yield from _training(heads, probes)
+    yield from mask_rows(heads, probes)
 
 
 def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -112,32 +108,6 @@ def _sampling(heads: ControlledRoIHeads) -> Iterator[Row]:
     yield "heads.add_ground_truth", heads.proposal_append_gt, "roi_heads.proposal_append_gt"
 
 
-def _training(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
-    """What a training on a fixed batch shows."""
-    for prefix, task in (("", "classification"), ("regression_", "regression")):
-        entering, positives = probes.entering(task)
-        yield f"heads.{prefix}rois_entering", entering, "probe: what roi_heads.box_predictor[t].losses gets"
-        yield f"heads.{prefix}positives_entering", positives, "probe: what roi_heads.box_predictor[t].losses gets"
-    source = "probe: gradients of the losses at roi_heads.box_head"
-    yield "heads.task_branches", task_branches(heads, probes.step), source
-    yield "heads.classifier_trains", probes.heads_trained("classification"), source
-    yield "heads.regressor_trains", probes.heads_trained("regression"), source
-    yield "heads.borrowed_gradient", borrowed_gradient(probes.module), "roi_heads.sharing.borrowed_gradient"
-    yield from passing_rows(probes, "probe: RoIs that roi_heads.box_predictor[t].losses gets")
-
-
-def task_branches(heads: ControlledRoIHeads, step: HeadStep) -> str:
-    """Say whether the losses of the first stage train the same layers of the first head."""
-    weights = list(heads.box_head[0].parameters())
-    classification, regression = (
-        reached(outputs[0].loss, weights) for outputs in (step.classification, step.regression)
-    )
-    if classification == regression:
-        return "shared"
-    both = any(one and other for one, other in zip(classification, regression, strict=True))
-    return "partly shared" if both else "unshared"
-
-
 def _pooling(heads: ControlledRoIHeads) -> Iterator[Row]:
     poolers = list(heads.box_pooler.level_poolers)
     sizes = one_or_all(side for one in (heads.box_pooler, *poolers) for side in one.output_size)
@@ -199,3 +169,77 @@ def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
         losses = predictor.losses((scores if predictor.classifies else None, deltas), parts)
     sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * GREAT}
     return {name: float(value) for name, value in (losses | sums).items()}
+
+
+def mask_rows(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
+    """Yield ``masks.*``."""
+    stages = [int(stage) for stage in heads.mask_heads] if isinstance(heads, MaskRoIHeads) else []
+    yield "masks.stages", stages, "roi_heads.mask_heads"
+    yield "masks.pool_size", heads.mask_pooler.output_size[0] if stages else None, "roi_heads.mask_pooler.output_size"
+    weights = [float(heads.mask_loss_weight) for _ in stages]
+    yield "masks.loss_weight", weights, "roi_heads.mask_loss_weight"
+    shares = [mask_trunk_gradient(probes, stage) for stage in stages]
+    yield "masks.trunk_gradient", shares, "probe: gradient at the feature map over that without scaling"
+    entering = probes.trained_on([heads.mask_heads[str(stage)].predictor for stage in stages])
+    yield "masks.rois_entering", entering, "probe: hooks on roi_heads.mask_heads[t].predictor in training"
+
+
+def mask_trunk_gradient(probes: ProbedHeads, stage: int) -> float | None:
+    """Probe the share of a branch's gradient that reaches the trunk."""
+    heads = probes.module
+    maps = [level.requires_grad_() for level in probe_features(probes.channels, 1)[: len(heads.box_in_features)]]
+    boxes = [Boxes(probe_boxes(8))]
+    return gradient_share(heads.mask_features(stage, maps, boxes), heads.mask_pooler(maps, boxes), maps[0])
+
+
+def probed_heads(built: Built) -> ProbedHeads:
+    """Let the probes ask the heads of what was built."""
+    heads = built.model.roi_heads
+    first = heads.box_predictor[0]
+    layers = [_before_outputs(head) for head in heads.box_head]
+    return ProbedHeads(
+        heads,
+        built.model.backbone.output_shape()["p2"].channels,
+        layers + [[]] * (len(heads.box_predictor) - len(layers)),  # further classifiers of a stage have none
+        heads.batch_size_per_image,
+        (first.bbox_pred.bias, 1 / first.box2box_transform.weights[0]),
+        partial(_alone, heads),
+        partial(_train, heads),
+    )
+
+
+def _before_outputs(head: nn.Module) -> list[nn.Module]:
+    """Everything of a head before its outputs."""
+    return [layer for layer in head.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+
+
+def _alone(heads: ControlledRoIHeads, head: int, features: list[Tensor], rois: Tensor) -> Tensor:
+    """What a head's layers give of RoIs."""
+    boxes = [Boxes(rois[rois[:, 0] == image, 1:]) for image in range(len(features[0]))]
+    logits, deltas = heads.stage_forward(head, heads.box_pooler(list(heads.held(features).values()), boxes))
+    return deltas if logits is None else logits
+
+
+def _train(
+    heads: ControlledRoIHeads, features: list[Tensor], proposals: Tensor, truth: Tensor, labels: Tensor
+) -> HeadStep:
+    """Train for one step."""
+    step, images, classes = HeadStep(features), len(features[0]), heads.num_classes
+
+    def note(head: int, losses: dict, predictions: tuple[Tensor | None, Tensor | None], rois: list[Instances]) -> None:
+        both = losses.get("loss_cls"), losses.get("loss_box_reg")
+        positive = torch.cat([image.gt_classes for image in rois]) < classes
+        step.note(head, *predictions, both, _with_images(rois), positive)
+
+    target = Instances(IMAGE, gt_boxes=Boxes(truth), gt_classes=labels % classes, bitmaps=probe_bitmaps(truth))
+    given = Instances(IMAGE, proposal_boxes=Boxes(proposals), objectness_logits=torch.zeros(len(proposals)))
+    given = (given, given) if isinstance(heads, DecoupledRoIHeads) else given
+    with EventStorage(), recorded(heads.box_predictor, "losses", note):
+        heads(None, heads.held(features), [given] * images, [target] * images)
+    return step
+
+
+def _with_images(rois: list[Instances]) -> Tensor:
+    """RoIs of a batch as image, x1, y1, x2, y2."""
+    boxes = [image.proposal_boxes.tensor for image in rois]
+    return torch.cat([torch.cat([one.new_full((len(one), 1), number), one], 1) for number, one in enumerate(boxes)])

@@ -1,37 +1,40 @@
-"""The stages of the cascade: what each is, and how it trains."""
+"""The stages of the cascade and their mask branches: what each is, and how it trains."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
-from torch import nn
+from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
 
 from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all
-from adapters.inspection.head_probes import ProbedHeads
-from adapters.inspection.probe_inputs import probe_boxes
-from adapters.inspection.stage_passing import borrowed_gradient, passing_rows
-from adapters.mmdet.controls.head_probes import probed_heads, stage_of
+from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, gradient_share, recorded
+from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features
+from adapters.inspection.stage_passing import passing_rows
 from adapters.mmdet.controls.proposals import regression_loss
+from adapters.mmdet.mask_heads import MaskRoIHeads
+from adapters.mmdet.sampling import DecoupledRoIHeads
 from adapters.mmdet.stages import ControlledRoIHeads
 from adapters.training.assembly import Built
 
 
 def rows(built: Built) -> Iterator[Row]:
-    """Yield ``heads.*``."""
+    """Yield ``heads.*`` and ``masks.*``."""
     heads, probes = built.model.roi_head, probed_heads(built)
-    stages, classifiers = probes.counts_at_test()
-    yield "heads.stages", stages, "probe: boxes of roi_head.run_stages()"
-    yield "heads.classifiers", classifiers, "probe: logits of roi_head.run_stages()"
+    yield from probes.rows(digits=6)
+    yield from passing_rows(probes)
     yield from _targets(heads)
-    yield from _losses(heads, probes)
-    yield from _layers(heads, probes)
+    yield from _losses(heads)
+    yield from _layers(heads)
     yield from _sampling(heads)
-    yield from _training(probes)
     yield from _pooling(heads)
+    yield from mask_rows(heads, probes)
 
 
 def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -48,7 +51,7 @@ def _targets(heads: ControlledRoIHeads) -> Iterator[Row]:
     yield "heads.regression", kinds, "roi_head.bbox_head[t].reg_class_agnostic"
 
 
-def _losses(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
+def _losses(heads: ControlledRoIHeads) -> Iterator[Row]:
     names = one_or_all(classification_loss(head.loss_cls) for head in heads.bbox_head if head.with_cls)
     yield "heads.classification_loss", names, "type(roi_head.bbox_head[t].loss_cls)"
     losses = one_or_all(regression_loss(head.loss_bbox) for head in heads.bbox_head if head.with_reg)
@@ -64,38 +67,21 @@ def _losses(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
         yield f"heads.{task}_loss_weight", weights, where
     divisors = one_or_all(loss_normalizer(head) for head in heads.bbox_head)
     yield "heads.loss_normalizer", divisors, "probe: roi_head.bbox_head[t].loss() over the sums of its losses"
-    where = "probe: gradient at the pyramid over that without scaling"
-    yield "heads.trunk_gradient", probes.trunk_gradients(digits=6), where
 
 
-def _layers(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
-    """Layers before the outputs, and what each stage does with them."""
+def _layers(heads: ControlledRoIHeads) -> Iterator[Row]:
+    """Layers before the outputs."""
     branches = [branch for head in heads.bbox_head for branch in connected_layers(head)]
     widths = one_or_all(layer.out_features for branch in branches for layer in branch)
     yield "heads.width", widths, "out_features of the linear layers of roi_head.bbox_head[t]"
     numbers = one_or_all(len(branch) for branch in branches)
     yield "heads.fully_connected_layers", numbers, "len(roi_head.bbox_head[t].shared_fcs) + len(.cls_fcs), .reg_fcs"
-    where = "roi_head.bbox_head[0].shared_fcs, .cls_fcs, .reg_fcs"
-    yield "heads.task_branches", task_branches(heads.bbox_head[0]), where
-    kinds = one_or_all(regression_branch(head) for head in heads.bbox_head if head.with_reg)
+    kinds = one_or_all(
+        "fully_connected" if head.regression_convolutions is None else "residual_convolutions"
+        for head in heads.bbox_head
+        if head.with_reg
+    )
     yield "heads.regression_branch", kinds, "roi_head.bbox_head[t].regression_convolutions"
-    yield "heads.trunks_run", probes.heads_run(), "probe: hooks on layers, roi_head.stage_forward()"
-    where = "probe: roi_head.loss(), gradients of the heads' layers"
-    yield "heads.classifier_trains", probes.heads_trained("classification"), where
-    yield "heads.regressor_trains", probes.heads_trained("regression"), where
-
-
-def task_branches(head: nn.Module) -> str:
-    """Say whether classifier and regressor of a head read the same layers."""
-    own = len(head.cls_fcs), len(head.reg_fcs), head.regression_convolutions is not None
-    if not len(head.shared_fcs):
-        return "unshared"
-    return "mixed" if any(own) else "shared"
-
-
-def regression_branch(head: nn.Module) -> str:
-    """Name what comes before a regressor."""
-    return "fully_connected" if head.regression_convolutions is None else "residual_convolutions"
 
 
 def _sampling(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -106,17 +92,6 @@ def _sampling(heads: ControlledRoIHeads) -> Iterator[Row]:
     yield "heads.rois_per_image", one_or_all(sampler.num for sampler in samplers), where
     yield "heads.positive_fraction", first.pos_fraction, "roi_head.bbox_sampler[0].pos_fraction"
     yield "heads.add_ground_truth", first.add_gt_as_proposals, "roi_head.bbox_sampler[0].add_gt_as_proposals"
-
-
-def _training(probes: ProbedHeads) -> Iterator[Row]:
-    """What a training on a fixed batch shows."""
-    where = "probe: roi_head.loss(), what roi_head.bbox_head[t].loss() gets"
-    for prefix, task in (("", "classification"), ("regression_", "regression")):
-        entering, positives = probes.entering(task)
-        yield f"heads.{prefix}rois_entering", entering, where
-        yield f"heads.{prefix}positives_entering", positives, where
-    yield "heads.borrowed_gradient", borrowed_gradient(probes.module), "roi_head.sharing.borrowed_gradient"
-    yield from passing_rows(probes, where)
 
 
 def _pooling(heads: ControlledRoIHeads) -> Iterator[Row]:
@@ -176,3 +151,97 @@ def loss_normalizer(head: nn.Module) -> str:
             total = head.loss_bbox(torch.zeros(rois, 4), targets, target_weights, reduction_override="sum")
             divisors.append(total / losses["loss_bbox"])
     return divisor_name(divisors, {"RoIs": rois, "positives": positives})
+
+
+def mask_rows(heads: ControlledRoIHeads, probes: ProbedHeads) -> Iterator[Row]:
+    """Yield ``masks.*``."""
+    stages = [int(stage) for stage in heads.mask_head] if isinstance(heads, MaskRoIHeads) else []
+    yield "masks.stages", stages, "roi_head.mask_head"
+    size = heads.mask_roi_extractor.roi_layers[0].output_size[0] if stages else None
+    yield "masks.pool_size", size, "roi_head.mask_roi_extractor.roi_layers[0].output_size"
+    weights = [float(heads.stage_loss_weights[stage - 1] * heads.mask_loss_weight) for stage in stages]
+    yield "masks.loss_weight", weights, "roi_head.stage_loss_weights[t] * mask_loss_weight"
+    shares = [mask_trunk_gradient(probes, stage) for stage in stages]
+    yield "masks.trunk_gradient", shares, "probe: gradient at the pyramid over that without scaling"
+    entering = probes.trained_on([heads.mask_head[str(stage)] for stage in stages])
+    yield "masks.rois_entering", entering, "probe: roi_head.loss(), hooks on its mask_head[t]"
+
+
+def mask_trunk_gradient(probes: ProbedHeads, stage: int) -> float | None:
+    """Probe the share of a branch's gradient that reaches the trunk."""
+    heads = probes.module
+    maps = tuple(level.requires_grad_() for level in probe_features(probes.channels, 1))
+    boxes = probe_boxes(8)
+    rois, extractor = torch.cat([boxes.new_zeros(8, 1), boxes], dim=1), heads.mask_roi_extractor
+    alone = extractor(maps[: extractor.num_inputs], rois)
+    return gradient_share(heads.mask_features(stage, maps, rois), alone, maps[0])
+
+
+def probed_heads(built: Built) -> ProbedHeads:
+    """Let the probes ask the heads of what was built."""
+    heads = built.model.roi_head
+    first = heads.bbox_head[0]
+    return ProbedHeads(
+        heads,
+        built.model.neck.out_channels,
+        [_before_outputs(head) for head in heads.bbox_head],
+        heads.bbox_sampler[0].num,
+        (first.fc_reg.bias, first.bbox_coder.stds[0]),
+        partial(_alone, heads),
+        partial(_train, heads),
+    )
+
+
+def _before_outputs(head: nn.Module) -> list[nn.Module]:
+    """Everything of a head before its outputs."""
+    connected = [layer for name in ("shared_fcs", "cls_fcs", "reg_fcs") for layer in getattr(head, name, ())]
+    convolutions = getattr(head, "regression_convolutions", None)
+    return connected if convolutions is None else [*connected, *convolutions.blocks]
+
+
+def stage_of(heads: ControlledRoIHeads, head: int) -> int:
+    """The stage whose RoIs a head reads: its own, or the first one's for a further classifier."""
+    return head if head < heads.num_stages else 0
+
+
+def _alone(heads: ControlledRoIHeads, head: int, features: list[Tensor], rois: Tensor) -> Tensor:
+    """What a head's layers give of RoIs."""
+    stage = stage_of(heads, head)
+    extractor = heads.bbox_roi_extractor[stage]
+    logits, deltas = heads.stage_outputs(stage, extractor(tuple(features)[: extractor.num_inputs], rois))
+    return logits[head - stage] if logits else deltas
+
+
+def _train(
+    heads: ControlledRoIHeads, features: list[Tensor], proposals: Tensor, truth: Tensor, labels: Tensor
+) -> HeadStep:
+    """Train for one step."""
+    step, images, classes = HeadStep(features), range(len(features[0])), heads.bbox_head[0].num_classes
+
+    def note(
+        head: int,
+        losses: dict,
+        logits: Tensor | None,
+        deltas: Tensor | None,
+        rois: Tensor,
+        labels: Tensor,
+        *_,
+        **_named,
+    ):
+        both = losses.get("loss_cls"), losses.get("loss_bbox")
+        step.note(head, logits, deltas, both, rois, labels < classes)
+
+    given = [tuple(InstanceData(bboxes=proposals.clone()) for _ in range(2)) for _ in images]
+    if not isinstance(heads, DecoupledRoIHeads):
+        given = [first for first, _ in given]
+    with recorded(heads.bbox_head, "loss", note):
+        heads.loss(tuple(features), given, [_sample(truth, labels % classes) for _ in images])
+    return step
+
+
+def _sample(truth: Tensor, labels: Tensor) -> DetDataSample:
+    """An image with ground truth."""
+    sample = DetDataSample(metainfo={"img_shape": IMAGE, "pad_shape": IMAGE})
+    sample.gt_instances = InstanceData(bboxes=truth.clone(), labels=labels, masks=probe_bitmaps(truth))
+    sample.ignored_instances = InstanceData(bboxes=truth[:0], labels=labels[:0])
+    return sample

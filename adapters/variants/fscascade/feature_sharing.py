@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from adapters.layers.scaled_gradient import ScaledGradient
+from adapters.detector.cascade_stages import scaled_gradient
 from cascadebench.determinism.initial_weights import initial_tensor
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import stage_settings
@@ -20,7 +20,8 @@ def learning_by(weight: float, layers: Callable[[Tensor], Tensor], values: Tenso
     """Run layers whose own parameters get `weight` of their gradient; what comes before them gets all of it."""
     if weight == 1:
         return layers(values)
-    return ScaledGradient.apply(layers(ScaledGradient.apply(values, 1 / weight)), weight)
+    own = values.view_as(values)  # others read the values, too
+    return scaled_gradient(layers(scaled_gradient(own, 1 / weight)), weight)
 
 
 class FeatureSharing(nn.Module):

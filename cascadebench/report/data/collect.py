@@ -21,8 +21,8 @@ from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
-    "claim", "words", "source", "place", "framework", "backbone", "verdict", "reading", "unadjusted_reading", "unit",
-    "direction", "threshold_reason", "sampling", "reasons", "notes",
+    "claim", "words", "source", "place", "framework", "backbone", "under", "verdict", "reading", "unadjusted_reading",
+    "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
 )  # fmt: skip
 _VERDICT_NUMBERS = (
     "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",

@@ -118,30 +118,46 @@ def learning_rate_check(results: StudyResults) -> str | None:
 
 def _follows_protocol(record: RunRecord) -> bool:
     rates = zip(record.log["iteration"], record.log["lr"], strict=True)
-    return all(math.isclose(rate, record.run.learning_rate(iteration), rel_tol=1e-6) for iteration, rate in rates)
+    wanted = record.run.protocol.schedule.learning_rate
+    return all(math.isclose(rate, wanted(iteration), rel_tol=1e-6) for iteration, rate in rates)
 
 
-def training_order_check(results: StudyResults) -> str | None:
-    """Whether the runs of one seed saw the same images in the same order."""
-    orders: dict[int, dict[str, list[str]]] = {}
-    for record in results.runs:
-        digest = record.files["trained"].get("training_order_sha256")
-        if digest:
-            orders.setdefault(record.run.seed, {}).setdefault(str(digest), []).append(record.id)
-    if not any(sum(map(len, digests.values())) > 1 for digests in orders.values()):
+def consumption_check(results: StudyResults) -> str | None:
+    """Whether the runs of one seed trained on the same images, by what the batches of every step said."""
+    trained = [record for record in results.runs if record.files["trained"]]
+    if not trained:
         return None
-    if all(len(digests) == 1 for digests in orders.values()):
-        return (
-            "All trained runs of a seed read the same images in the same order with the same flips (equal checksums)."
+    consumed: dict[int, dict[str, list[str]]] = {}
+    unplanned, unrecorded = [], []
+    for record in trained:
+        found, planned = (record.files["trained"].get(f"{word}_sha256") for word in ("consumed", "planned"))
+        if not found or not planned:
+            unrecorded.append(record.id)
+            continue
+        consumed.setdefault(record.run.seed, {}).setdefault(str(found), []).append(record.id)
+        if found != planned:
+            unplanned.append(record.id)
+    seeds = [str(seed) for seed, chains in consumed.items() if len(chains) > 1]
+    told = []
+    if unplanned:
+        told.append(f"Not trained on the planned images, flips and sizes: {listing(unplanned)}.")
+    if seeds:
+        told.append(f"The runs of seed {listing(seeds)} did not train on the same images, flips and sizes.")
+    recorded = len(trained) - len(unrecorded)
+    if recorded and not told:
+        told.append(
+            f"What {recorded} trained {'run' if recorded == 1 else 'runs'} were given, step by step as the batches "
+            "said it (images, flips, sizes), is what was planned, and the same for all runs of a seed."
         )
-    seeds = [str(seed) for seed, digests in orders.items() if len(digests) > 1]
-    return f"The runs of seed {listing(seeds)} did not read the same images in the same order: their checksums differ."
+    if unrecorded:
+        told.append(f"Of {len(unrecorded)} trained runs it is not recorded what they were given.")
+    return " ".join(told)
 
 
 def build(results: StudyResults) -> dict[str, Any]:
     """What was checked, the curves, and their ends."""
     return {
-        "checks": [learning_rate_check(results), training_order_check(results)],
+        "checks": [learning_rate_check(results), consumption_check(results)],
         "loss": loss_figure(results),
         "learning_rate": learning_rate_figure(results),
         "ends": training_table(results),

@@ -19,6 +19,7 @@ from cascadebench.report.parts.cells import (
     number,
     text_columns,
 )
+from cascadebench.report.parts.readings import ReadMethod, read_methods, variants_of
 from cascadebench.report.parts.section import Section, has_runs
 
 WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
@@ -63,14 +64,15 @@ def _counted(words: list[str]) -> list[tuple[str, int]]:
 
 
 def strip(results: StudyResults) -> list[dict[str, Any]]:
-    """Every claim of the study in its order: what it says, when it holds, the anchor of its rows, and its verdicts."""
+    """Every claim of the study in its order: what it says, when it holds, what it stands on, and its verdicts."""
     return [
         {
             "words": rows[0]["words"],
             "source": f"{rows[0]['source']}, {rows[0]['place']}",
             "condition": condition(rows[0]),
             "anchor": anchor(rows[0]),
-            "verdicts": [_verdict(results, row) for row in rows],
+            "under": _read_as(rows),
+            "verdicts": [verdict for here in _by_place(rows) for verdict in _strip_verdicts(results, here)],
         }
         for rows in by_claim(results).values()
     ]
@@ -98,6 +100,37 @@ def anchor(row: Mapping[str, Any]) -> str:
 def measured_in(results: StudyResults, row: Mapping[str, Any]) -> str:
     """Framework of a verdict, and its backbone if there are several."""
     return results.with_backbone(framework_title(row["framework"]), row["backbone"])
+
+
+def _read_as(rows: list[dict[str, Any]]) -> str:
+    """What the methods of a claim are read as, or under how many readings it is asked; empty: they have none."""
+    texts = {row["under"] for row in rows}
+    return f"{len(texts)} readings, each with its verdict below" if len(texts) > 1 else rows[0]["under"]
+
+
+def _by_place(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rows of a claim by framework and backbone: one under every reading."""
+    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        places.setdefault((row["framework"], row["backbone"]), []).append(row)
+    return list(places.values())
+
+
+def _strip_verdicts(results: StudyResults, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The verdict in one framework on one backbone; over several readings one line for every word that occurs."""
+    if len(rows) == 1:
+        return [_verdict(results, rows[0])]
+    found = []
+    for word, count in _counted([row["verdict"] for row in rows]):
+        of_word = [row for row in rows if row["verdict"] == word]
+        unit, values = rows[0]["unit"], sorted(row["value"] for row in of_word if not math.isnan(row["value"]))
+        ends = dict.fromkeys(written(value, unit, short=True) for value in (*values[:1], *values[-1:]))
+        found.append(
+            _verdict(results, of_word[0])
+            | {"title": f"{measured_in(results, rows[0])}, {count} of {len(rows)} readings", "reading": ""}
+            | {"value": with_unit(" to ".join(ends), unit) if ends else "", "interval": ""}
+        )
+    return found
 
 
 def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
@@ -182,6 +215,16 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     return tables
 
 
+def methods_of_sources(results: StudyResults) -> tuple[list[list[ReadMethod]], list[ReadMethod]]:
+    """For every source the methods that its claims are about and whose cards have readings, and the study's others."""
+    methods, found = read_methods(results), []
+    for source in dict.fromkeys(row["source"] for row in verdict_rows(results)):
+        claims = [row["claim"] for row in verdict_rows(results) if row["source"] == source]
+        found.append([methods[name] for name in variants_of(claims) if name in methods])
+    told = {method.name for of_source in found for method in of_source}
+    return found, [method for name, method in methods.items() if name not in told]
+
+
 def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     unit = row["unit"]
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
@@ -204,12 +247,15 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
         Cell(condition(row), note(row["threshold_reason"])),
         Cell("", tuple(remarks)),
     )
-    return Row(Cell(measured_in(results, row)), cells)
+    read_as = tuple(Line(f"read as {text}", "muted") for text in row["under"].split(SEPARATOR) if text)
+    return Row(Cell(measured_in(results, row), read_as), cells)
 
 
 def build(results: StudyResults) -> dict[str, Any]:
-    """A table for every source, and the number of questions that their intervals are adjusted for."""
-    return {"tables": claim_tables(results), "questions": questions(results)}
+    """A table for every source with the readings that it stands on, the other methods' readings, the family's size."""
+    of_sources, others = methods_of_sources(results)
+    tables = [(*pair, methods) for pair, methods in zip(claim_tables(results), of_sources, strict=True)]
+    return {"tables": tables, "other_methods": others, "questions": questions(results)}
 
 
 SECTION = Section("claims", "Claims", build, needs=has_runs)
