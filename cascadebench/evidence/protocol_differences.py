@@ -53,6 +53,7 @@ BOTH_SIDES = "Held equal for all runs, so it stands on both sides of every diffe
 UP_TO_FOUR = f"{BOTH_SIDES} Up to four times."
 RULES: dict[str, Rule] = {
     "rules": Rule("rules", "note", BOTH_SIDES),
+    "arithmetic": Rule("arithmetic of the CPU", "note", BOTH_SIDES),
     "schedule.iterations": Rule(
         "training", "reason",
         "Images trained on, beyond 5%. A detector that learns faster looks like a better one in a short training.",
