@@ -21,8 +21,8 @@ OWN_CLASS = {"regression": "class_specific", "moved_by": "ground_truth_class"}
 
 def passed_as_the_card_says(built, run) -> bool:
     """Whether what entered the later regressors is what a plain computation gives."""
-    adapter = load_adapter(run.framework)
-    subject = Subject(built, adapter.witnessed, adapter.common_names(run))
+    stds = "heads.target_stds"
+    subject = Subject(load_adapter(run.framework), built, {stds: CONTROLS[stds].expected(run)})
     built.model.double().train()
     with double_precision():
         fix_weights(subject)
