@@ -71,9 +71,10 @@ def update_quantities(subject: Subject) -> Iterator[Quantity]:
     passes, steps = _train(built, [one for one in watched.values() if one.gradient is not None])
     rates = [run.protocol.schedule.learning_rate(step) for step in range(len(FACTORS))]
     yield Quantity(step="updates", name="learning rates", value=[rate for rate, _ in steps], wanted=rates)
-    planned = plain([built.dataset.planned(place)[:2] for place in range(len(FACTORS) * built.loader.batch_size)])
+    places = range(len(FACTORS) * built.loader.batch_size)
+    planned = [[*built.dataset.planned(place)[:2], SHORT_SIDE] for place in places]
     consumed = plain([image for _, images in steps for image in images])
-    yield Quantity(step="order", name="images and flips of three steps", value=consumed, wanted=planned)
+    yield Quantity(step="order", name="images, flips and sizes of three steps", value=consumed, wanted=planned)
     yield Quantity(step="updates", name="forward passes", value=passes, wanted=len(FACTORS))
     norm = math.sqrt(sum(one.parameter.numel() * one.gradient**2 for one in watched.values() if one.gradient))
     others = [name for name, one in watched.items() if not follows_sgd(run, one, norm)]
