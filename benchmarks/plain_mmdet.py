@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from adapters.mmdet.config import backbone_config
-from adapters.mmdet.training import optimizer_config, scheduler_config
+from adapters.mmdet.training import scheduler_config
 from benchmarks.image_order import ImageOrder
 from cascadebench.datasets.prepared import ImageRecord
 from cascadebench.study.run import Run
@@ -51,7 +51,9 @@ class PlainDetector:
     def train(self, folder: Path) -> None:
         """Train as MMDetection's ``tools/train.py`` does, but by iterations and without validation."""
         runtime = Config.fromfile(TEMPLATES / "default_runtime.py")
-        iterations = self.run.protocol.schedule.iterations
+        iterations, optimizer = self.run.protocol.schedule.iterations, self.run.protocol.optimizer
+        sgd = {"type": "SGD", "lr": self.run.protocol.schedule.base_lr, "momentum": optimizer.momentum}
+        clip = {"clip_grad": {"max_norm": optimizer.gradient_clip_norm}} if optimizer.gradient_clip_norm else {}
         runtime.merge_from_dict(
             {
                 "default_hooks.checkpoint": {"by_epoch": False, "interval": iterations},
@@ -64,7 +66,7 @@ class PlainDetector:
             work_dir=str(folder),
             train_dataloader=self.loader_config(),
             train_cfg={"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": iterations + 1},
-            optim_wrapper=optimizer_config(self.run),
+            optim_wrapper={"optimizer": sgd | {"weight_decay": optimizer.weight_decay}} | clip,
             param_scheduler=scheduler_config(self.run),
             default_hooks=runtime.default_hooks,
             # Visualizers are kept by name, and the first one's folder is gone when the next training begins.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from adapters.detector.cascade_stages import CascadeStages
-from adapters.prediction.score_rules import one_box_each
+from adapters.prediction.score_rules import boxes_of_classes, one_box_each
 
 Task = Literal["classification", "regression"]
 
@@ -21,7 +21,15 @@ class DecoupledStages(CascadeStages):
     its ground truth, as the framework holds them. Only boxes pass between stages, no gradient: a later stage regresses
     the positives of the stage before as they were moved, and its negatives where they are; a later classifier trains
     on all classification RoIs, moved.
+
+    Attributes
+    ----------
+    moved_by : {"predicted_class", "ground_truth_class"}
+        Whose box a positive is moved to in training, where a regressor has one for each class; a negative is always
+        moved to that of the class that is predicted.
     """
+
+    moved_by: str = "predicted_class"
 
     def pooled_rois(self, stage: int, features: Any, rois: list) -> Tensor:
         """Pool the RoIs of all images for a stage, from 0; the stage's share of the gradient flows back."""
@@ -35,8 +43,8 @@ class DecoupledStages(CascadeStages):
         """Loss of one task of a stage, with its weight; all RoIs count in what divides it."""
         raise NotImplementedError
 
-    def boxes_and_positives(self, rois: Any) -> tuple[Tensor, Tensor]:
-        """Boxes [R, 4] of the RoIs of one image, and whether each is positive, bool [R]."""
+    def boxes_and_labels(self, rois: Any) -> tuple[Tensor, Tensor]:
+        """Boxes [R, 4] of the RoIs of one image, and the label of each, int64 [R]; -1 for a negative."""
         raise NotImplementedError
 
     def matched_again(self, task: Task, stage: int, boxes: list[Tensor], truth: list) -> list:
@@ -83,16 +91,22 @@ class DecoupledStages(CascadeStages):
     @torch.no_grad()
     def _moved(self, stage: int, rois: list, deltas: Tensor, logits: Tensor | None, sizes: list) -> list[Tensor]:
         """Boxes of all RoIs, image by image, as the stage regresses them; float32 [R, 4] each."""
-        boxes = [self.boxes_and_positives(own)[0] for own in rois]
-        numbers = [len(own) for own in boxes]
+        labelled = [self.boxes_and_labels(own) for own in rois]
+        numbers, moved = [len(boxes) for boxes, _ in labelled], []
         chosen = [None] * len(numbers) if logits is None else logits.split(numbers)
-        images = zip(boxes, deltas.split(numbers), chosen, sizes, strict=True)
-        return [one_box_each(self.decoded(stage, own, d, size), scores) for own, d, scores, size in images]
+        images = zip(labelled, deltas.split(numbers), chosen, sizes, strict=True)
+        for (boxes, labels), own_deltas, scores, size in images:
+            every = self.decoded(stage, boxes, own_deltas, size)
+            one = one_box_each(every, scores)
+            if self.moved_by == "ground_truth_class" and every.shape[1] > 4:
+                one = torch.where(labels[:, None] >= 0, boxes_of_classes(every, labels.clamp(min=0)), one)
+            moved.append(one)
+        return moved
 
     @torch.no_grad()
     def _positives_moved(self, stage: int, rois: list, pooled: Tensor, deltas: Tensor, sizes: list) -> list[Tensor]:
         """Boxes of all RoIs, image by image, of which the positives are as the stage regresses them."""
         logits = self.task_output("classification", stage, pooled) if deltas.shape[1] > 4 else None
-        before = [self.boxes_and_positives(own) for own in rois]
+        before = [self.boxes_and_labels(own) for own in rois]
         moved = self._moved(stage, rois, deltas, logits, sizes)
-        return [torch.where(positive[:, None], new, own) for (own, positive), new in zip(before, moved, strict=True)]
+        return [torch.where(labels[:, None] >= 0, new, own) for (own, labels), new in zip(before, moved, strict=True)]

@@ -41,11 +41,16 @@ class StageOutputLayers(FastRCNNOutputLayers):
     ----------
     classifies, regresses : bool
         Whether there is a classifier, a regressor.
+    drops_ground_truth : bool
+        Whether training passes on no box that began as ground truth.
     """
 
-    def __init__(self, *arguments: Any, classifies: bool = True, regresses: bool = True, **named: Any) -> None:
+    def __init__(
+        self, *arguments: Any, classifies: bool = True, regresses: bool = True, drops_ground_truth: bool = False,
+        **named: Any,
+    ) -> None:  # fmt: skip
         super().__init__(*arguments, **named)
-        self.classifies, self.regresses = classifies, regresses
+        self.classifies, self.regresses, self.drops_ground_truth = classifies, regresses, drops_ground_truth
         if not classifies:
             self.cls_score = None
         if not regresses:
@@ -68,3 +73,13 @@ class StageOutputLayers(FastRCNNOutputLayers):
             deltas = logits.new_zeros(len(logits), 4)
         losses = super().losses((logits, deltas), proposals)
         return {name: loss for name, loss in losses.items() if given[name] is not None}
+
+    def predict_boxes(
+        self, predictions: tuple[Tensor | None, Tensor | None], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Regressed boxes, image by image, that a later stage gets."""
+        boxes = super().predict_boxes(predictions, proposals)
+        if not (self.training and self.drops_ground_truth):
+            return boxes
+        copies = [(one.proposal_boxes.tensor == one.gt_boxes.tensor).all(1) for one in proposals]
+        return tuple(own[~copy] for own, copy in zip(boxes, copies, strict=True))

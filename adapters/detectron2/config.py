@@ -153,7 +153,7 @@ def pyramid_config(run: Run) -> DictConfig:
 
 
 def proposal_network_config(run: Run) -> DictConfig:
-    """RPN over all five levels, L1 regression loss."""
+    """RPN over all five levels."""
     rpn = run.protocol.rpn
     return LazyCall(SharedSamplingRPN)(
         in_features=PYRAMID_LEVELS,
@@ -176,7 +176,7 @@ def proposal_network_config(run: Run) -> DictConfig:
         post_nms_topk=[rpn.train_post_nms, rpn.test_post_nms],
         nms_thresh=rpn.nms_iou,
         anchor_boundary_thresh=-1,
-        smooth_l1_beta=0.0,
+        smooth_l1_beta=rpn.smooth_l1_beta,
     )
 
 
@@ -208,6 +208,7 @@ def set_stages(
         proposal_matchers=[matcher_config(stage.iou_threshold) for stage in settings],
         # Every head sees its full gradient; the stage's weight acts where the trunk begins.
         trunk_gradient=[stage.trunk_gradient for stage in settings],
+        later_ground_truth=any(stage.adds_ground_truth for stage in settings),
     )
 
 
@@ -239,7 +240,7 @@ def box_head_config(
 
 
 def box_predictor_config(run: Run, stage: StageSettings) -> DictConfig:
-    """A softmax classifier and an L1 box regressor, as far as a stage has them."""
+    """A softmax classifier and a box regressor, as far as a stage has them."""
     inference = run.protocol.inference
     return LazyCall(StageOutputLayers)(
         input_shape=ShapeSpec(channels=run.protocol.heads.width),
@@ -250,10 +251,11 @@ def box_predictor_config(run: Run, stage: StageSettings) -> DictConfig:
         test_nms_thresh=inference.nms_iou,
         test_topk_per_image=inference.max_detections,
         cls_agnostic_bbox_reg=stage.class_agnostic,
-        smooth_l1_beta=0.0,
+        smooth_l1_beta=run.protocol.heads.smooth_l1_beta,
         loss_weight={"loss_cls": stage.classification_weight or 0.0, "loss_box_reg": stage.regression_weight or 0.0},
         classifies=stage.has_classifier,
         regresses=stage.has_regressor,
+        drops_ground_truth=run.variant.options.get("later_ground_truth") == "dropped_and_added",
     )
 
 

@@ -65,9 +65,9 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
         Matches and samples the RoIs of the first regressor.
     """
 
-    def __init__(self, *, regression_sampler: ROIHeads, **arguments: Any) -> None:
+    def __init__(self, *, regression_sampler: ROIHeads, moved_by: str = "predicted_class", **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.regression_sampler = regression_sampler
+        self.regression_sampler, self.moved_by = regression_sampler, moved_by
 
     def tell(self, stage: int, proposals: list[Instances], targets: list[Instances]) -> None:
         """Tell nothing: the same methods match for both tasks, and a recording is of the regressors' RoIs."""
@@ -105,9 +105,9 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
         outputs = (output, None) if task == "classification" else (None, output)
         return self.box_predictor[stage].losses(outputs, rois)[LOSSES[task]]
 
-    def boxes_and_positives(self, rois: Instances) -> tuple[Tensor, Tensor]:
-        """Boxes of an image's RoIs, and whether each is positive."""
-        return rois.proposal_boxes.tensor, rois.gt_classes < self.num_classes
+    def boxes_and_labels(self, rois: Instances) -> tuple[Tensor, Tensor]:
+        """Boxes of an image's RoIs, and their labels."""
+        return rois.proposal_boxes.tensor, rois.gt_classes.masked_fill(rois.gt_classes == self.num_classes, -1)
 
     def matched_again(self, task: Task, stage: int, boxes: list[Tensor], truth: list[Instances]) -> list[Instances]:
         """Let boxes enter a later stage, without the empty ones."""

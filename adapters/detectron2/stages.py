@@ -18,19 +18,25 @@ class ControlledRoIHeads(CascadeStages, SharedSamplingRoIs, CascadeROIHeads):
     """A cascade of one or more stages whose weights act on the trunk's gradient alone.
 
     With one stage it is Faster R-CNN: Detectron2's cascade trains its first stage as ``StandardROIHeads`` trains its
-    only one. Later stages train on every box that the stage before regressed, as Detectron2 does.
+    only one. Later stages train on every box that the stage before passes on, as Detectron2 does.
 
     Parameters
     ----------
     trunk_gradient : sequence of float
         For every stage the factor on the gradient that flows from its pooled features into neck and backbone.
         Detectron2's own cascade takes 1 / stages.
+    later_ground_truth : bool
+        Whether ground truth joins what enters a later stage.
     applications : int
         How often the row of heads is run through at test.
     """
 
-    def __init__(self, *, trunk_gradient: Sequence[float], applications: int = 1, **arguments: Any) -> None:
+    def __init__(
+        self, *, trunk_gradient: Sequence[float], later_ground_truth: bool = False, applications: int = 1,
+        **arguments: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**arguments)
+        self.later_ground_truth = later_ground_truth
         self.trunk_gradient = [float(weight) for weight in trunk_gradient]
         self.applications = applications
         self.recording: StageRecording | None = None
@@ -59,6 +65,11 @@ class ControlledRoIHeads(CascadeStages, SharedSamplingRoIs, CascadeROIHeads):
         self, proposals: list[Instances], stage: int, targets: list[Instances]
     ) -> list[Instances]:
         self.tell(stage, proposals, targets)
+        if self.later_ground_truth:
+            proposals = [
+                Instances(one.image_size, proposal_boxes=Boxes.cat([one.proposal_boxes, target.gt_boxes]))
+                for one, target in zip(proposals, targets, strict=True)
+            ]
         return super()._match_and_label_boxes(proposals, stage, targets)
 
     def pooled(self, stage: int, levels: list[Tensor], boxes: list[Boxes]) -> Tensor:

@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from detectron2.engine import HookBase, SimpleTrainer
-from detectron2.solver import LRMultiplier, WarmupParamScheduler, get_default_optimizer_params
+from detectron2.solver import LRMultiplier, WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler, ParamScheduler
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from adapters.training.distributed import distributed_model, mean_over_processes
+from adapters.training.parameter_groups import parameter_groups
 from adapters.training.shared_sampling import FIRST_STAGE, REGRESSION, RPN
 from adapters.training.step_parts import parts
 from adapters.training.training_session import TrainingSession
@@ -56,14 +57,11 @@ class ClippedSGD(torch.optim.SGD):
 
 
 def build_optimizer(model: nn.Module, run: Run) -> ClippedSGD:
-    """SGD with one setting for all parameters that learn, norm and bias included."""
+    """SGD over the parameters that learn; biases may have settings of their own."""
     optimizer, base_lr = run.protocol.optimizer, run.protocol.schedule.base_lr
-    groups = get_default_optimizer_params(
-        model, base_lr=base_lr, weight_decay=optimizer.weight_decay, weight_decay_norm=optimizer.weight_decay
-    )
     return ClippedSGD(
-        groups, lr=base_lr, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay, nesterov=False,
-        gradient_clip_norm=optimizer.gradient_clip_norm,
+        parameter_groups(model, run), lr=base_lr, momentum=optimizer.momentum, weight_decay=optimizer.weight_decay,
+        nesterov=False, gradient_clip_norm=optimizer.gradient_clip_norm,
     )  # fmt: skip
 
 

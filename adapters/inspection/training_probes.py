@@ -11,6 +11,7 @@ from torch import nn
 from adapters.inspection.control_rows import Row, joined_digest, one_or_all
 from adapters.inspection.probe_inputs import PLANNED_IMAGES
 from adapters.training.arithmetic import cpu_arithmetic
+from adapters.training.parameter_groups import layer_biases
 
 STEPS = 100
 """In so many steps the random state is read."""
@@ -31,16 +32,24 @@ def schedule_rows(rates: Sequence[float]) -> Iterator[Row]:
     yield "schedule.learning_rates_sha256", joined_digest((f"{rate:.9g}" for rate in rates), "\n"), where
 
 
-def optimizer_rows(
-    optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]], model: nn.Module, owner: str
-) -> Iterator[Row]:
-    """Yield ``optimizer.*`` but the clipping; `owner` is the code of what has the groups of parameters."""
-    where = f"{owner}.param_groups"
+def optimizer_rows(optimizer: torch.optim.Optimizer, model: nn.Module, name_in_code: str) -> Iterator[Row]:
+    """Yield ``optimizer.*`` but the clipping."""
+    groups, where = optimizer.param_groups, f"{name_in_code}.param_groups"
     # A subclass of SGD is SGD.
     name = "sgd" if isinstance(optimizer, torch.optim.SGD) else type(optimizer).__name__
     yield "optimizer.name", name, "type(optimizer)"
-    for key in ("momentum", "weight_decay", "nesterov"):
+    for key in ("momentum", "nesterov"):
         yield f"optimizer.{key}", one_or_all(group.get(key) for group in groups), f"{where}[g]['{key}']"
+    biases = layer_biases(model)
+    trained: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for group in groups:
+        for is_bias in {id(one) in biases for one in group["params"] if one.requires_grad}:
+            trained[is_bias].append((group["lr"], group.get("weight_decay")))
+    rates, others = ({rate for rate, _ in trained[is_bias]} for is_bias in (True, False))
+    factors = sorted(round(rate / other, 9) for rate in rates for other in others)
+    yield "optimizer.weight_decay", one_or_all(decay for _, decay in trained[False]), f"{where}[g]['weight_decay']"
+    yield "optimizer.bias_lr_factor", one_or_all(factors), f"{where}[g]['lr']"
+    yield "optimizer.bias_weight_decay", one_or_all(decay for _, decay in trained[True]), f"{where}[g]['weight_decay']"
     settings = {
         tuple((key, repr(group[key])) for key in sorted(group.keys() - {"params", "param_names"})) for group in groups
     }

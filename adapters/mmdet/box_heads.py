@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
@@ -77,10 +78,17 @@ def _through(layers: Iterable[nn.Linear], features: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class ControlledBoxHead(StageBoxHead):
-    """A head that passes on every box it regressed, those that began as ground truth too, and drops empty ones.
+    """A head that passes on every box it regressed, but for empty ones.
 
-    MMDetection drops what began as ground truth and adds the ground truth itself again later.
+    Parameters
+    ----------
+    drops_ground_truth : bool
+        Whether a box that began as ground truth is left out, as MMDetection does.
     """
+
+    def __init__(self, drops_ground_truth: bool = False, **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.drops_ground_truth = drops_ground_truth
 
     def refine_bboxes(
         self, sampling_results: list, bbox_results: dict[str, Any], batch_img_metas: list[dict]
@@ -92,6 +100,11 @@ class ControlledBoxHead(StageBoxHead):
             own = rois[:, 0] == number
             boxes = self.bbox_coder.decode(rois[own, 1:], deltas[own], max_shape=meta["img_shape"])
             chosen = one_box_each(boxes, None if logits is None else logits[own])
+            if self.drops_ground_truth:
+                given = sampling_results[number]  # positives come first
+                kept = torch.ones(len(chosen), dtype=torch.bool, device=chosen.device)
+                kept[: len(given.pos_priors)] = (given.pos_priors != given.pos_gt_bboxes).any(1)
+                chosen = chosen[kept]
             refined.append(InstanceData(bboxes=without_empty(chosen)))
         return refined
 

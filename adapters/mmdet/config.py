@@ -111,9 +111,9 @@ def set_stages(
         "bbox_head": box_heads or [box_head_config(run, stage) for stage in settings],
     }
     training = [stage_training_config(run, stage.iou_threshold) for stage in settings]
-    for later in training[1:]:
-        # All boxes that the stage before regressed: no sampling, no ground truth added again.
-        later["sampler"] = {"type": "PseudoSampler"}
+    for stage, later in zip(settings[1:], training[1:], strict=True):
+        # All boxes that the stage before regressed: no sampling.
+        later["sampler"] = {"type": "BoxesAndGroundTruth" if stage.adds_ground_truth else "PseudoSampler"}
     config["train_cfg"]["rcnn"] = training
 
 
@@ -157,7 +157,7 @@ def backbone_config(run: Run) -> dict[str, Any]:
 
 
 def proposal_network_config(run: Run) -> dict[str, Any]:
-    """RPN head over all five levels, L1 regression loss."""
+    """RPN head over all five levels."""
     rpn, channels = run.protocol.rpn, run.protocol.neck.channels
     return {
         "type": "CommonRulesRPNHead",
@@ -171,7 +171,7 @@ def proposal_network_config(run: Run) -> dict[str, Any]:
         },
         "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": [1.0] * 4},
         "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": True, "loss_weight": 1.0},
-        "loss_bbox": {"type": "L1Loss", "loss_weight": 1.0},
+        "loss_bbox": regression_loss_config(rpn.smooth_l1_beta, 1.0),
     }
 
 
@@ -196,7 +196,7 @@ def roi_extractor_config(run: Run) -> dict[str, Any]:
 def box_head_config(
     run: Run, stage: StageSettings, shared: bool = True, regression_convolutions: bool = False
 ) -> dict[str, Any]:
-    """One head: fully connected layers, a softmax classifier and an L1 box regressor, as far as the stage has them.
+    """One head: fully connected layers, a softmax classifier and a box regressor, as far as the stage has them.
 
     Parameters
     ----------
@@ -221,8 +221,15 @@ def box_head_config(
         "bbox_coder": {"type": "DeltaXYWHBBoxCoder", "target_means": [0.0] * 4, "target_stds": list(stage.target_stds)},
         "reg_class_agnostic": stage.class_agnostic,
         "loss_cls": classification_loss_config(stage),
-        "loss_bbox": {"type": "L1Loss", "loss_weight": stage.regression_weight},
+        "loss_bbox": regression_loss_config(heads.smooth_l1_beta, stage.regression_weight),
+        "drops_ground_truth": run.variant.options.get("later_ground_truth") == "dropped_and_added",
     }
+
+
+def regression_loss_config(beta: float, weight: float | None) -> dict[str, Any]:
+    """Smooth L1 that squares errors below `beta`; L1 where it is 0, which MMDetection's smooth L1 refuses."""
+    kind = {"type": "SmoothL1Loss", "beta": beta} if beta else {"type": "L1Loss"}
+    return kind | {"loss_weight": weight}
 
 
 def classification_loss_config(stage: StageSettings) -> dict[str, Any]:

@@ -134,6 +134,7 @@ def _keep_cascade_rules(config: dict[str, Any], run: Run) -> None:
     roi_head["trunk_gradient"] = [1.0] * stages
     for head in roi_head["bbox_head"]:
         head["type"] = "StageBoxHead"  # drops what began as ground truth
+        del head["drops_ground_truth"]
         head["loss_bbox"] = {"type": "SmoothL1Loss", "beta": 1.0, "loss_weight": 1.0}
         # The template writes thirds as .033 and .067.
         head["bbox_coder"]["target_stds"] = [round(std, 3) for std in head["bbox_coder"]["target_stds"]]

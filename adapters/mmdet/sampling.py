@@ -63,6 +63,10 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
     ``train_cfg[0]`` has a ``regression_sampler`` beside its ``sampler``.
     """
 
+    def __init__(self, moved_by: str = "predicted_class", **keywords: Any) -> None:
+        super().__init__(**keywords)
+        self.moved_by = moved_by
+
     def init_assigner_sampler(self) -> None:
         """Build a matcher for every head, and the samplers of both tasks."""
         super().init_assigner_sampler()
@@ -111,9 +115,9 @@ class DecoupledRoIHeads(DecoupledStages, ControlledRoIHeads):
         # MMDetection leaves the classification's term out where there is no RoI.
         return self.stage_loss_weights[stage] * losses.get(LOSSES[task], output.sum())
 
-    def boxes_and_positives(self, rois: SamplingResult) -> tuple[Tensor, Tensor]:
-        """Boxes of an image's RoIs, positives first."""
-        return rois.priors, torch.arange(len(rois.priors), device=rois.priors.device) < len(rois.pos_priors)
+    def boxes_and_labels(self, rois: SamplingResult) -> tuple[Tensor, Tensor]:
+        """Boxes of an image's RoIs, positives first, and their labels."""
+        return rois.priors, torch.cat([rois.pos_gt_labels, rois.neg_inds.new_full((len(rois.neg_inds),), -1)])
 
     def matched_again(
         self, task: Task, stage: int, boxes: list[Tensor], truth: list[InstanceData]

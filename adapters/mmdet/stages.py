@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead
 from mmdet.models.task_modules.assigners import AssignResult, MaxIoUAssigner
+from mmdet.models.task_modules.samplers import PseudoSampler, SamplingResult
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi, bbox_overlaps
@@ -37,6 +38,19 @@ class StageAssigner(MaxIoUAssigner):
         if self.tell is not None:
             self.tell(pred_instances.priors, gt_instances.bboxes)
         return super().assign(pred_instances, gt_instances, *others)
+
+
+@TASK_UTILS.register_module()
+class BoxesAndGroundTruth(PseudoSampler):
+    """Takes all boxes of an image, and its ground truth beside them."""
+
+    def sample(
+        self, assign_result: AssignResult, pred_instances: InstanceData, gt_instances: InstanceData, **named: Any
+    ) -> SamplingResult:
+        """Choose everything."""
+        assign_result.add_gt_(gt_instances.labels)  # before the boxes
+        boxes = torch.cat([gt_instances.bboxes, pred_instances.priors])
+        return super().sample(assign_result, InstanceData(priors=boxes), gt_instances)
 
 
 @MODELS.register_module()

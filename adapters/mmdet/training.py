@@ -9,7 +9,7 @@ from mmdet.models.task_modules.samplers import PseudoSampler
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.registry import LOOPS, PARAM_SCHEDULERS
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.visualization import Visualizer
@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from adapters.training.distributed import distributed_model, mean_over_processes
+from adapters.training.parameter_groups import parameter_groups
 from adapters.training.shared_sampling import FIRST_STAGE, REGRESSION, RPN
 from adapters.training.step_parts import parts
 from adapters.training.training_session import TrainingSession
@@ -36,23 +37,6 @@ def loss_name(name: str) -> str:
         return RPN_LOSSES[name]
     stage, task, classifier = re.fullmatch(r"s(\d)\.loss_(cls|bbox|mask)(\d?)", name).groups()
     return f"stage{classifier or int(stage) + 1}_{TASKS[task]}"
-
-
-def optimizer_config(run: Run) -> dict[str, Any]:
-    """SGD with one setting for all parameters."""
-    optimizer = run.protocol.optimizer
-    config: dict[str, Any] = {
-        "type": "OptimWrapper",
-        "optimizer": {
-            "type": "SGD",
-            "lr": run.protocol.schedule.base_lr,
-            "momentum": optimizer.momentum,
-            "weight_decay": optimizer.weight_decay,
-        },
-    }
-    if optimizer.gradient_clip_norm:
-        config["clip_grad"] = {"max_norm": optimizer.gradient_clip_norm, "norm_type": 2}
-    return config
 
 
 def scheduler_config(run: Run) -> list[dict[str, Any]]:
@@ -76,8 +60,13 @@ def scheduler_config(run: Run) -> list[dict[str, Any]]:
 
 
 def build_optimizer(model: nn.Module, run: Run, accumulation: int = 1) -> OptimWrapper:
-    """Build MMEngine's optimizer, which steps once in as many passes."""
-    return build_optim_wrapper(model, optimizer_config(run) | {"accumulative_counts": accumulation})
+    """SGD over the parameters that learn, in MMEngine's wrapper, which steps once in as many passes."""
+    settings, base_lr = run.protocol.optimizer, run.protocol.schedule.base_lr
+    optimizer = torch.optim.SGD(
+        parameter_groups(model, run), lr=base_lr, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    clip = {"max_norm": settings.gradient_clip_norm, "norm_type": 2} if settings.gradient_clip_norm else None
+    return OptimWrapper(optimizer, accumulative_counts=accumulation, clip_grad=clip)
 
 
 def build_schedulers(optimizer: OptimWrapper, run: Run) -> list:

@@ -48,9 +48,11 @@ def one_box_each(boxes: Tensor, logits: Tensor | None) -> Tensor:
     -------
     Tensor, float32 [R, 4]
     """
-    if boxes.shape[1] == 4:
-        return boxes
-    classes = logits[:, :-1].argmax(1)
+    return boxes if boxes.shape[1] == 4 else boxes_of_classes(boxes, logits[:, :-1].argmax(1))
+
+
+def boxes_of_classes(boxes: Tensor, classes: Tensor) -> Tensor:
+    """Of boxes [R, 4 * classes] those of one class each, int64 [R]: float32 [R, 4]."""
     return boxes.reshape(len(boxes), boxes.shape[1] // 4, 4)[torch.arange(len(boxes), device=boxes.device), classes]
 
 

@@ -111,6 +111,7 @@ def loss_quantities(subject: Subject) -> Iterator[Quantity]:
             wanted = None
             if subject.aligned:
                 settings = {name: subject.controls[f"heads.{name}"][output.head] for name in OF_HEADS[task]}
+                settings["smooth_l1_beta"] = run.protocol.heads.smooth_l1_beta
                 wanted = [float(plainly(settings, output, truth, labels).detach())]
             name = f"{task} of head {output.head + 1}"
             value = [float(output.loss.detach())]
@@ -123,7 +124,7 @@ OF_HEADS = {
 }
 """Controls of every head that its losses follow from; the audit compares them with the protocol and the card."""
 Settings = Mapping[str, Any]
-"""These controls of one head."""
+"""These controls of one head, and the protocol's ``smooth_l1_beta``."""
 
 
 def matched(settings: Settings, rois: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,11 +141,13 @@ def plain_classification(settings: Settings, output: TaskOutput, truth: Tensor, 
 
 
 def plain_regression(settings: Settings, output: TaskOutput, truth: Tensor, labels: Tensor) -> Tensor:
-    """L1 of the positives' normalised deltas, divided by the number of all RoIs, times the stage's weight."""
+    """Smooth L1 of the positives' normalised deltas, divided by the number of all RoIs, times the stage's weight."""
     positive, best = matched(settings, output.rois, truth)
     rows = positive.nonzero()[:, 0]
     deltas = output.values[rows]
     if deltas.shape[1] > 4:
         deltas = deltas.reshape(len(rows), -1, 4)[torch.arange(len(rows)), labels[best[rows]]]
     targets = box_deltas(output.rois[rows, 1:], truth[best[rows]]) / torch.tensor(settings["target_stds"])
-    return settings["regression_loss_weight"] * (deltas - targets).abs().sum() / len(output.rois)
+    missed, beta = (deltas - targets).abs(), settings["smooth_l1_beta"]
+    loss = torch.where(missed < beta, missed.square() / (2 * beta or 1.0), missed - beta / 2)
+    return settings["regression_loss_weight"] * loss.sum() / len(output.rois)

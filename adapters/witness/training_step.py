@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapters.training.assembly import Built
 from adapters.training.seeding import seed_everything
@@ -60,7 +60,8 @@ def step_quantities(subject: Subject, records: Sequence[ImageRecord]) -> Iterato
             yield Quantity(step=step, name=f"loss {name}", value=float(loss.detach()))
     yield from _rois(entering)
     yield from _gradients(subject, [sum(terms.values()) for terms in (*own.values(), rest)])
-    buffers = ((name, tensor) for name, tensor in subject.tensors().items() if not isinstance(tensor, nn.Parameter))
+    # What is frozen is a parameter in one framework and a buffer in another.
+    buffers = ((name, tensor) for name, tensor in subject.tensors().items() if not tensor.requires_grad)
     yield from of_tensors("whole step", ((f"{name} afterwards", tensor) for name, tensor in sorted(buffers)))
 
 

@@ -1,6 +1,7 @@
 """Three steps of the run's own loop on given gradients, against plain SGD."""
 
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -34,12 +35,15 @@ class _EnoughSteps(BaseException):
 class Watched:
     """A parameter before the steps: a few of its elements, and the sum of them all.
 
+    It is a bias where its common name says so, other than a norm's.
+
     Attributes
     ----------
     gradient : float or None
         The given gradient of every element; None: it does not learn.
     """
 
+    is_bias: bool
     parameter: Tensor
     elements: Tensor
     total: float
@@ -49,7 +53,8 @@ class Watched:
     def of(cls, name: str, parameter: Tensor) -> "Watched":
         """Begin to watch; the gradient comes from the common name."""
         gradient = (zlib.crc32(name.encode()) % 1999 - 999.5) / 1000 if parameter.requires_grad else None
-        return cls(parameter, some_elements(parameter).clone(), float(parameter.detach().sum()), gradient)
+        is_bias = name.endswith(".bias") and not re.search(r"norm\d?\.bias", name)
+        return cls(is_bias, parameter, some_elements(parameter).clone(), float(parameter.detach().sum()), gradient)
 
 
 def some_elements(parameter: Tensor) -> Tensor:
@@ -125,21 +130,22 @@ def follows_sgd(run: Run, watched: Watched, norm: float) -> bool:
     if watched.gradient is None:
         return all(torch.equal(start, end) for start, end in zip(starts, ends, strict=True))
     for start, end, gradient in zip(starts, ends, (watched.gradient, number * watched.gradient), strict=True):
-        moved = plain_sgd(run, start, gradient, norm) - start
+        moved = plain_sgd(run, start, gradient, norm, watched.is_bias) - start
         missed = (end - start - moved).abs().max()
         if not missed <= CLOSE * moved.abs().max() + 1e-14 * start.abs().max():
             return False
     return True
 
 
-def plain_sgd(run: Run, start: Tensor, gradient: float, norm: float) -> Tensor:
+def plain_sgd(run: Run, start: Tensor, gradient: float, norm: float, is_bias: bool) -> Tensor:
     """Where values end after the steps."""
     settings, velocity, here = run.protocol.optimizer, torch.zeros_like(start), start
+    rate, decay = (settings.bias_lr_factor, settings.bias_decay_factor) if is_bias else (1.0, 1.0)
     for step, factor in enumerate(FACTORS):
         clip = settings.gradient_clip_norm
         scale = factor * (min(1.0, clip / (abs(factor) * norm + 1e-6)) if clip else 1.0)
-        velocity = settings.momentum * velocity + gradient * scale + settings.weight_decay * here
-        here = here - run.protocol.schedule.learning_rate(step) * velocity
+        velocity = settings.momentum * velocity + gradient * scale + decay * settings.weight_decay * here
+        here = here - rate * run.protocol.schedule.learning_rate(step) * velocity
     return here
 
 

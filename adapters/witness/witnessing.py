@@ -14,6 +14,7 @@ from adapters.witness.double_precision import double_precision
 from adapters.witness.fixtures import fix_weights, like, saved_records
 from adapters.witness.heads import head_quantities, loss_quantities
 from adapters.witness.initial_numbers import initial_quantities
+from adapters.witness.later_rois import passing_quantities
 from adapters.witness.pictures import order_quantities, picture_quantities
 from adapters.witness.subject import Subject
 from adapters.witness.training_step import step_quantities
@@ -92,6 +93,7 @@ def of_the_detector(subject: Subject, records: list[ImageRecord]) -> Iterator[Qu
         yield from step_quantities(subject, records)
         yield from head_quantities(subject)
         yield from loss_quantities(subject)
+        yield from passing_quantities(subject)
         yield from detection_quantities(subject, records[0])
 
 

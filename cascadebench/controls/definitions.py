@@ -14,6 +14,14 @@ def _learning_rate_last(run: Run) -> float:
     return schedule.learning_rate(schedule.iterations - 1)
 
 
+def _factors_of_biases(run: Run) -> tuple[float, float]:
+    return run.protocol.optimizer.bias_lr_factor, run.protocol.optimizer.bias_decay_factor
+
+
+def _bias_weight_decay(run: Run) -> float:
+    return run.protocol.optimizer.weight_decay * run.protocol.optimizer.bias_decay_factor
+
+
 def _resized_shapes(run: Run) -> list[list[int]]:
     sizes = run.protocol.input
     return [list(resized_shape(*size, sizes.test_short_side, sizes.max_long_side)) for size in ODD_SIZES]
@@ -43,10 +51,14 @@ SCHEDULE = (
 OPTIMIZER = (
     stated("optimizer.name", "Optimizer."),
     stated("optimizer.momentum", "Momentum."),
-    stated("optimizer.weight_decay", "Weight decay of all parameters."),
+    stated("optimizer.weight_decay", "Weight decay of all parameters but biases of convolutions and linear layers."),
+    stated("optimizer.bias_lr_factor", "Learning rate of those biases over that of all other parameters."),
+    derived("optimizer.bias_weight_decay", "Weight decay of those biases.", _bias_weight_decay),
     constant("optimizer.nesterov", "Whether momentum is Nesterov's.", False),
-    constant(
-        "optimizer.parameter_groups", "Number of different settings among the parameters, norm and bias included.", 1
+    derived(
+        "optimizer.parameter_groups",
+        "Number of different settings among the parameters, norm and bias included.",
+        lambda run: 1 if _factors_of_biases(run) == (1.0, 1.0) else 2,
     ),
     constant(
         "optimizer.parameters_covered",

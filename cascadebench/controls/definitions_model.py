@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cascadebench.controls.control_definition import ControlDefinition, constant, derived, equal, stated
+from cascadebench.study.protocol import regression_loss_name
 from cascadebench.study.run import Run
 from cascadebench.study.stage_settings import StageSettings, mask_stages, stage_settings
 
@@ -41,6 +42,11 @@ def _regression(run: Run) -> list[str]:
     return ["class_agnostic" if stage.class_agnostic else "class_specific" for stage in _regressors(run)]
 
 
+def _moved_by(run: Run) -> str:
+    first, *later = _regressors(run)
+    return run.variant.options.get("moved_by", "predicted_class") if later and not first.class_agnostic else "none"
+
+
 def _train_nms(run: Run) -> list[float]:
     """NMS of the proposals that train: one list, or one for classification and one for regression."""
     everywhere, options = run.protocol.rpn.nms_iou, run.variant.options
@@ -70,6 +76,13 @@ def _trained_by(sharing: str, part: str) -> Callable[[Run], list[list[int]]]:
         return used if run.variant.options.get("share_gradient", True) else [one[-1:] for one in used]
 
     return expected
+
+
+def _borrowed_gradient(run: Run) -> float | list[list[float]]:
+    if run.variant.options.get("borrowed_loss", "full") == "full":
+        return 1.0
+    weights = [stage.trunk_gradient for stage in stage_settings(run)]
+    return [[weight / own for own in weights[: number + 1]] for number, weight in enumerate(weights)]
 
 
 def _pool_size(run: Run) -> int | None:
@@ -129,7 +142,11 @@ RPN = (
     constant("rpn.min_box_side", "Sides of proposals are longer than this.", 0.0, "pixels"),
     constant("rpn.border", "Border beyond which anchors take no part; -1: none.", -1, "pixels"),
     constant("rpn.padding_anchors", "Probe: whether anchors in a batch's padding take part.", True),
-    constant("rpn.regression_loss", "Regression loss of the RPN.", "l1"),
+    derived(
+        "rpn.regression_loss",
+        "Regression loss of the RPN.",
+        lambda run: regression_loss_name(run.protocol.rpn.smooth_l1_beta),
+    ),
     constant("rpn.loss_weights", "Weights of classification and regression.", [1.0, 1.0]),
     constant("rpn.target_stds", "Standard deviations of the RPN's regression targets.", [1.0] * 4),
     constant("rpn.delta_clamp", "Probe: least and greatest factor on an anchor's side.", SIDE_FACTORS),
@@ -152,7 +169,11 @@ HEADS = (
     ),
     derived("heads.regression", "One box for all classes or one per class, per regressor.", _regression),
     constant("heads.classification_loss", "Classification loss of the heads.", "cross_entropy"),
-    constant("heads.regression_loss", "Regression loss of the heads.", "l1"),
+    derived(
+        "heads.regression_loss",
+        "Regression loss of the heads.",
+        lambda run: regression_loss_name(run.protocol.heads.smooth_l1_beta),
+    ),
     derived(
         "heads.classification_loss_weight",
         "Weight of each stage's classification loss in its head's gradient; none: no classifier.",
@@ -192,6 +213,11 @@ HEADS = (
         "Probe: the heads whose layers each regressor's loss trains.",
         _trained_by("lfs", "has_regressor"),
     ),
+    derived(
+        "heads.borrowed_gradient",
+        "Share of each stage's gradient that the layers get which it borrows from the heads before.",
+        _borrowed_gradient,
+    ),
     stated("heads.pool_size", "Side of a pooled RoI.", "cells"),
     stated("heads.sampling_ratio", "RoIAlign samples per bin side; 0: as many as the bin has feature cells."),
     constant("heads.pooling_aligned", "Whether RoIAlign shifts by half a pixel.", True),
@@ -199,6 +225,16 @@ HEADS = (
     stated("heads.rois_per_image", "RoIs sampled for the first stage."),
     stated("heads.positive_fraction", "Greatest share of positives among the sampled RoIs."),
     stated("heads.add_ground_truth", "Whether ground truth joins the first stage's proposals in training."),
+    derived(
+        "heads.later_ground_truth",
+        "Probe: what later stages train on of the ground truth that the first one trained on.",
+        lambda run: run.variant.options.get("later_ground_truth", "regressed"),
+    ),
+    derived(
+        "heads.moved_by",
+        "Probe: the class whose box a positive passes on in training; none: it has one box, or passes none on.",
+        _moved_by,
+    ),
     equal("heads.rois_entering", "Probe: RoIs that train each classifier on a fixed batch."),
     equal("heads.positives_entering", "Probe: positives among them."),
     equal("heads.regression_rois_entering", "Probe: RoIs that count in each regressor's loss on that batch."),

@@ -77,7 +77,7 @@ STEPS: dict[str, Step] = {
     "first stage": Step("its RoIs and losses, and the gradients of its head", FIRST_STAGE),
     "whole step": Step("RoIs and losses of later stages, masks, all gradients, buffers afterwards", EVERYTHING),
     "heads": Step("outputs and gradients of every stage on given RoIs", EVERYTHING),
-    "losses of the heads": Step("losses of every head on given maps and boxes", EVERYTHING),
+    "losses of the heads": Step("losses of every head on given maps and boxes, and what enters later ones", EVERYTHING),
     "proposals at test": Step("proposals on a small picture", PROPOSALS),
     "first stage at test": Step("its detections on a small picture, and from given boxes and scores",
                                 (*FIRST_STAGE, "inference.")),
@@ -89,7 +89,10 @@ OF_THE_SEED = {"initial numbers", "order"}
 """Steps that two seeds do differently; all others begin from fixed weights."""
 BY_ITSELF = {"proposal network", "first stage", "proposals at test", "first stage at test"}
 """Steps in which only the first stage has a part, or none."""
-OF_LATER_STAGES = {"heads.stages", "heads.classifiers", "heads.trunk_gradient", "inference.score_rule"}
+OF_LATER_STAGES = {
+    "heads.stages", "heads.classifiers", "heads.trunk_gradient", "heads.later_ground_truth", "heads.moved_by",
+    "heads.borrowed_gradient", "inference.score_rule",
+}  # fmt: skip
 """Controls of how the stages are put together: nothing about what the first one does by itself."""
 BEFORE_PROPOSALS = {"proposal network", "proposals at test"}
 AFTER_PROPOSALS = {"rpn.train_nms_iou"}

@@ -53,6 +53,7 @@ BOTH_SIDES = "Held equal for all runs, so it stands on both sides of every diffe
 UP_TO_FOUR = f"{BOTH_SIDES} Up to four times."
 RULES: dict[str, Rule] = {
     "rules": Rule("rules", "note", BOTH_SIDES),
+    "arithmetic": Rule("arithmetic of the CPU", "note", BOTH_SIDES),
     "schedule.iterations": Rule(
         "training", "reason",
         "Images trained on, beyond 5%. A detector that learns faster looks like a better one in a short training.",
@@ -78,6 +79,8 @@ RULES: dict[str, Rule] = {
     "optimizer.weight_decay": Rule(
         "weight decay", "note", f"{BOTH_SIDES} Beyond ten times, or without, weights are of another size.", _beyond(10)
     ),
+    "optimizer.bias_lr_factor": Rule("learning rate of biases over that of weights", "note", BOTH_SIDES),
+    "optimizer.bias_decay_factor": Rule("weight decay of biases over that of weights", "note", BOTH_SIDES),
     "optimizer.gradient_clip_norm": Rule("clipping of the gradient", "note", BOTH_SIDES),
     "input.train_short_sides": Rule(
         "shorter side in training", "reason", "Objects have another size in pixels, or several."
@@ -107,6 +110,7 @@ RULES: dict[str, Rule] = {
     "rpn.train_post_nms": Rule("proposals in training", "note", UP_TO_FOUR, _beyond(4)),
     "rpn.test_post_nms": Rule("proposals in testing", "note", UP_TO_FOUR, _beyond(4)),
     "rpn.nms_iou": Rule("IoU of NMS of proposals", "reason", "How dense proposals are is what some methods change."),
+    "rpn.smooth_l1_beta": Rule("beta of smooth L1 of the proposals (0: L1)", "note", BOTH_SIDES),
     "heads.pool_size": Rule("side of pooled features", "reason", "Heads see objects at another resolution."),
     "heads.sampling_ratio": Rule("samples of RoIAlign", "note", BOTH_SIDES),
     "heads.width": Rule("width of the heads", "reason", "Another width is another network."),
@@ -117,6 +121,7 @@ RULES: dict[str, Rule] = {
     ),
     "heads.iou_threshold": Rule("IoU of positive RoIs", "reason", "What a stage takes as positive is what is studied."),
     "heads.target_stds": Rule("deviations of the targets", "reason", "They weigh regression against classification."),
+    "heads.smooth_l1_beta": Rule("beta of smooth L1 of the heads (0: L1)", "note", BOTH_SIDES),
     "inference.score_threshold": Rule(
         "lowest score", "note", "Detections of low scores hardly move AP. Above twice the source's, recall is cut off.",
         lambda here, there: here > 2 * there,

@@ -14,6 +14,17 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Four = tuple[float, float, float, float]
 
 
+def regression_loss_name(beta: float) -> str:
+    """Name of smooth L1 that squares errors below `beta`, 0 or more; with nothing smoothed it is L1.
+
+    Example
+    -------
+    >>> regression_loss_name(0.0), regression_loss_name(1 / 9)
+    ('l1', 'smooth_l1 up to 0.1111')
+    """
+    return f"smooth_l1 up to {beta:.4g}" if beta else "l1"
+
+
 class Schedule(Configuration):
     """Iterations and learning rate: linear warm-up, then steps."""
 
@@ -52,7 +63,10 @@ class Schedule(Configuration):
 
 
 class Optimizer(Configuration):
-    """Stochastic gradient descent; one weight decay for all parameters, norm and bias included."""
+    """Stochastic gradient descent; biases of convolutions and linear layers may have a rate and a decay of their own.
+
+    Scale and shift of a norm are trained as weights are.
+    """
 
     name: Literal["sgd"] = "sgd"
     """The optimizer."""
@@ -60,6 +74,10 @@ class Optimizer(Configuration):
     """Without Nesterov's correction."""
     weight_decay: NotNegative = 1e-4
     """L2 penalty added to the gradient, times the weight."""
+    bias_lr_factor: Positive = 1.0
+    """Factor on the learning rate of biases."""
+    bias_decay_factor: NotNegative = 1.0
+    """Factor on the weight decay of biases; 0: they do not decay."""
     gradient_clip_norm: Positive | None = None
     """Clip the L2 norm of the whole gradient to this; null: no clipping."""
 
@@ -129,10 +147,12 @@ class ProposalNetwork(Configuration):
     """The same in testing."""
     nms_iou: Fraction = 0.7
     """Of two proposals of a level that overlap by more, the lower scored goes."""
+    smooth_l1_beta: NotNegative = 0.0
+    """The regression loss is smooth L1, which squares errors below this; 0: L1."""
 
 
 class RegionHeads(Configuration):
-    """What every stage's head has in common; regression losses are L1."""
+    """What every stage's head has in common."""
 
     pool_size: Count = 7
     """Side of the pooled feature map of a RoI."""
@@ -150,6 +170,8 @@ class RegionHeads(Configuration):
     """A RoI of the first stage at or above this IoU is positive."""
     target_stds: Four = (0.1, 0.1, 0.2, 0.2)
     """Standard deviations that divide the first stage's regression targets; the means are 0."""
+    smooth_l1_beta: NotNegative = 0.0
+    """The regression losses are smooth L1, which squares errors below this, in deviations of the targets; 0: L1."""
 
 
 class Inference(Configuration):

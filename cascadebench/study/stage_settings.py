@@ -19,8 +19,10 @@ class StageSettings:
     Options that mean the same in every variant: ``iou_threshold`` (of the first stage), ``iou_thresholds``
     (rising, constant), ``target_statistics`` (updated, constant), ``stage_loss`` (decay, avg: shares of the trunk's
     gradient), ``lambda`` and ``stage_weights`` (equal, halved: factors on the regression losses), ``regression``
-    (class_agnostic, or class_specific in the first stage). A variant without an option has its first value, and the
-    whole gradient reaches the trunk without ``stage_loss``.
+    (class_agnostic, or class_specific in the first stage), ``later_ground_truth`` (regressed, dropped_and_added: what a
+    later stage trains on of the ground truth that the stage before trained on), ``moved_by`` (predicted_class,
+    ground_truth_class: whose box a positive of a regressor per class passes on). A variant without an option has its
+    first value, and the whole gradient reaches the trunk without ``stage_loss``.
     """
 
     run: Run
@@ -55,6 +57,11 @@ class StageSettings:
     def class_agnostic(self) -> bool:
         """Whether the regressor has one box for all classes, not one per class."""
         return self.number > 0 or self.run.variant.options.get("regression") != "class_specific"
+
+    @property
+    def adds_ground_truth(self) -> bool:
+        """Whether ground truth joins what enters a later stage, in place of its copies that were regressed."""
+        return self.number > 0 and self.run.variant.options.get("later_ground_truth") == "dropped_and_added"
 
     @property
     def classification_weight(self) -> float | None:

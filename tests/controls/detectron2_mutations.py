@@ -384,6 +384,8 @@ MUTATIONS: list[tuple[str, Change]] = [
     ("heads.regression", class_specific),
     ("heads.classification_loss", put(f"{FIRST}.use_sigmoid_ce", value=True)),
     ("heads.classification_loss", focal_classification),
+    ("heads.later_ground_truth", put("model.roi_heads.later_ground_truth", value=True)),
+    ("heads.later_ground_truth", put("model.roi_heads.box_predictor.0.drops_ground_truth", value=True)),
     ("heads.regression_loss", put(f"{LAST}.smooth_l1_beta", 1.0)),
     ("heads.classification_loss_weight", put(f"{SECOND}.loss_weight.loss_cls", 0.5)),
     ("heads.regression_loss_weight", put(f"{LAST}.loss_weight.loss_box_reg", 0.25)),

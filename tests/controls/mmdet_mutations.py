@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.mmdet.box_heads import StageBoxHead
+from adapters.mmdet.stages import BoxesAndGroundTruth
 from adapters.training.assembly import Built
 
 # Schedule, optimizer and order of the images
@@ -266,6 +267,8 @@ HEADS: list[tuple[str, Change]] = [
     ("heads.delta_clamp", clamped_elsewhere(f"{ROI}.bbox_head.1.bbox_coder")),
     ("heads.regression", one_regressor_per_class),
     ("heads.classification_loss", put(f"{ROI}.bbox_head.0.loss_cls", CrossEntropyLoss(class_weight=[1.0] * 6))),
+    ("heads.later_ground_truth", put(f"{ROI}.bbox_sampler.1", BoxesAndGroundTruth())),
+    ("heads.later_ground_truth", put(f"{ROI}.bbox_head.0.drops_ground_truth", value=True)),
     ("heads.regression_loss", put(f"{ROI}.bbox_head.2.loss_bbox", SmoothL1Loss(beta=1.0))),
     ("heads.stages", put(f"{ROI}.applications", 2)),
     ("heads.classifiers", put(f"{ROI}.bbox_head.2.with_cls", value=False)),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from adapters.training.assembly import Built
+from adapters.training.parameter_groups import layer_biases
 
 Change = Callable[[Built], Any]
 GROUP = "optimizer.param_groups.0"
@@ -78,9 +79,27 @@ def another_seed_of_the_steps(built: Built) -> None:
     built.session.run = built.run.model_copy(update={"seed": built.run.seed + 1})
 
 
+def biases_without_decay(built: Built) -> None:
+    _set_biases_apart(built, weight_decay=0.0)
+
+
+def faster_biases(built: Built) -> None:
+    _set_biases_apart(built, lr=2 * built.optimizer.param_groups[0]["lr"])
+
+
+def _set_biases_apart(built: Built, **settings: float) -> None:
+    optimizer, biases = getattr(built.optimizer, "optimizer", built.optimizer), layer_biases(built.model)
+    group = optimizer.param_groups[0]
+    apart = [one for one in group["params"] if id(one) in biases]
+    group["params"] = [one for one in group["params"] if id(one) not in biases]
+    optimizer.add_param_group(group | {"params": apart} | settings)
+
+
 IN_BOTH: list[tuple[str, Change]] = [
     ("optimizer.momentum", put(f"{GROUP}.momentum", 0.8)),
     ("optimizer.weight_decay", put(f"{GROUP}.weight_decay", 5e-4)),
+    ("optimizer.bias_weight_decay", biases_without_decay),
+    ("optimizer.bias_lr_factor", faster_biases),
     ("optimizer.nesterov", put(f"{GROUP}.nesterov", value=True)),
     ("optimizer.parameters_covered", lambda built: built.optimizer.param_groups[0]["params"].pop()),
     ("optimizer.parameters_covered", a_parameter_twice),

@@ -60,7 +60,7 @@ def test_a_card_declares_what_its_variant_changes(name):
         ("rpn.nms_iou", "`protocol.rpn.nms_iou`"),
         ("heads.iou_threshold", "`variant.heads`, `variant.options`, `protocol.heads.iou_threshold`"),
         ("schedule.learning_rate_last", "`protocol.schedule`"),
-        ("rpn.regression_loss", '`"l1"`'),
+        ("neck.last_level", '`"max_pool"`'),
         ("training.order_sha256", "equal per seed"),
         ("model.operators", "equal within a framework"),
     ],

@@ -13,16 +13,21 @@ from cascadebench.detectors.variant_catalog import find_variant, own_variants
 torch.set_num_threads(1)
 OPTIONS = {
     "faster_rcnn": [{"heads": "unshared"}, {"nms_cls": 0.6, "nms_reg": 0.8}, {"regression": "class_specific"}],
-    "cascade_rcnn": [{"stages": 4, "iou_thresholds": "constant", "target_statistics": "constant", "stage_loss": "avg"}],
-    "cascade_mask_rcnn": [{"mask_on": "every"}],
+    "cascade_rcnn": [
+        {"stages": 4, "iou_thresholds": "constant", "target_statistics": "constant", "stage_loss": "avg"},
+        {"later_ground_truth": "dropped_and_added"},
+    ],
+    "cascade_mask_rcnn": [{"mask_on": "every", "later_ground_truth": "dropped_and_added"}],
     "fscascade": [
         {"merge": "concat", "share_gradient": False},
         {"merge": "sum", "embed": "identity", "stages": 2},
         {"cfs": False, "lfs": False},
+        {"borrowed_loss": "relative"},
     ],
     "decoupled_rcnn": [
         {"classifiers": 3, "iou_thresholds": "rising", "later_weights": "pytorch", "regression_ground_truth": True},
         {"regression": "class_specific", "stage_weights": "halved", "regression_ground_truth": True},
+        {"regression": "class_specific", "moved_by": "ground_truth_class", "classifiers": 2, "nms_reg": 0.8},
         {"stages": 1, "heads": "shared", "nms_reg": 0.95},
         {"double_head": True, "stages": 2},
         {"double_head": True, "classifiers": 2},

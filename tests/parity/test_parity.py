@@ -13,7 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from comparison import differences_of_inference, differences_of_steps, ground_truth, run_of, two_images
+from comparison import SHORT, differences_of_inference, differences_of_steps, ground_truth, run_of, two_images
 from sides import SIDES
 from trainings import control_values, log_of, train
 
@@ -132,6 +132,25 @@ def test_samples_and_loss_curves_agree(pair, records, tmp_path, record_property)
     record_property("reached", json.dumps(relative.tolist()))
     assert len(one) == schedule.iterations
     assert relative.max() <= 1e-9, relative
+
+
+AUTHORS = SHORT | {
+    "rpn": {"smooth_l1_beta": 1 / 9},
+    "heads": {"smooth_l1_beta": 1.0},
+    "optimizer": {"bias_lr_factor": 2.0, "bias_decay_factor": 0.0},
+    "backbone": {"frozen_stages": 2, "batch_norm": "frozen"},
+}
+"""Smooth L1, biases with a rate and decay of their own, and frozen batch norm, as authors' codes have them."""
+
+
+def test_loss_curves_of_the_authors_protocol_agree(in_double, records, tmp_path):
+    curves = []
+    for framework in SIDES:
+        run = run_of(framework, "cascade_rcnn", protocol=AUTHORS)
+        train(run, records, tmp_path / framework, Execution(log_interval=100), in_double=True).finish()
+        curves.append([line["loss"] for line in log_of(tmp_path / framework)])
+    assert len(curves[0]) == AUTHORS["schedule"]["iterations"]
+    assert np.allclose(*curves, rtol=1e-9, atol=0)
 
 
 PROTOCOLS = [load_protocol(path.stem, {}, "test") for path in sorted((CONFIG / "protocols").glob("*.yaml"))]

@@ -21,14 +21,19 @@ from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all, rounded
 from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, gradient_share, recorded
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features
+from adapters.inspection.stage_passing import passing_rows
 from adapters.layers.convolution_branch import ConvolutionBranch
 from adapters.training.assembly import Built
+
+GREAT = 1e6
+"""A regression error beside which the part that a loss smooths is nothing."""
 
 
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``heads.*`` and ``masks.*``."""
     heads, probes = built.model.roi_heads, probed_heads(built)
     yield from probes.rows(digits=7)
+    yield from passing_rows(probes)
     yield from _targets(heads)
     yield from _losses(heads)
     yield from _layers(heads)
@@ -158,11 +163,11 @@ def _losses_of(predictor: StageOutputLayers, scale: float) -> dict[str, float]:
         for part in (slice(0, 5), slice(5, 7))
     ]
     scores = scale * torch.randn(len(labels), classes + 1, generator=torch.Generator().manual_seed(0))
-    deltas = torch.full((len(labels), predictor.bbox_pred.out_features), 1e4) if predictor.regresses else None
+    deltas = torch.full((len(labels), predictor.bbox_pred.out_features), GREAT) if predictor.regresses else None
     # A weight of zero would hide the divisor.
     with EventStorage(), patch.dict(predictor.loss_weight, loss_cls=1.0, loss_box_reg=1.0):
         losses = predictor.losses((scores if predictor.classifies else None, deltas), parts)
-    sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * 1e4}
+    sums = {"entropy": functional.cross_entropy(scores, labels, reduction="sum"), "distance": 3 * 4 * GREAT}
     return {name: float(value) for name, value in (losses | sums).items()}
 
 

@@ -16,6 +16,7 @@ from adapters.detectron2.sampling import TwoListRPN
 from adapters.inspection.box_probes import anchor_values, delta_clamp, grid_digest, low_quality_rows
 from adapters.inspection.control_rows import Row, divisor_name
 from adapters.training.assembly import Built
+from cascadebench.study.protocol import regression_loss_name
 
 
 def rows(built: Built) -> Iterator[Row]:
@@ -92,9 +93,9 @@ def loss_normalizer(rpn: RPN) -> str:
 
 
 def regression_loss(module: nn.Module) -> str:
-    """Name of a box regression loss; smooth L1 with nothing smoothed is L1."""
-    is_l1 = module.box_reg_loss_type == "smooth_l1" and module.smooth_l1_beta == 0
-    return "l1" if is_l1 else module.box_reg_loss_type
+    """Name of a box regression loss."""
+    kind = module.box_reg_loss_type
+    return regression_loss_name(module.smooth_l1_beta) if kind == "smooth_l1" else kind
 
 
 def decoded(transform: Box2BoxTransform, boxes: Tensor, deltas: Tensor) -> Tensor:

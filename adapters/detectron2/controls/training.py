@@ -17,7 +17,7 @@ from adapters.training.assembly import Built
 def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
     yield from schedule_rows(learning_rates(built))
-    yield from optimizer_rows(built.optimizer, built.optimizer.param_groups, built.model, "optimizer")
+    yield from optimizer_rows(built.optimizer, built.model, "optimizer")
     clip = getattr(built.optimizer, "gradient_clip_norm", None)
     yield "optimizer.gradient_clip_norm", clip, "optimizer.gradient_clip_norm"
     yield "training.precision", precision(built), "type(trainer), dtype of model.parameters()"

@@ -16,6 +16,7 @@ from adapters.inspection.box_probes import delta_clamp
 from adapters.inspection.control_rows import Row, divisor_name, joined_digest, one_or_all
 from adapters.inspection.head_probes import IMAGE, HeadStep, ProbedHeads, gradient_share, recorded
 from adapters.inspection.probe_inputs import probe_bitmaps, probe_boxes, probe_features
+from adapters.inspection.stage_passing import passing_rows
 from adapters.mmdet.controls.proposals import regression_loss
 from adapters.mmdet.mask_heads import MaskRoIHeads
 from adapters.mmdet.sampling import DecoupledRoIHeads
@@ -27,6 +28,7 @@ def rows(built: Built) -> Iterator[Row]:
     """Yield ``heads.*`` and ``masks.*``."""
     heads, probes = built.model.roi_head, probed_heads(built)
     yield from probes.rows(digits=6)
+    yield from passing_rows(probes)
     yield from _targets(heads)
     yield from _losses(heads)
     yield from _layers(heads)

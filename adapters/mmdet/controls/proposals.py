@@ -15,6 +15,7 @@ from adapters.inspection.box_probes import anchor_values, delta_clamp, grid_dige
 from adapters.inspection.control_rows import Row, divisor_name, one_or_all
 from adapters.mmdet.sampling import TwoListRPN
 from adapters.training.assembly import Built
+from cascadebench.study.protocol import regression_loss_name
 
 GRID_IMAGE = (96, 64)
 """Width and height of the image whose anchors are hashed, in pixels."""
@@ -119,5 +120,5 @@ def regression_loss(module: nn.Module) -> str:
     """Name of a box regression loss."""
     kind = type(module).__name__
     if kind == "SmoothL1Loss":
-        return f"smooth_l1 up to {module.beta:.4g}"
+        return regression_loss_name(module.beta)
     return "l1" if kind == "L1Loss" else kind

@@ -17,7 +17,8 @@ def rows(built: Built) -> Iterator[Row]:
     """Yield ``schedule.*``, ``optimizer.*`` and ``training.*``."""
     yield from schedule_rows(learning_rates(built))
     wrapper = built.optimizer
-    yield from optimizer_rows(wrapper.optimizer, wrapper.param_groups, built.model, "optim_wrapper")
+    # The wrapper's own groups have one more, to log by, where there are several.
+    yield from optimizer_rows(wrapper.optimizer, built.model, "optim_wrapper.optimizer")
     clipping = wrapper.clip_grad_kwargs or {}
     norm = clipping.get("max_norm")
     if clipping and (norm is None or clipping.get("norm_type", 2) != 2):

@@ -20,3 +20,4 @@ def configure(config: DictConfig, run: Run) -> None:
     ]
     set_stages(config, run, settings, box_heads)
     sample_apart(config, run, ALL, options["regression_ground_truth"])
+    config.roi_heads.moved_by = options["moved_by"]

@@ -20,3 +20,4 @@ def configure(config: dict[str, Any], run: Run) -> None:
     ]
     set_stages(config, run, settings, box_heads)
     sample_apart(config, run, ALL, options["regression_ground_truth"])
+    config["roi_head"]["moved_by"] = options["moved_by"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapters.detectron2.stages import ControlledRoIHeads
 from adapters.variants.cascade_rcnn import detectron2 as cascade_rcnn
-from adapters.variants.fscascade.feature_sharing import FeatureSharing
+from adapters.variants.fscascade.feature_sharing import FeatureSharing, borrowed_gradients
 from cascadebench.study.run import Run
 
 
@@ -21,8 +21,7 @@ class FeatureSharingRoIHeads(ControlledRoIHeads):
 
     def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Run the layers of the heads that the stage needs, and merge."""
-        features = [self.box_head[head](pooled) for head in self.sharing.heads_needed(stage)]
-        return self.box_predictor[stage](self.sharing(features))
+        return self.box_predictor[stage](self.sharing(stage, pooled, lambda head, rois: self.box_head[head](rois)))
 
 
 def configure(config: DictConfig, run: Run) -> None:
@@ -33,5 +32,6 @@ def configure(config: DictConfig, run: Run) -> None:
     config.roi_heads.sharing = LazyCall(FeatureSharing)(
         stages=run.variant.stages,
         width=run.protocol.heads.width,
+        borrowed_gradient=borrowed_gradients(run),
         **{name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")},
     )

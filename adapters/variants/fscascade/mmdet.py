@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adapters.mmdet.stages import ControlledRoIHeads
 from adapters.variants.cascade_rcnn import mmdet as cascade_rcnn
-from adapters.variants.fscascade.feature_sharing import FeatureSharing
+from adapters.variants.fscascade.feature_sharing import FeatureSharing, borrowed_gradients
 from cascadebench.study.run import Run
 
 
@@ -27,8 +27,9 @@ class FeatureSharingRoIHeads(ControlledRoIHeads):
 
     def stage_forward(self, stage: int, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Run the layers of all heads that the stage needs; its own classifier and regressor read what is merged."""
-        features = [self.bbox_head[head].features(pooled)[0] for head in self.sharing.heads_needed(stage)]
-        classification, regression = self.sharing(features)
+        classification, regression = self.sharing(
+            stage, pooled, lambda head, rois: self.bbox_head[head].features(rois)[0]
+        )
         head = self.bbox_head[stage]
         return head.fc_cls(classification), head.fc_reg(regression)
 
@@ -39,4 +40,5 @@ def configure(config: dict[str, Any], run: Run) -> None:
     options = run.variant.options
     chosen = {name: options[name] for name in ("cfs", "lfs", "merge", "share_gradient", "embed")}
     sharing = {"stages": run.variant.stages, "width": run.protocol.heads.width} | chosen
+    sharing["borrowed_gradient"] = borrowed_gradients(run)
     config["roi_head"] |= {"type": "FeatureSharingRoIHeads", "sharing": sharing}

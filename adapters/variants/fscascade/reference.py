@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from cascadebench.study.run import Run
+from cascadebench.study.stage_settings import stage_settings
 
 
 def features(
@@ -20,9 +21,15 @@ def features(
     weights : mapping of str to Tensor
         By common names.
     """
-    options = run.variant.options
+    options, trunk = run.variant.options, [one.trunk_gradient for one in stage_settings(run)]
     passed = (lambda value: value) if options["share_gradient"] else torch.Tensor.detach
-    made = [passed(own(head, "")) for head in range(stage)] + [own(stage, "")]
+
+    def share(head: int) -> float:
+        return trunk[stage] / trunk[head] if options["borrowed_loss"] == "relative" else 1.0
+
+    # A constant and a share of what learns: the same value, whose gradient in the layers is that share. The RoIs, which
+    # learn nothing here, are a constant to both.
+    made = [_learning_by(share(head), passed(own(head, ""))) for head in range(stage)] + [own(stage, "")]
     classified = regressed = made[-1]
     if options["cfs"] and stage:
         if options["merge"] == "concat":
@@ -34,6 +41,12 @@ def features(
         for head in range(1, stage + 1):
             carried = passed(regressed)
             if options["embed"] == "linear":
-                carried = carried @ weights[f"heads.{head + 1}.embedding.weight"].T
+                embedding = weights[f"heads.{head + 1}.embedding.weight"]
+                carried = carried @ _learning_by(share(head), embedding).T
             regressed = made[head] + carried
     return classified, regressed
+
+
+def _learning_by(share: float, value: Tensor) -> Tensor:
+    """The same value, of whose gradient a share goes on."""
+    return share * value + (1 - share) * value.detach()
