@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from cascadebench.controls.findings import PROTOCOL, Check, Finding, Readings
 from cascadebench.core.configuration import Configuration, validated
 from cascadebench.core.files import read_json
+from cascadebench.results.layout import RunFolder
 from cascadebench.study.study import PlannedRun, Study
 
 Value = Any
@@ -246,5 +247,5 @@ def _first_of_each_step(differing: Iterable[Difference], run_id: str, other: str
         steps.setdefault(one[0], []).append(one)
     for step, (first, *others) in steps.items():
         more = f"; so do {len(others)} more of this step" if others else ""
-        name, places = f"{step}: {first[1]}", ("witness.json", "witness.json" if other != PROTOCOL else "")
+        name, places = f"{step}: {first[1]}", (RunFolder.witness, RunFolder.witness if other != PROTOCOL else "")
         yield Finding("violation", "witness", name, run_id, other, first[2], first[3], *places, reason + more)

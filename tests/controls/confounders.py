@@ -77,7 +77,7 @@ class Parts:
         return [one for one in self.heads.box_head[stage].modules() if isinstance(one, nn.Linear)]
 
     def change_training_items(
-        self, pixels=lambda pixels: pixels, boxes=lambda boxes, _size: boxes, labels=None
+        self, pixels=lambda pixels: pixels, boxes=lambda boxes, _size: boxes, labels=lambda labels: labels
     ) -> None:
         """Change what the reader gives in training: uint8 [3, H, W], boxes [N, 4], labels [N]."""
 

@@ -15,7 +15,7 @@ FILES = ["card.yaml", "detectron2.py", "mmdet.py"]
 CASCADE = ["adapters/variants/cascade_rcnn/detectron2.py", "adapters/variants/cascade_rcnn/mmdet.py"]
 MASKS = ["adapters/detectron2/mask_heads.py", "adapters/layers/instance_masks.py", "adapters/mmdet/mask_heads.py"]
 """What no detector without masks is built from."""
-MORE = {"fscascade": [*CASCADE, "feature_sharing.py"], "cascade_mask_rcnn": [*MASKS, *CASCADE]}
+MORE = {"fscascade": [*CASCADE, "feature_sharing.py", "reference.py"], "cascade_mask_rcnn": [*MASKS, *CASCADE]}
 
 
 @pytest.fixture

@@ -93,6 +93,6 @@ def test_a_verdict_goes_by_the_content():
     same, other = lock_of("coco2017"), lock_of("coco2017", images=118286)
     assert of_data(run, same) == of_data(mine, same) == of_data(run, None) == []
     assert of_data(run, other) == of_data(mine, other) == ["data: images of train: 118,286 here, 118,287 in coco2017"]
-    assert of_data(mine, None) == ["data: mine here, coco2017 in the source"]
+    assert of_data(mine, None) == []  # the card says the same data
     assert any(note.startswith("data: not known of coco2017") for note in other_settings(claim, [mine], same))
     assert not other_settings(claim, [run], other)
