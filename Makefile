@@ -1,4 +1,4 @@
-# make demo | example | test | coverage | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each works as the first thing typed in a fresh clone.
+# make demo | example | test | coverage | browser | test-faults | test-cluster | lint | docs | schemas | lock | clean; each runs in a fresh clone with nothing else done first.
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := $(VENV)/bin

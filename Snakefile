@@ -77,7 +77,7 @@ include: "workflows/rules/diagnose.smk"
 include: "workflows/rules/report.smk"
 
 
-# A failed run leaves the others going; the report of what is there, with the failure in it, is written either way.
+# When a run fails the others carry on; the report of what is there, with the failure in it, is written either way.
 # A refused dataset is wrong input: its one line, exit code 2, and no report of runs that could not begin.
 onerror:
     refusal, prepared = Path(rules.prepare.log[0]), Path(rules.prepare.output[0])

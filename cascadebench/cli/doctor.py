@@ -1,4 +1,4 @@
-"""``cascadebench doctor``: what is installed, and what mends what is not."""
+"""``cascadebench doctor``: what is installed, and how to get what is missing."""
 
 import importlib.metadata
 import importlib.util

@@ -36,7 +36,7 @@ def _print_json(value: Any) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what serves mmcv's operators, which GPUs there are, and what mends what is missing."""
+    """Say what is installed, what serves mmcv's operators, which GPUs there are, and how to get what is missing."""
     from cascadebench.cli.doctor import examine
 
     raise typer.Exit(examine(Console()))

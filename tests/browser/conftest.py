@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from made_diagnostics import write_diagnostics
 from made_results import HOSTILE, variant_of_tiny, write_results
+from opened_pages import Open
 from playwright.sync_api import Browser, Page, sync_playwright
 from test_claims_section import ROWS
 from test_example_views import write_examples
@@ -18,9 +19,6 @@ from cascadebench.report import write_report
 from cascadebench.study.study import Study
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-
-Open = Callable[..., Page]
-"""Opens a report; what is said to it goes to the browser's context: width, colour scheme."""
 
 
 # Not for the whole session: what a later test forks would hold the driver's pipe open, and it would never end.

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Open
 from made_diagnostics import write_diagnostics
 from made_results import interval, variant_of_tiny, write_csv, write_results
+from opened_pages import Open
 from playwright.sync_api import Page
 from test_claims_section import verdict
 from test_example_views import write_examples

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import Open
 from made_results import HOSTILE, variant_of_tiny, write_results
+from opened_pages import Open
 
 from cascadebench.report import write_report
 from cascadebench.report.sections import SECTIONS

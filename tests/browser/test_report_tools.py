@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import Open
+from opened_pages import Open
 from parsed_page import Page as Parsed
 from PIL import Image
 from playwright.sync_api import Locator, Page
