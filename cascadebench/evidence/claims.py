@@ -231,7 +231,9 @@ def _check(claim: SourcedClaim, asked_by: str) -> None:
             raise InputError(f"{place}: published: {value.id} is {value.metric}, the term is {_printed_metric(term)}")
         if value.variant != term.variant:
             raise InputError(f"{place}: published: {value.id} is of {value.variant}, the term of {term.variant}")
-        differing = sorted(name for name in options if options[name] != value.options[name])
+        # A reading may differ: the report says what each stands on.
+        fixed = options.keys() - reading_options(term.variant)
+        differing = sorted(name for name in fixed if options[name] != value.options[name])
         if differing:
             raise InputError(f"{place}: published: {value.id} has another value of the option {differing[0]}")
     known = [set(reading_options(term.variant)) for term in claim.terms]

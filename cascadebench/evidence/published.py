@@ -96,6 +96,8 @@ class PublishedFile(Circumstances):
     """Authors, title, where it appeared."""
     text: str
     """Name of the text file that the numbers were copied from."""
+    of_code: dict[str, Value] = {}
+    """Options that the source's own code has wherever a variant of its rows has them and the row names no other."""
     tables: Annotated[tuple[Table, ...], MinLen(1)]
     statements: tuple[Statement, ...] = ()
 
@@ -200,7 +202,10 @@ def _row_values(file: PublishedFile, table: Table, row: Row, asked_by: str) -> I
             raise InputError(f"{asked_by}: {key}: missing in the row, the table and the file")
     about["schedule"] = find_schedule(about["schedule"], f"{asked_by}: schedule")
     if about["variant"] is not None:
-        about["options"] = complete_options(about["variant"], about["options"], asked_by)
+        options = about["options"]
+        about["options"] = complete_options(about["variant"], options, asked_by) | {
+            name: value for name, value in file.of_code.items() if name in _card(about["variant"]).options.keys() - options
+        }
     elif about["options"]:
         raise InputError(f"{asked_by}: options: there is no variant that they are of")
     if about["test_stage"] is not None:

@@ -146,11 +146,16 @@ def test_every_difference_is_told():
         "batch size: 16 here, 8 in the source",
         "learning rate: 0.02 here, 0.005 in the source",
         "drops of the rate: 67%, 89% here, 67% in the source",
+        "learning rate of biases over that of weights: 1 here, 2 in the source (Detectron, core/config.py)",
+        "weight decay of biases over that of weights: 1 here, 0 in the source (Detectron, core/config.py)",
         "batch norm: fixed_statistics here, frozen in the source",
         "proposals in training: 1000 here, 2000 in the source (FPN, Section 5.2)",
+        "beta of smooth L1 of the proposals (0: L1): 0 here, 0.111111 in the source (Detectron, modeling/FPN.py)",
         "samples of RoIAlign: 0 here, 2 in the source (Detectron, the 1x configurations of R-50-FPN)",
         "RoIs per image: 512 here, 256 in the source",
+        "beta of smooth L1 of the heads (0: L1): 0 here, 1 in the source",
         "score rule: (3,1-3) probabilities here, (3,1-3) last RoIs in the source",
+        "option later_ground_truth: regressed here, dropped_and_added in the source",
     )
     assert "split: val2017 here, test-dev in the source" in found["cascade_rcnn.table6_test_dev.fpn_r50_cascade.AP"]
     assert "split: val2017 here, not given in the source" in found["model_zoo_readme.results.cascade_r50_1x.AP"]
@@ -210,7 +215,9 @@ def test_a_source_that_says_little_is_shown_with_what_it_does_not_say():
             "split: val2017 here, not given in the source",
             "option merge: mean here, not given in the source",
             "option share_gradient: True here, not given in the source",
+            "option borrowed_loss: full here, not given in the source",
             "option embed: linear here, not given in the source",
+            "option later_ground_truth: regressed here, not given in the source",
             "no ensemble, no further enhancements",
         )
     }
