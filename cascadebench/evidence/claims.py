@@ -21,6 +21,7 @@ from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL
 from cascadebench.evidence.published import complete_options, load_published, reading_options
 from cascadebench.evidence.source_protocols import TRAINING_IMAGES, find_schedule
 from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.study.run import ChosenVariant
 
 FOLDER = Path(__file__).parent / "claims"
 Range = tuple[float, float]
@@ -67,6 +68,18 @@ class Term(Configuration):
     def ends(self) -> Range:
         """First and last IoU threshold."""
         return self.iou or (IOUS[0], IOUS[-1])
+
+    def all_options(self) -> dict[str, Value]:
+        """Its options with the defaults of the card."""
+        return complete_options(self.variant, self.options, "claim")
+
+    def reading_options(self) -> list[str]:
+        """Names of the variant's options that are readings of its sources."""
+        return list(reading_options(self.variant))
+
+    def is_of(self, variant: ChosenVariant) -> bool:
+        """Whether a run of this variant has the term; a claim's is of the project's own variants."""
+        return variant.folder is None and (variant.name, variant.options) == (self.variant, self.all_options())
 
 
 class ClaimedOn(Configuration):
@@ -163,7 +176,8 @@ class SourcedClaim(Claim):
     title: str
     """Short name of the source."""
     source: str
-    claimed_on: ClaimedOn
+    claimed_on: ClaimedOn | None = None
+    """None: a hypothesis of the study itself, about its own data and protocol."""
     reading: dict[str, Value] = {}
     """The one of its readings that it is asked under, as far as it is not the cards' default."""
 
@@ -203,11 +217,12 @@ def find_claims(ids: Sequence[str], asked_by: str) -> list[SourcedClaim]:
     return [claims[name] for name in ids]
 
 
-def as_written(ids: Sequence[str], asked_by: str) -> list[str]:
+def as_written(claims: Sequence[SourcedClaim], asked_by: str) -> list[str]:
     """What claims, their printed values and their sources' protocols say: a change asks for new verdicts."""
+    schedules = [one.claimed_on and find_schedule(one.claimed_on.schedule, asked_by) for one in claims]
     return [
-        f"{claim.model_dump_json()} {claim.published_value()} {find_schedule(claim.claimed_on.schedule, asked_by)}"
-        for claim in find_claims(ids, asked_by)
+        f"{claim.model_dump_json()} {claim.published_value()} {schedule}"
+        for claim, schedule in zip(claims, schedules, strict=True)
     ]
 
 

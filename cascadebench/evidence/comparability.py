@@ -40,7 +40,7 @@ def reasons_not_comparable(
     framework is no reason: the claims are about detectors. Without an audit the controls were not audited: a reason.
     """
     reasons: list[str] = []
-    for run in runs:
+    for run in runs if claim.claimed_on else ():  # a hypothesis is about the study's own data, network and protocol
         other_data = list(_other_data(run.dataset, claim.claimed_on.dataset, lock))
         reasons += [*other_data, *([] if other_data else _of_protocol(claim, run, "reason"))]
         reasons += _other_backbone(run.backbone, claim.claimed_on.backbones)
@@ -52,6 +52,8 @@ def other_settings(claim: SourcedClaim, runs: Sequence[Run], lock: Mapping[str, 
 
     They are the same for both sides of a difference, and never hidden.
     """
+    if claim.claimed_on is None:
+        return ()
     schedule, dataset = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}"), claim.claimed_on.dataset
     texts: list[str | None] = []
     for run in runs:

@@ -8,7 +8,6 @@ import numpy as np
 
 from cascadebench.evidence.claims import SourcedClaim, Term
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
-from cascadebench.evidence.published import complete_options
 from cascadebench.study.run import Run
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
@@ -134,9 +133,7 @@ def _pooled(
 
 def is_of(term: Term, run: Run) -> bool:
     """Whether a term is read off a run of this detector, whatever its framework, backbone and seed."""
-    options = complete_options(term.variant, term.options, "claim")
-    variant = run.variant
-    return variant.name == term.variant and variant.options == options and variant.folder is None
+    return term.is_of(run.variant)
 
 
 def find_run(term: Term, runs: Sequence[MeasuredRun]) -> MeasuredRun | None:

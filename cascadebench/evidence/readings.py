@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from cascadebench.detectors.cards import Value
 from cascadebench.evidence.claims import SourcedClaim, Term
-from cascadebench.evidence.published import complete_options, reading_options
+from cascadebench.evidence.published import complete_options
 from cascadebench.evidence.quantities import is_of
 from cascadebench.study.run import Run
 
@@ -36,6 +36,20 @@ def asked_of(claim: SourcedClaim, runs: Sequence[Run]) -> list[SourcedClaim]:
     return here or found[:1]
 
 
+def asked_in(claims: Sequence[SourcedClaim], runs: Sequence[Run]) -> list[tuple[SourcedClaim, str, str]]:
+    """Every question of a study: a claim under a reading, a framework and a backbone."""
+    conditions: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        conditions.setdefault((run.framework, run.backbone.name), []).append(run)
+    return [(asked, *here) for claim in claims for here in conditions for asked in asked_of(claim, conditions[here])]
+
+
+def question_name(claim: SourcedClaim, framework: str, backbone: str) -> str:
+    """Name of a question in all tables of a study; a reading other than the cards' own stands in it."""
+    reading = ",".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in claim.reading.items())
+    return " ".join(filter(None, [claim.id, framework, backbone, reading]))
+
+
 def readings_left_out(claim: SourcedClaim, runs: Sequence[Run]) -> list[str]:
     """A note of how many of a claim's readings the runs are not of; empty if there are none."""
     asked, here = len(under_readings(claim)), len(asked_of(claim, runs))
@@ -49,8 +63,8 @@ def described(claim: SourcedClaim) -> str:
     """
     said: dict[str, dict[str, list[str]]] = {}
     for term in claim.terms:
-        options = complete_options(term.variant, term.options, f"claim {claim.id}")
-        for name in reading_options(term.variant):
+        options = term.all_options()
+        for name in term.reading_options():
             values = said.setdefault(term.variant, {}).setdefault(name, [])
             value = json.dumps(options[name]).strip('"')
             values += [value] if value not in values else []

@@ -11,15 +11,22 @@ import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.files import read_object, write_csv, write_text
-from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.holm import samples_needed
+from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import MeasuredRun, find_run, measured_term, place_of, term_problem
-from cascadebench.evidence.readings import asked_of, described
+from cascadebench.evidence.readings import asked_in, described
+from cascadebench.evidence.registration import (
+    RegistrationState,
+    find_trainings,
+    registered_question,
+    registration_state,
+    rule_of,
+)
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
-from cascadebench.study.run import Run
+from cascadebench.results.registered import read_registrations
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy
@@ -33,7 +40,8 @@ VERDICTS = (
     "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict",
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
     "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
-    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes",
+    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes", "registered",
+    "registered_why",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -60,13 +68,16 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     """
     study, seed = resampled.study, resampled.seed
     folder = resampled.results.study(study.name)
-    claims = find_claims(study.file.claims, f"study {study.name}: claims")
+    claims = study_claims(study)
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     path = resampled.results.dataset(study.dataset.name).lock
     lock = read_object(path) if path.is_file() else None
     questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock)
-    write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
+    verdicts = judge(questions)
+    states = _registration_states(resampled, verdicts)
+    rows = [_verdict_row(one, state, seed) for one, state in zip(verdicts, states, strict=True)]
+    write_csv(folder.verdicts, rows, VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
     table = pd.DataFrame(samples if len(samples) > 1 else {SAMPLE: []})
@@ -75,15 +86,26 @@ def write_verdicts(resampled: ResampledStudy) -> None:
 
 def enough_resamples(study: Study) -> int:
     """Resamples with which every claim can be decided, under each reading, in every framework and on every backbone."""
-    conditions: dict[tuple[str, str], list[Run]] = {}
-    for run in (planned.run for planned in study.runs):
-        conditions.setdefault((run.framework, run.backbone.name), []).append(run)
-    claims = find_claims(study.file.claims, f"study {study.name}: claims")
-    questions = sum(len(asked_of(claim, runs)) for runs in conditions.values() for claim in claims)
-    return max(RESAMPLES, samples_needed(MARGIN * questions, ALPHA))
+    questions = asked_in(study_claims(study), [planned.run for planned in study.runs])
+    return max(RESAMPLES, samples_needed(MARGIN * len(questions), ALPHA))
 
 
-def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
+def _registration_states(resampled: ResampledStudy, verdicts: Sequence[Verdict]) -> list[RegistrationState]:
+    """Whether each question was registered before the trainings that it is about."""
+    study, results = resampled.study, resampled.results
+    registrations = read_registrations(results.study(study.name).registered)
+    runs, rule = {planned.run.id: planned.run for planned in study.runs}, rule_of(resampled.seed)
+    questions = [registered_question(one.claim, one.framework, one.backbone, runs) for one in verdicts]
+    trainings = find_trainings(results, list(runs)) if questions else []
+    return [
+        registration_state(
+            one, rule, registrations, [training for training in trainings if training.run in one["runs"]]
+        )
+        for one in questions
+    ]
+
+
+def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> dict[str, Any]:
     claim, found = verdict.claim, verdict.estimate
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
@@ -122,6 +144,8 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "bootstrap_seed": None if count is None else seed,
         "reasons": SEPARATOR.join(verdict.reasons),
         "notes": SEPARATOR.join(verdict.notes),
+        "registered": registered.word,
+        "registered_why": registered.why,
     }
 
 
