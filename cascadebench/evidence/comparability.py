@@ -38,9 +38,10 @@ def reasons_not_comparable(
     ``lock.json``, says, or by its card where there is none. The protocol is compared value by value, as far as the
     source gives it (:data:`cascadebench.evidence.protocol_differences.RULES` says which differences weigh). Another
     framework is no reason: the claims are about detectors. Without an audit the controls were not audited: a reason.
+    What no source claims is asked of this study alone: there the audit is all.
     """
     reasons: list[str] = []
-    for run in runs:
+    for run in runs if claim.claimed_on else ():
         other_data = list(_other_data(run.dataset, claim.claimed_on.dataset, lock))
         reasons += [*other_data, *([] if other_data else _of_protocol(claim, run, "reason"))]
         reasons += _other_backbone(run.backbone, claim.claimed_on.backbones)
@@ -52,6 +53,8 @@ def other_settings(claim: SourcedClaim, runs: Sequence[Run], lock: Mapping[str, 
 
     They are the same for both sides of a difference, and never hidden.
     """
+    if claim.claimed_on is None:
+        return ()
     schedule, dataset = find_schedule(claim.claimed_on.schedule, f"claim {claim.id}"), claim.claimed_on.dataset
     texts: list[str | None] = []
     for run in runs:

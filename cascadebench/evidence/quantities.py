@@ -1,6 +1,6 @@
 """The quantity of a claim from what was measured of runs: its value, and bootstrap samples over images and seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -9,12 +9,15 @@ import numpy as np
 from cascadebench.evidence.claims import SourcedClaim, Term
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
 from cascadebench.evidence.published import complete_options
-from cascadebench.study.run import Run
+from cascadebench.study.run import ChosenVariant, Run
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import stage_label
 from cascadebench.uncertainty.intervals import Pooled, over_seeds
 
+Place = tuple[str, str]
+"""Framework, or two as in ``mmdet - detectron2``, and backbone."""
+_BETWEEN = " - "
 Sampling = Literal["none", "exact", "images", "seeds", "images and seeds"]
 
 
@@ -133,10 +136,21 @@ def _pooled(
 
 
 def is_of(term: Term, run: Run) -> bool:
-    """Whether a term is read off a run of this detector, whatever its framework, backbone and seed."""
+    """Whether a term is read off a run of this detector, whatever its backbone and seed."""
     options = complete_options(term.variant, term.options, "claim")
-    variant = run.variant
-    return variant.name == term.variant and variant.options == options and variant.folder is None
+    variant, here = run.variant, term.framework in (None, run.framework)
+    return here and variant.name == term.variant and variant.options == options and variant.folder is None
+
+
+def places(claim: SourcedClaim, runs: Iterable[Run]) -> list[Place]:
+    """Where a claim is asked: in every framework, or between those that its terms name, and on every backbone."""
+    between = _BETWEEN.join(dict.fromkeys(term.framework for term in claim.terms if term.framework))
+    return list(dict.fromkeys((between or run.framework, run.backbone.name) for run in runs))
+
+
+def is_in(place: Place, run: Run) -> bool:
+    """Whether a run takes part in what is asked there."""
+    return run.framework in place[0].split(_BETWEEN) and run.backbone.name == place[1]
 
 
 def find_run(term: Term, runs: Sequence[MeasuredRun]) -> MeasuredRun | None:
@@ -166,9 +180,13 @@ def _what(term: Term, run: Run) -> str:
 
 def place_of(term: Term, run: Run) -> str:
     """Label of the test stage that a term is read at; the stage's name for proposals, empty for the whole model."""
+    return place_in(term, run.variant)
+
+
+def place_in(term: Term, variant: ChosenVariant) -> str:
+    """The same in a detector, whatever its run."""
     if term.metric in OF_MODEL:
         return ""
-    variant = run.variant
     if term.at.startswith("stage "):
         last, _, back = term.at.removeprefix("stage ").partition("-")
         stage = (variant.stages if last == "T" else int(last)) - int(back or 0)

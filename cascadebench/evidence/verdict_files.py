@@ -11,15 +11,15 @@ import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.files import read_object, write_csv, write_text
-from cascadebench.evidence.claims import find_claims
+from cascadebench.evidence.agreement import claims_of
+from cascadebench.evidence.formulas import formula
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
-from cascadebench.evidence.quantities import MeasuredRun, find_run, measured_term, place_of, term_problem
+from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, places, term_problem
 from cascadebench.evidence.readings import asked_of, described
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
-from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy
@@ -30,10 +30,11 @@ fourth sample from outside, where the outermost would be mostly chance."""
 SEPARATOR = "; "
 """Between the entries of a cell that holds several."""
 VERDICTS = (
-    "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict",
+    "question", "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict",
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
-    "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
-    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes",
+    "adjusted_p_value", "holm_level", "alpha", "asks", "margin", "direction", "threshold", "threshold_high",
+    "threshold_reason", "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons",
+    "notes",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -60,7 +61,7 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     """
     study, seed = resampled.study, resampled.seed
     folder = resampled.results.study(study.name)
-    claims = find_claims(study.file.claims, f"study {study.name}: claims")
+    claims = claims_of(study)
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     path = resampled.results.dataset(study.dataset.name).lock
@@ -75,11 +76,12 @@ def write_verdicts(resampled: ResampledStudy) -> None:
 
 def enough_resamples(study: Study) -> int:
     """Resamples with which every claim can be decided, under each reading, in every framework and on every backbone."""
-    conditions: dict[tuple[str, str], list[Run]] = {}
-    for run in (planned.run for planned in study.runs):
-        conditions.setdefault((run.framework, run.backbone.name), []).append(run)
-    claims = find_claims(study.file.claims, f"study {study.name}: claims")
-    questions = sum(len(asked_of(claim, runs)) for runs in conditions.values() for claim in claims)
+    runs = [planned.run for planned in study.runs]
+    questions = sum(
+        len(asked_of(claim, [run for run in runs if is_in(place, run)]))
+        for claim in claims_of(study)
+        for place in places(claim, runs)
+    )
     return max(RESAMPLES, samples_needed(MARGIN * questions, ALPHA))
 
 
@@ -92,8 +94,10 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "question": verdict.name,
         "claim": claim.id,
         "words": claim.words,
+        "formula": formula(claim),
         "source": claim.title,
         "place": claim.place,
+        "link": claim.link,
         "framework": verdict.framework,
         "backbone": verdict.backbone,
         "under": described(claim),
@@ -110,6 +114,8 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "adjusted_p_value": verdict.adjusted_p_value,
         "holm_level": verdict.level,
         "alpha": ALPHA,
+        "asks": claim.asks,
+        "margin": claim.margin,
         "direction": claim.direction,
         "threshold": low,
         "threshold_high": high,
@@ -128,8 +134,7 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
 def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict[str, Any]]:
     """Every term of a question, seed by seed, those that are missing too."""
     claim = question.claim
-    conditions = question.framework, question.backbone
-    here = [one for one in runs if (one.run.framework, one.run.backbone.name) == conditions]
+    here = [one for one in runs if is_in((question.framework, question.backbone), one.run)]
     for seed in sorted({one.run.seed for one in here}):
         of_seed = [one for one in here if one.run.seed == seed]
         for number, term in enumerate(claim.terms, start=1):

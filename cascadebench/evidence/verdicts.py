@@ -9,7 +9,7 @@ from cascadebench.controls.findings import Audit
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
-from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate
+from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate, is_in, places
 from cascadebench.evidence.readings import asked_of, over_readings, readings_left_out
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
@@ -113,11 +113,10 @@ def study_questions(
 
     Parameters are those of :func:`study_verdicts`; `lock` is ``lock.json`` of the study's data, which says what it is.
     """
-    conditions = list(dict.fromkeys((one.run.framework, one.run.backbone.name) for one in runs))
     questions = []
     for claim in claims:
-        for framework, backbone in conditions:
-            here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
+        for framework, backbone in places(claim, (one.run for one in runs)):
+            here = [one for one in runs if is_in((framework, backbone), one.run)]
             left_out = readings_left_out(claim, [one.run for one in here])
             for asked in asked_of(claim, [one.run for one in here]):
                 answer = estimate(asked, here, seed, resamples)
