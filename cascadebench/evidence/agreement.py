@@ -33,7 +33,7 @@ def agreement_claims(study: Study) -> list[SourcedClaim]:
     return [
         SourcedClaim(
             id=agreement_id(variant),
-            words=f"{label} has the same AP in {' and '.join(load_framework_card(name).title for name in pair)}.",
+            words=f"{label} has about the same AP in {' and '.join(load_framework_card(name).title for name in pair)}.",
             place="",
             quantity=tuple(
                 Term(variant=variant.name, options=_given(variant), framework=name, coefficient=sign)

@@ -8,6 +8,7 @@ from small_studies import changed_study
 from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
 from cascadebench.evidence.claims import FOLDER, find_claims, load_claims
 from cascadebench.evidence.comparability import reasons_not_comparable
+from cascadebench.evidence.formulas import formula
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import complete_options
 from cascadebench.study_loading import load_study
@@ -80,10 +81,19 @@ def term(content):
 
 
 MISTAKES = [
-    (lambda c: first(c).update(threshold=[0, 1]), "threshold: two values belong to within"),
-    (lambda c: first(c).update(direction="within", threshold=[1, 0], reason="x"), "threshold: the lower value"),
-    (lambda c: first(c).update(direction="above"), "claims.0.direction: input should be 'greater'"),
-    (lambda c: first(c).update(threshold=0.1, reason=""), "reason: missing; a threshold other than 0"),
+    (lambda c: first(c).update(asks="equal"), "margin: missing; 'equal' needs one, above 0, and a reason for it"),
+    (lambda c: first(c).update(asks="no less", margin=0), "margin: input should be greater than 0"),
+    (lambda c: first(c).update(margin=0.01), "margin: 'greater' has none; it compares with 'than'"),
+    (lambda c: first(c).update(asks="equal", margin=0.01), "than: 'equal' has none; it has a margin"),
+    (lambda c: first(c).update(asks="no worse"), "claims.0.asks: input should be 'greater'"),
+    (lambda c: first(c).update(threshold=0), "claims.0.threshold: unknown key"),
+    (lambda c: first(c).update(reason=""), "reason: missing; a margin, or a 'than' other than 0"),
+    (lambda c: term(c).update(framework="mmdet"), "framework: all terms name one, or none does"),
+    (
+        lambda c: [one.update(framework="jax") for one in first(c)["quantity"]],
+        "claim cascade-gains-ap: term 0: framework: unknown",
+    ),
+    (lambda c: c.update(link="arxiv.org"), "link: string should match pattern"),
     (lambda c: first(c).update(seeds=0), "claims.0.seeds"),
     (lambda c: c["claims"].append(first(c)), "the id 'cascade-gains-ap' is given twice"),
     (lambda c: c["claimed_on"].update(dataset="mine"), "claimed_on.dataset: 'mine'; allowed: coco2017, voc0712"),
@@ -176,8 +186,15 @@ def test_every_claim_is_tested_by_a_study():
 PAGE = (PROJECT / "docs" / "evidence.md").read_text(encoding="utf-8")
 
 
+def row(claim):
+    """Row of a claim in the list of docs/evidence.md."""
+    asks = f"{claim.asks} than {claim.than:g}" if claim.margin is None else f"{claim.asks}, margin {claim.margin:g}"
+    place = f"[{claim.place}]({claim.link})" if claim.link else claim.place
+    return f"| `{claim.id}` | {claim.words} | {formula(claim)} | {asks} | {place} |"
+
+
 def test_every_claim_has_its_row_in_order():
-    rows = [f"| `{claim.id}` | {claim.words} | {claim.place} |" for claim in load_claims().values()]
+    rows = [row(claim) for claim in load_claims().values()]
     assert [
         line for line in PAGE.splitlines() if line.startswith("| `") and line.split("`")[1] in load_claims()
     ] == rows

@@ -42,6 +42,7 @@ def runs_of(claim, value, scatter):
         return [cascade(value, scatter)]
     name, stage = {
         "cascade-gains-ap": ("cascade_rcnn", "(3,1-3) last RoIs"),
+        "cascade-keeps-ap50": ("cascade_rcnn", "(3,1-3) last RoIs"),
         "iterative-bbox-is-marginal": ("iterative_bbox", "(3,3)"),
     }[claim]
     return [flat(make_run(name), {stage: 0.4 + value}, scatter), flat(make_run(), {"(1,1)": 0.4})]
@@ -57,6 +58,12 @@ def runs_of(claim, value, scatter):
         ("cascade-gains-ap", 0.03, 0.001, "supported"),
         ("cascade-gains-ap", 0.01, 0.001, "not supported"),
         ("cascade-gains-ap", 0.02, 0.001, "inconclusive"),
+        ("cascade-keeps-ap50", 0.02, 0.001, "supported"),
+        ("cascade-keeps-ap50", 0.0, 0.004, "supported"),
+        ("cascade-keeps-ap50", -0.003, 0.001, "supported"),
+        ("cascade-keeps-ap50", -0.02, 0.001, "not supported"),
+        ("cascade-keeps-ap50", 0.0, 0.02, "inconclusive"),
+        ("iterative-bbox-is-marginal", 0.0, 0.005, "supported"),
         ("iterative-bbox-is-marginal", 0.003, 0.001, "supported"),
         ("iterative-bbox-is-marginal", 0.02, 0.001, "not supported"),
         ("iterative-bbox-is-marginal", -0.02, 0.001, "not supported"),
@@ -64,7 +71,7 @@ def runs_of(claim, value, scatter):
         ("iterative-bbox-is-marginal", 0.0, 0.5, "inconclusive"),
     ],
 )
-def test_less_than_greater_than_and_within_thresholds(claim, value, scatter, word):
+def test_less_than_greater_than_no_less_and_equal(claim, value, scatter, word):
     verdict = one(claim, *runs_of(claim, value, scatter))
     assert (verdict.word, verdict.reading, verdict.unadjusted_reading) == (word, word, word)
     assert verdict.point == pytest.approx(value)
@@ -73,15 +80,15 @@ def test_less_than_greater_than_and_within_thresholds(claim, value, scatter, wor
     assert (verdict.framework, verdict.backbone) == ("mmdet", "resnet50")
 
 
-@pytest.mark.parametrize(("parameters", "word"), [(71.0, "supported"), (80.0, "not supported")])
-def test_an_exact_quantity(parameters, word):
+@pytest.mark.parametrize(("flops", "word"), [(257.0, "supported"), (280.0, "not supported")])
+def test_an_exact_quantity(flops, word):
     runs = [
-        MeasuredRun(make_run(name), others={Key("trainable_parameters"): Measured(number)})
-        for name, number in (("fscascade", parameters), ("cascade_rcnn", 69.0))
+        MeasuredRun(make_run(name, {"regression": "class_specific"}), others={Key("flops"): Measured(number)})
+        for name, number in (("decoupled_rcnn", flops), ("faster_rcnn", 216.0))
     ]
-    verdict = one("fscascade-adds-few-parameters", *runs)
+    verdict = one("decoupled-adds-few-flops", *runs)
     assert verdict.word == word
-    assert verdict.interval == (parameters / 69, parameters / 69)
+    assert verdict.interval == (flops / 216, flops / 216)
     assert (verdict.p_value, verdict.adjusted_p_value) == (None, None)
 
 
@@ -291,7 +298,7 @@ def test_what_is_not_comparable_counts_in_the_family():
 
 def test_exact_and_missing_quantities_are_no_part_of_the_family():
     exact = Question(
-        CLAIMS["fscascade-adds-few-parameters"], "mmdet", "resnet50", Estimate(1.03, None, "exact", {0: 1.03}, ())
+        CLAIMS["decoupled-adds-few-flops"], "mmdet", "resnet50", Estimate(1.03, None, "exact", {0: 1.03}, ())
     )
     missing = Question(CLAIMS["cascade-gains-ap"], "mmdet", "resnet50", NotMeasured(("cascade_rcnn: not run",)))
     verdicts = judge([question(-1 + 0.01 * SPREAD), *[exact] * 5, *[missing] * 5])

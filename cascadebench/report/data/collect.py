@@ -12,6 +12,7 @@ import pandas as pd
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core import files
 from cascadebench.core.errors import InputError
+from cascadebench.evidence.agreement import claims_of
 from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.rules import AP_AT_IOU
@@ -21,8 +22,8 @@ from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
-    "claim", "words", "source", "place", "framework", "backbone", "under", "verdict", "reading", "unadjusted_reading",
-    "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
+    "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict", "reading",
+    "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
 )  # fmt: skip
 _VERDICT_NUMBERS = (
     "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",
@@ -57,8 +58,8 @@ def collect(study: Study, results: Path) -> StudyResults:
     missing: list[str] = []
     folders = ResultsFolder(results)
     folder = folders.study(study.name)
-    # A table of masks says something only where a variant predicts them, verdicts only where there are claims.
-    idle = {"ap_masks": not study.masks, "verdicts": not study.file.claims}
+    # A table of masks says something only where a variant predicts them, verdicts only where something is asked.
+    idle = {"ap_masks": not study.masks, "verdicts": not claims_of(study)}
     names = [name for name in TABLES if not idle.get(name)]
     tables = {name: read_table(folder.table(name), *TABLES[name], missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}

@@ -4,10 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cascadebench.evidence.agreement import TITLE as AGREEMENT
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (
     ABSENT,
+    MINUS,
     Cell,
     Column,
     Group,
@@ -28,12 +30,21 @@ WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparabl
 _UNITS = {
     "fraction": (100, 2, True),
     "score": (1, 3, True),
+    "share": (1, 3, True),
     "ratio": (1, 3, False),
     "count": (1, 0, False),
     "multiply-adds": (1e-9, 2, False),
     "s": (1, 4, False),
 }
-_UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs", "count": "", "score": "", "s": "s"}
+_UNIT_WORDS = {
+    "fraction": "points",
+    "ratio": "times",
+    "multiply-adds": "GFLOPs",
+    "count": "",
+    "score": "",
+    "share": "",
+    "s": "s",
+}
 DECIDED = ("supported", "not supported")
 """Verdicts that a single training would be a weak ground for."""
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
@@ -69,6 +80,7 @@ def strip(results: StudyResults) -> list[dict[str, Any]]:
         {
             "words": rows[0]["words"],
             "source": f"{rows[0]['source']}, {rows[0]['place']}",
+            "formula": shown_formula(rows[0]),
             "condition": condition(rows[0]),
             "anchor": anchor(rows[0]),
             "under": _read_as(rows),
@@ -79,7 +91,12 @@ def strip(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def verdict_rows(results: StudyResults) -> list[dict[str, Any]]:
-    """Rows of ``verdicts.csv``."""
+    """Rows of ``verdicts.csv`` that are about what sources claim; how frameworks agree has a section of its own."""
+    return [row for row in all_verdicts(results) if row["source"] != AGREEMENT]
+
+
+def all_verdicts(results: StudyResults) -> list[dict[str, Any]]:
+    """All rows of ``verdicts.csv``."""
     table = results.tables.get("verdicts")
     return [] if table is None else table.to_dict("records")
 
@@ -193,7 +210,7 @@ def with_unit(text: str, unit: str) -> str:
 
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
-    return sum(not math.isnan(row["holm_level"]) for row in verdict_rows(results))
+    return sum(not math.isnan(row["holm_level"]) for row in all_verdicts(results))
 
 
 def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
@@ -202,17 +219,29 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     sources = dict.fromkeys(row["source"] for row in verdict_rows(results))
     for source in sources:
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]))
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]), _details(rows[0]))
             for rows in by_claim(results).values()
             if rows[0]["source"] == source
         )
         caption = (
             f"Claims of {source}. Points are AP or recall × 100. The 95% interval is of the claim alone; the adjusted "
             "one, which the verdict reads, is for all claims of the study together. Printed: the same quantity from "
-            "the source's own numbers, and where it makes the claim."
+            "the source's own numbers."
         )
         tables.append((source, Table(f"claims-{len(tables) + 1}", caption, _COLUMNS, groups)))
     return tables
+
+
+def _details(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """What a claim is in full: its formula, when it holds and why there, and where it is made."""
+    holds = f"It is {condition(row)}." + (f" {row['threshold_reason']}" if row["threshold_reason"] else "")
+    source = ", ".join(filter(None, (row["source"], row["place"])))
+    return ("Formula", shown_formula(row), ""), ("Holds if", holds, ""), ("Source", source, row["link"])
+
+
+def shown_formula(row: Mapping[str, Any]) -> str:
+    """The formula of a claim's quantity, with true minus signs."""
+    return row["formula"].replace(" - ", f" {MINUS} ")
 
 
 def methods_of_sources(results: StudyResults) -> tuple[list[list[ReadMethod]], list[ReadMethod]]:
@@ -243,8 +272,8 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
             interval(row, "adjusted_") or ABSENT,
             note("" if math.isnan(p_value) else f"adjusted p {p_value:.2g}"),
         ),
-        Cell(with_unit(written(row["published"], unit, short=True), unit), note(row["place"])),
-        Cell(condition(row), note(row["threshold_reason"])),
+        Cell(with_unit(written(row["published"], unit, short=True), unit)),
+        Cell(condition(row)),
         Cell("", tuple(remarks)),
     )
     read_as = tuple(Line(f"read as {text}", "muted") for text in row["under"].split(SEPARATOR) if text)
