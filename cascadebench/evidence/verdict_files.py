@@ -12,12 +12,11 @@ import pandas as pd
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.files import read_object, write_csv, write_text
 from cascadebench.evidence.agreement import claims_of
-from cascadebench.evidence.formulas import formula
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, places, term_problem
-from cascadebench.evidence.readings import asked_of, described
+from cascadebench.evidence.readings import asked_of, described, formula
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
 from cascadebench.study.study import Study

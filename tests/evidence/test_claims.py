@@ -8,9 +8,9 @@ from small_studies import changed_study
 from cascadebench.core.configuration import CONFIG, PROJECT, read_yaml
 from cascadebench.evidence.claims import FOLDER, find_claims, load_claims
 from cascadebench.evidence.comparability import reasons_not_comparable
-from cascadebench.evidence.formulas import formula
 from cascadebench.evidence.metrics import PUBLISHED_METRICS
 from cascadebench.evidence.published import complete_options
+from cascadebench.evidence.readings import formula
 from cascadebench.study_loading import load_study
 
 PRINTED = {name: claim for name, claim in load_claims().items() if claim.published_value() is not None}

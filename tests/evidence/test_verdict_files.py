@@ -22,7 +22,7 @@ from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 CLAIMS = [
     "fscascade-narrows-gap", "last-stage-loses-ap50", "regression-raises-proposal-recall", "large-objects-gain-more",
-    "fscascade-adds-few-parameters", "cascade-gains-ap", "third-stage-helps",
+    "double-head-costs-flops", "cascade-gains-ap", "third-stage-helps",
 ]  # fmt: skip
 COUNT = 200
 
