@@ -42,7 +42,6 @@ def agreement_claims(study: Study) -> list[SourcedClaim]:
             asks="equal",
             margin=MARGIN,
             reason=REASON,
-            seeds=3,
             title=TITLE,
             source="this project",
         )

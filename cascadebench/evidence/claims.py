@@ -105,8 +105,6 @@ class Claim(Configuration):
     """For the others: how much is still no effect."""
     reason: str = ""
     """Why this margin, or why `than` is not 0."""
-    seeds: Annotated[int, Ge(1)] = 1
-    """Seeds that a verdict needs: more than one where the effect is no larger than what a seed changes."""
     claimed_on: ClaimedOn | None = None
     """Null: as the file says."""
     readings: tuple[dict[str, Value], ...] = ()
