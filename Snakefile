@@ -1,4 +1,4 @@
-# CascadeBench: prepare -> inspect -> audit -> train -> predict -> evaluate, diagnose -> aggregate -> report.
+# CascadeBench: prepare -> inspect -> audit, register -> train -> predict -> evaluate, diagnose -> aggregate -> report.
 #   snakemake --cores 2                                   the embedded study into reports/tiny.html
 #   snakemake --cores 2 --config study=blood_cells        another study of config/studies/, or a path to a file
 #   snakemake --cores 2 --config study=tiny shared_results=/path/of/a/colleague/results
@@ -14,9 +14,12 @@ min_version("9.0")
 
 from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import as_written
+from cascadebench.evidence.hypotheses import study_claims
+from cascadebench.evidence.registration import study_content
 from cascadebench.metrics.coco import EVALUATION_REVISION
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.execution.shared_runs import SHARED_RESULTS, shared_folder
+from cascadebench.results.registered import digest
 from cascadebench.study_loading import load_study
 from cascadebench.detectors.variant_sources import building_digest
 
@@ -55,6 +58,7 @@ localrules:
     all,
     freeze,
     audit,
+    register,
     aggregate,
     report,
 
@@ -70,6 +74,7 @@ rule all:
 include: "workflows/rules/prepare.smk"
 include: "workflows/rules/inspect.smk"
 include: "workflows/rules/audit.smk"
+include: "workflows/rules/register.smk"
 include: "workflows/rules/train.smk"
 include: "workflows/rules/predict.smk"
 include: "workflows/rules/evaluate.smk"

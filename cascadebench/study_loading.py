@@ -12,6 +12,7 @@ from cascadebench.detectors.backbone import check_pyramid, load_backbone
 from cascadebench.detectors.cards import VariantCard, load_framework_card
 from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
 from cascadebench.evidence.claims import find_claims
+from cascadebench.evidence.hypotheses import hypotheses_of
 from cascadebench.study.proposal_swaps import planned_swaps
 from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import LIBRARY_REVISION, Revisions, Run, check_batch_division, chosen_variant
@@ -62,7 +63,9 @@ def load_study(name: str) -> Study:
         raise InputError(f"{path}: variants: two entries are the same variant with the same options")
     by_label = {planned.label: [one.run for one in runs if one.label == planned.label] for planned in runs}
     swaps = planned_swaps(file.proposal_swaps, by_label, f"{path}: proposal_swaps")
-    return Study(file, protocol, dataset, runs, swaps)
+    study = Study(file, protocol, dataset, runs, swaps)
+    hypotheses_of(study, f"{path}: hypotheses")
+    return study
 
 
 _OF_VARIANTS = ("protocol", "frameworks", "backbones", "seeds", "baseline")
@@ -77,7 +80,7 @@ def _check_complete(file: StudyFile, path: Path) -> None:
         return
     if not file.imported:
         raise InputError(f"{path}: variants: at least one is expected, or a name under 'imported'")
-    for key in (*_OF_VARIANTS, "protocol_override", "claims", "accepted_violations", "proposal_swaps"):
+    for key in (*_OF_VARIANTS, "protocol_override", "claims", "hypotheses", "accepted_violations", "proposal_swaps"):
         if getattr(file, key):
             raise InputError(f"{path}: {key}: means nothing without variants; a study of imported detections has none")
 

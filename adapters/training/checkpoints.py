@@ -8,6 +8,7 @@ random state to keep: every step is seeded anew, by :func:`cascadebench.determin
 import hashlib
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,27 @@ class Checkpoints:
             problems.append("no whole checkpoint is left: started anew")
         return Resumed(None, tuple(unusable), "; ".join(problems) or None)
 
-    def begin(self, resumed: Resumed) -> None:
-        """Clear away what cannot be used and note the attempt; `resumed` is what :meth:`load` gave."""
+    def begin(self, resumed: Resumed, registered: Sequence[str] = ()) -> None:
+        """Clear away what cannot be used and note the attempt.
+
+        Parameters
+        ----------
+        resumed : Resumed
+            What :meth:`load` gave.
+        registered : sequence of str
+            Digests of the registrations that plan this run, as they are now.
+        """
         for path in resumed.unusable:
             path.unlink(missing_ok=True)
         remove_unfinished(self.last)
         start = resumed.state["iteration"] if resumed.state else 0
-        line = {"start": start, "time": now(), "note": resumed.note}
+        line = {"start": start, "time": now(), "note": resumed.note, "registered": list(registered)}
         self._attempts.parent.mkdir(parents=True, exist_ok=True)
         with self._attempts.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Every process that trained this run: ``start`` (iteration), ``time`` and ``note``."""
+        """Every process that trained this run: ``start`` (iteration), ``time``, ``note`` and ``registered``."""
         if not self._attempts.exists():
             return []
         lines = self._attempts.read_text(encoding="utf-8").splitlines()
@@ -110,6 +119,12 @@ class Checkpoints:
                 _write(state, stream)
             if self.last.exists():
                 self.last.replace(self.previous)
+
+
+def beginning(attempts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """When a training began and what was registered then: of its first process, whichever went on."""
+    first = attempts[0] if attempts else {}
+    return {"began": first.get("time"), "registered": first.get("registered", [])}
 
 
 def _write(state: dict[str, Any], stream: Any) -> None:

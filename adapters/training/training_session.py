@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from adapters.training.checkpoints import Checkpoints
+from adapters.training.checkpoints import Checkpoints, beginning
 from adapters.training.distributed import any_process, of_every_process, place_in_group, wait_for_every_process
 from adapters.training.seeding import seed_everything
 from adapters.training.shared_sampling import ImageSampling
@@ -33,6 +33,7 @@ from cascadebench.diagnostics.observations import iou_thresholds
 from cascadebench.diagnostics.stage_statistics import StageStatisticsLog, write_stage_statistics
 from cascadebench.execution.interruption import Interruption, Stopped
 from cascadebench.results.layout import RunFolder
+from cascadebench.results.registered import known_registrations
 from cascadebench.study.run import Run
 from cascadebench.study.study_file import Execution
 
@@ -116,7 +117,7 @@ class TrainingSession:
         if self.rank == 0:
             if self._resumed.note:
                 print(f"note: {self._resumed.note}", flush=True)
-            self.checkpoints.begin(self._resumed)
+            self.checkpoints.begin(self._resumed, known_registrations(self.out, self.run.id))
             self._open_logs()
         self._resumed = replace(self._resumed, state=None)  # it is as large as the model
         self._step_ended = time.perf_counter()
@@ -286,6 +287,7 @@ class TrainingSession:
         seconds = [json.loads(line)["seconds"] for line in whole_lines(RunFolder(self.out).train_log)]
         return {
             "iterations": self.iterations,
+            **beginning(attempts),
             "resumes": sum(attempt["start"] > 0 for attempt in attempts),
             "notes": [attempt["note"] for attempt in attempts if attempt["note"]],
             "seconds_per_iteration": round(float(np.median(seconds)), 4) if seconds else None,

@@ -8,18 +8,14 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from cascadebench.cli.arguments import Json, PreparedDataset, Results, SizesOnly, StudyName
+from cascadebench.cli.register import register
 from cascadebench.core.configuration import PROJECT
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.execution.failures import failure_of, noted
 from cascadebench.results.layout import RESULTS, ResultsFolder, report_of
 from cascadebench.study_loading import load_study
-
-StudyName = Annotated[str, typer.Argument(help="Name under config/studies/, or a path to a study's .yaml")]
-Results = Annotated[Path, typer.Option(help="Folder of results")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON")]
-SizesOnly = Annotated[bool, typer.Option("--sizes-only", help="Record the size of every picture's file alone")]
-PreparedDataset = Annotated[Path, typer.Option(help="Prepared dataset")]
 
 # Every command imports what it works with when it is called, and stands here in its place in ``--help``.
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
@@ -54,6 +50,9 @@ def plan(study: StudyName, results: Results = RESULTS, as_json: Json = False) ->
         _print_json(json_of(planned, plans))
     else:
         print_plan(planned, plans, Console(width=10_000))  # as wide as its ids: they are there to be copied
+
+
+app.command()(register)
 
 
 @app.command()

@@ -8,15 +8,15 @@ from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.backbone import BackboneFile, WeightsCard
 from cascadebench.detectors.cards import FrameworkCard, VariantCard
 from cascadebench.evidence.claims import ClaimsFile
+from cascadebench.evidence.hypotheses import StudyFileWithHypotheses
 from cascadebench.evidence.published import PublishedFile
 from cascadebench.evidence.source_protocols import SourceFile
 from cascadebench.imported.record import ImportedFile
 from cascadebench.study.protocol import Protocol
 from cascadebench.study.run import Run
-from cascadebench.study.study_file import StudyFile
 
 MODELS: dict[str, type[Configuration]] = {
-    "study": StudyFile,
+    "study": StudyFileWithHypotheses,
     "protocol": Protocol,
     "dataset": DatasetCard,
     "backbone": BackboneFile,

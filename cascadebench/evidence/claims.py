@@ -17,14 +17,15 @@ from cascadebench.core.configuration import Configuration, read_named
 from cascadebench.core.errors import InputError
 from cascadebench.detectors.cards import Value, load_framework_card
 from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
 from cascadebench.evidence.published import complete_options, load_published, reading_options
 from cascadebench.evidence.source_protocols import TRAINING_IMAGES, find_schedule
 from cascadebench.metrics.coco.rules import IOUS
+from cascadebench.study.run import ChosenVariant, chosen_variant
 
 FOLDER = Path(__file__).parent / "claims"
 Range = tuple[float, float]
-Direction = Literal["greater", "less", "within"]
 
 
 class Term(Configuration):
@@ -71,6 +72,22 @@ class Term(Configuration):
         """First and last IoU threshold."""
         return self.iou or (IOUS[0], IOUS[-1])
 
+    def all_options(self) -> dict[str, Value]:
+        """Its options with the defaults of the card."""
+        return complete_options(self.variant, self.options, "claim")
+
+    def reading_options(self) -> list[str]:
+        """Names of the variant's options that are readings of its sources."""
+        return list(reading_options(self.variant))
+
+    def detector(self) -> ChosenVariant:
+        """The variant with its options."""
+        return chosen_variant(find_variant(self.variant, "claim"), self.all_options(), "claim")
+
+    def is_of(self, variant: ChosenVariant) -> bool:
+        """Whether a run of this variant has the term; a claim's is of the project's own variants."""
+        return variant.folder is None and (variant.name, variant.options) == (self.variant, self.all_options())
+
 
 class ClaimedOn(Configuration):
     """Where the claim was made; elsewhere it is measured, and the verdict says that it is not comparable."""
@@ -114,12 +131,10 @@ class Claim(Configuration):
     @model_validator(mode="after")
     def _asks_in_full(self) -> Self:
         by_margin = self.asks not in ("greater", "less")
-        if by_margin and self.margin is None:
-            raise ValueError(f"margin: missing; '{self.asks}' needs one, above 0, and a reason for it")
-        if self.margin is not None and not by_margin:
-            raise ValueError(f"margin: '{self.asks}' has none; it compares with 'than'")
+        if by_margin == (self.margin is None):
+            raise ValueError("margin: 'no less', 'no greater' and 'equal' need one, with a reason; the others have none")
         if self.than and by_margin:
-            raise ValueError(f"than: '{self.asks}' has none; it has a margin")
+            raise ValueError("than: only 'greater' and 'less' compare with another value than no effect")
         if (by_margin or self.than) and not self.reason:
             raise ValueError("reason: missing; a margin, or a 'than' other than 0, is somebody's choice and needs one")
         if len({term.framework is None for term in self.terms}) > 1:
@@ -129,18 +144,16 @@ class Claim(Configuration):
         return self
 
     @property
-    def direction(self) -> Direction:
+    def direction(self) -> Literal["greater", "less", "within"]:
         """On which side of :attr:`threshold` the claim holds."""
-        sides: dict[str, Direction] = {"no less": "greater", "no greater": "less", "equal": "within"}
-        return sides.get(self.asks, self.asks)
+        return {"no less": "greater", "no greater": "less", "equal": "within"}.get(self.asks, self.asks)
 
     @property
     def threshold(self) -> float | Range:
         """The claim holds where the quantity is greater or less than this, or strictly between two values."""
         if self.margin is None:
             return self.than
-        no_effect = 1.0 if self.divided_by else 0.0
-        ends = no_effect - self.margin, no_effect + self.margin
+        ends = tuple(bool(self.divided_by) + sign * self.margin for sign in (-1, 1))
         return {"no less": ends[0], "no greater": ends[1]}.get(self.asks, ends)
 
     @property
@@ -193,7 +206,7 @@ class SourcedClaim(Claim):
     source: str
     link: str = ""
     claimed_on: ClaimedOn | None = None
-    """Null: no source claims it; it is asked of the study itself."""
+    """Null: no source claims it; it is asked of the study itself, about its own data and protocol."""
     reading: dict[str, Value] = {}
     """The one of its readings that it is asked under, as far as it is not the cards' default."""
 
@@ -233,11 +246,12 @@ def find_claims(ids: Sequence[str], asked_by: str) -> list[SourcedClaim]:
     return [claims[name] for name in ids]
 
 
-def as_written(ids: Sequence[str], asked_by: str) -> list[str]:
+def as_written(claims: Sequence[SourcedClaim], asked_by: str) -> list[str]:
     """What claims, their printed values and their sources' protocols say: a change asks for new verdicts."""
+    schedules = [one.claimed_on and find_schedule(one.claimed_on.schedule, asked_by) for one in claims]
     return [
-        f"{claim.model_dump_json()} {claim.published_value()} {find_schedule(claim.claimed_on.schedule, asked_by)}"
-        for claim in find_claims(ids, asked_by)
+        f"{claim.model_dump_json()} {claim.published_value()} {schedule}"
+        for claim, schedule in zip(claims, schedules, strict=True)
     ]
 
 

@@ -41,7 +41,7 @@ def reasons_not_comparable(
     What no source claims is asked of this study alone: there the audit is all.
     """
     reasons: list[str] = []
-    for run in runs if claim.claimed_on else ():
+    for run in runs if claim.claimed_on else ():  # a hypothesis is about the study's own data, network and protocol
         other_data = list(_other_data(run.dataset, claim.claimed_on.dataset, lock))
         reasons += [*other_data, *([] if other_data else _of_protocol(claim, run, "reason"))]
         reasons += _other_backbone(run.backbone, claim.claimed_on.backbones)

@@ -8,7 +8,6 @@ import numpy as np
 
 from cascadebench.evidence.claims import SourcedClaim, Term
 from cascadebench.evidence.metrics import EXACT, OF_MODEL
-from cascadebench.evidence.published import complete_options
 from cascadebench.study.run import ChosenVariant, Run
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
@@ -153,9 +152,7 @@ def _estimate(
 
 def is_of(term: Term, run: Run) -> bool:
     """Whether a term is read off a run of this detector, whatever its backbone and seed."""
-    options = complete_options(term.variant, term.options, "claim")
-    variant, here = run.variant, term.framework in (None, run.framework)
-    return here and variant.name == term.variant and variant.options == options and variant.folder is None
+    return term.framework in (None, run.framework) and term.is_of(run.variant)
 
 
 def places(claim: SourcedClaim, runs: Iterable[Run]) -> list[Place]:

@@ -7,14 +7,15 @@ options; each is a question of its own, and a study asks those that it runs.
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
-from cascadebench.detectors.cards import Value, load_framework_card
-from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
+from cascadebench.core.configuration import read_model
+from cascadebench.detectors.cards import Value, VariantCard, load_framework_card
 from cascadebench.evidence.claims import Claim, SourcedClaim, Term
 from cascadebench.evidence.metrics import OF_IOU_RANGE
-from cascadebench.evidence.published import complete_options, reading_options
-from cascadebench.evidence.quantities import is_of, place_in
-from cascadebench.study.run import Run, chosen_variant
+from cascadebench.evidence.published import complete_options
+from cascadebench.evidence.quantities import is_in, is_of, place_in, places
+from cascadebench.study.run import Run
 
 
 def formula(claim: Claim) -> str:
@@ -62,21 +63,19 @@ def _measure(term: Term) -> str:
 def _detector(term: Term) -> str:
     """Title of the variant's card, with the options that are not the card's."""
     options = ", ".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in term.options.items())
-    return _found(term.variant).card.title + (f" ({options})" if options else "")
+    return _title(term.detector().home) + (f" ({options})" if options else "")
 
 
 def _place(term: Term) -> str:
     """Test stage, or the stage that proposals enter, and the framework if it matters."""
-    found = _found(term.variant)
-    options = found.card.complete_options(dict(term.options), "claim")
-    place = place_in(term, chosen_variant(found, options, "claim"))
+    place = place_in(term, term.detector())
     framework = f"in {load_framework_card(term.framework).title}" if term.framework else ""
     return " ".join(filter(None, [f"entering {place}" if place.startswith("stage") else place, framework]))
 
 
 @cache
-def _found(variant: str) -> FoundVariant:
-    return find_variant(variant, "claim")
+def _title(folder: Path) -> str:
+    return read_model(VariantCard, folder / "card.yaml").title
 
 
 def under_readings(claim: SourcedClaim) -> list[SourcedClaim]:
@@ -101,6 +100,22 @@ def asked_of(claim: SourcedClaim, runs: Sequence[Run]) -> list[SourcedClaim]:
     return here or found[:1]
 
 
+def asked_in(claims: Sequence[SourcedClaim], runs: Sequence[Run]) -> list[tuple[SourcedClaim, str, str]]:
+    """Every question of a study: a claim under a reading, a framework or the difference of two, and a backbone."""
+    return [
+        (asked, *place)
+        for claim in claims
+        for place in places(claim, runs)
+        for asked in asked_of(claim, [run for run in runs if is_in(place, run)])
+    ]
+
+
+def question_name(claim: SourcedClaim, framework: str, backbone: str) -> str:
+    """Name of a question in all tables of a study; a reading other than the cards' own stands in it."""
+    reading = ",".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in claim.reading.items())
+    return " ".join(filter(None, [claim.id, framework, backbone, reading]))
+
+
 def readings_left_out(claim: SourcedClaim, runs: Sequence[Run]) -> list[str]:
     """A note of how many of a claim's readings the runs are not of; empty if there are none."""
     asked, here = len(under_readings(claim)), len(asked_of(claim, runs))
@@ -114,8 +129,8 @@ def described(claim: SourcedClaim) -> str:
     """
     said: dict[str, dict[str, list[str]]] = {}
     for term in claim.terms:
-        options = complete_options(term.variant, term.options, f"claim {claim.id}")
-        for name in reading_options(term.variant):
+        options = term.all_options()
+        for name in term.reading_options():
             values = said.setdefault(term.variant, {}).setdefault(name, [])
             value = json.dumps(options[name]).strip('"')
             values += [value] if value not in values else []

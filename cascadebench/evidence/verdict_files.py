@@ -11,14 +11,22 @@ import pandas as pd
 
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core.files import read_object, write_csv, write_text
-from cascadebench.evidence.agreement import claims_of
 from cascadebench.evidence.holm import samples_needed
+from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
-from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, places, term_problem
-from cascadebench.evidence.readings import asked_of, described, formula
+from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, term_problem
+from cascadebench.evidence.readings import asked_in, described, formula
+from cascadebench.evidence.registration import (
+    RegistrationState,
+    find_trainings,
+    registered_question,
+    registration_state,
+    rule_of,
+)
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
+from cascadebench.results.registered import read_registrations
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.resampled_study import ResampledStudy
@@ -33,8 +41,7 @@ VERDICTS = (
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
     "adjusted_p_value", "holm_level", "alpha", "asks", "margin", "direction", "threshold", "threshold_high",
     "threshold_reason", "published", "seeds", "sampling", "samples", "bootstrap_seed", "scatter_ratio",
-    "scatter_freedom", "reasons",
-    "notes",
+    "scatter_freedom", "reasons", "notes", "registered", "registered_why",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -61,13 +68,16 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     """
     study, seed = resampled.study, resampled.seed
     folder = resampled.results.study(study.name)
-    claims = claims_of(study)
+    claims = study_claims(study)
     runs = measure_study(resampled, claims)
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     path = resampled.results.dataset(study.dataset.name).lock
     lock = read_object(path) if path.is_file() else None
     questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock, resampled.scatter)
-    write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
+    verdicts = judge(questions)
+    states = _registration_states(resampled, verdicts)
+    rows = [_verdict_row(one, state, seed) for one, state in zip(verdicts, states, strict=True)]
+    write_csv(folder.verdicts, rows, VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
     table = pd.DataFrame(samples if len(samples) > 1 else {SAMPLE: []})
@@ -76,16 +86,26 @@ def write_verdicts(resampled: ResampledStudy) -> None:
 
 def enough_resamples(study: Study) -> int:
     """Resamples with which every claim can be decided, under each reading, in every framework and on every backbone."""
-    runs = [planned.run for planned in study.runs]
-    questions = sum(
-        len(asked_of(claim, [run for run in runs if is_in(place, run)]))
-        for claim in claims_of(study)
-        for place in places(claim, runs)
-    )
-    return max(RESAMPLES, samples_needed(MARGIN * questions, ALPHA))
+    questions = asked_in(study_claims(study), [planned.run for planned in study.runs])
+    return max(RESAMPLES, samples_needed(MARGIN * len(questions), ALPHA))
 
 
-def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
+def _registration_states(resampled: ResampledStudy, verdicts: Sequence[Verdict]) -> list[RegistrationState]:
+    """Whether each question was registered before the trainings that it is about."""
+    study, results = resampled.study, resampled.results
+    registrations = read_registrations(results.study(study.name).registered)
+    runs, rule = {planned.run.id: planned.run for planned in study.runs}, rule_of(resampled.seed)
+    questions = [registered_question(one.claim, one.framework, one.backbone, runs) for one in verdicts]
+    trainings = find_trainings(results, list(runs)) if questions else []
+    return [
+        registration_state(
+            one, rule, registrations, [training for training in trainings if training.run in one["runs"]]
+        )
+        for one in questions
+    ]
+
+
+def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> dict[str, Any]:
     claim, found = verdict.claim, verdict.estimate
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
@@ -130,6 +150,8 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "scatter_freedom": scatter.prior_freedom(len(found.by_seed)) if scatter else None,
         "reasons": SEPARATOR.join(verdict.reasons),
         "notes": SEPARATOR.join(verdict.notes),
+        "registered": registered.word,
+        "registered_why": registered.why,
     }
 
 

@@ -1,6 +1,5 @@
 """Verdicts on the claims of one study."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,13 +9,20 @@ from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.comparability import accepted_violations, other_settings, reasons_not_comparable
 from cascadebench.evidence.holm import decision_p_value, holm, samples_needed
 from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured, estimate, is_in, places
-from cascadebench.evidence.readings import asked_of, over_readings, readings_left_out
+from cascadebench.evidence.readings import asked_of, over_readings, question_name, readings_left_out
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
 from cascadebench.uncertainty.seed_scatter import SeedScatter
 
 Reading = Literal["supported", "not supported", "inconclusive", "one seed"]
 Word = Literal["supported", "not supported", "inconclusive", "one seed", "not run", "not comparable"]
+
+JUDGEMENT = {
+    "judgement": "Holm's correction over all questions of the study that have samples, bootstrap over images and seeds",
+    "judgement_revision": 1,
+    "alpha": ALPHA,
+}
+"""The rule of :func:`judge` as a study registers it; its revision is raised when a verdict may come out otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,7 @@ class Question:
     @property
     def name(self) -> str:
         """Its name in all tables of a study; a reading other than the cards' own stands in it."""
-        reading = ",".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in self.claim.reading.items())
-        return " ".join(filter(None, [self.claim.id, self.framework, self.backbone, reading]))
+        return question_name(self.claim, self.framework, self.backbone)
 
     @property
     def point(self) -> float | None:

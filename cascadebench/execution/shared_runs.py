@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cascadebench.core.errors import Fault, InputError
-from cascadebench.core.files import now, read_json, read_object, sha256_of, write_json, write_text, written_beside
+from cascadebench.core.files import read_json, read_object, sha256_of, write_json, write_text, written_beside
 from cascadebench.results.layout import PREDICTION_FILES, TRAINING_FILES, ResultsFolder, RunFolder
 from cascadebench.study.run import Run, read_run
 
@@ -47,7 +47,8 @@ def take_training(shared: Path, run: Run, out: RunFolder, expected: dict[str, An
     if missing or files[RunFolder.last_checkpoint] != manifest.get("checkpoint_sha256"):
         raise InputError(f"{there.trained}: files: the checksums of a training are not all there")
     # Whoever goes on after a kill between the checkpoint and the manifest still says where it comes from.
-    note = {"start": 0, "time": now(), "note": f"taken from {there.path}"}
+    note = {"start": 0, "time": manifest.get("began"), "note": f"taken from {there.path}"}
+    note["registered"] = manifest.get("registered", [])  # as it was there: the training began before it came here
     write_text(out.attempts, json.dumps(note) + "\n")
     try:
         _copy(there, out, {name: files[name] for name in TRAINING_FILES})

@@ -119,8 +119,9 @@ class ImportedFolder(DetectionFolder):
 
 
 class StudyFolder(Folder):
-    """``studies/<study>/``: tables, audit and examples."""
+    """``studies/<study>/``: registrations, tables, audit and examples."""
 
+    registered = FileName("registered.json")
     audit = FileName("audit.json")
     audit_table = FileName("audit.csv")
     status = FileName("status.csv")
@@ -166,6 +167,10 @@ class ResultsFolder(Folder):
     def study(self, name: str) -> StudyFolder:
         """Folder of a study."""
         return StudyFolder(self.path / "studies" / name)
+
+    def registered_studies(self) -> list[StudyFolder]:
+        """Folders of the studies that are registered, by name."""
+        return [StudyFolder(path.parent) for path in sorted(self.path.glob(f"studies/*/{StudyFolder.registered}"))]
 
 
 def report_of(study: str) -> Path:

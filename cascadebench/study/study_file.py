@@ -85,6 +85,8 @@ class StudyFile(Configuration):
     """Names of imported detections (``cascadebench import``) that are shown beside, as not controlled."""
     claims: tuple[str, ...] = ()
     """Ids of published claims that the study tests; docs/evidence.md lists them."""
+    hypotheses: tuple[dict[str, Any], ...] = ()
+    """Your own, in the grammar of claims, which :mod:`cascadebench.evidence.hypotheses` reads."""
     accepted_violations: tuple[AcceptedViolation, ...] = ()
     """Violations of the controls that do not stop the study."""
     proposal_swaps: tuple[ProposalSwap, ...] = ()

@@ -81,10 +81,10 @@ def term(content):
 
 
 MISTAKES = [
-    (lambda c: first(c).update(asks="equal"), "margin: missing; 'equal' needs one, above 0, and a reason for it"),
+    (lambda c: first(c).update(asks="equal"), "margin: 'no less', 'no greater' and 'equal' need one"),
     (lambda c: first(c).update(asks="no less", margin=0), "margin: input should be greater than 0"),
-    (lambda c: first(c).update(margin=0.01), "margin: 'greater' has none; it compares with 'than'"),
-    (lambda c: first(c).update(asks="equal", margin=0.01), "than: 'equal' has none; it has a margin"),
+    (lambda c: first(c).update(margin=0.01), "with a reason; the others have none"),
+    (lambda c: first(c).update(asks="equal", margin=0.01), "than: only 'greater' and 'less' compare"),
     (lambda c: first(c).update(asks="no worse"), "claims.0.asks: input should be 'greater'"),
     (lambda c: first(c).update(threshold=0), "claims.0.threshold: unknown key"),
     (lambda c: first(c).update(reason=""), "reason: missing; a margin, or a 'than' other than 0"),

@@ -40,6 +40,7 @@ _OF_MAKING = ("command", "started", "finished", "peak_memory_mb")
 CIRCUMSTANCES = {
     "trained.json": (
         *_OF_MAKING,
+        "began",
         "resumes",
         "notes",
         "seconds_per_iteration",

@@ -46,6 +46,7 @@ rule aggregate:
 rule intervals:
     input:
         rules.audit.output,
+        rules.register.output,
         expand(
             "results/runs/{run}/{file}",
             run=STUDY.run_ids,
@@ -80,7 +81,7 @@ rule intervals:
         runs=STUDY.run_ids,
         labels=[planned.label for planned in STUDY.runs],
         names=STUDY.file.imported,
-        claims=lambda wildcards: as_written(STUDY.file.claims, STUDY.name),
+        claims=lambda wildcards: as_written(study_claims(STUDY), STUDY.name),
         revision=EVALUATION_REVISION,
     shell:
         "python -m cascadebench intervals {params.study:q} > {log:q} 2>&1"

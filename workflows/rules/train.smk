@@ -13,6 +13,12 @@ rule train:
             if Path(f"results/runs/{wildcards.run}/trained.json").exists()
             else rules.audit.output
         ),
+        # What the study asks is registered before one trains; a finished training cannot be registered any more.
+        registered=lambda wildcards: (
+            []
+            if Path(f"results/runs/{wildcards.run}/trained.json").exists()
+            else rules.register.output
+        ),
         # A variant that is not trained itself takes over what another run has trained.
         weights=lambda wildcards: expand(
             "results/runs/{run}/trained.json",

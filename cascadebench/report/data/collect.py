@@ -12,7 +12,7 @@ import pandas as pd
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core import files
 from cascadebench.core.errors import InputError
-from cascadebench.evidence.agreement import claims_of
+from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.rules import AP_AT_IOU
@@ -59,7 +59,7 @@ def collect(study: Study, results: Path) -> StudyResults:
     folders = ResultsFolder(results)
     folder = folders.study(study.name)
     # A table of masks says something only where a variant predicts them, verdicts only where something is asked.
-    idle = {"ap_masks": not study.masks, "verdicts": not claims_of(study)}
+    idle = {"ap_masks": not study.masks, "verdicts": not study_claims(study)}
     names = [name for name in TABLES if not idle.get(name)]
     tables = {name: read_table(folder.table(name), *TABLES[name], missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from cascadebench.evidence.agreement import MARGIN, REASON, agreement_id
+from cascadebench.evidence.hypotheses import AGREEMENT_MARGIN, AGREEMENT_REASON, agreement_id
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import (
@@ -67,10 +67,7 @@ class Pair:
 
     def verdict(self, results: StudyResults) -> dict[str, Any] | None:
         """The row of ``verdicts.csv`` on whether both are equal; None if nobody asked."""
-        variant = self.first.runs[0].run.variant
-        if variant.folder is not None:
-            return None
-        key = agreement_id(variant), self.gap, self.first.backbone
+        key = agreement_id(self.first.runs[0].run.variant), self.gap, self.first.backbone
         found = (row for row in all_verdicts(results) if (row["claim"], row["framework"], row["backbone"]) == key)
         return next(found, None)
 
@@ -97,7 +94,7 @@ def agreement_table(results: StudyResults) -> Table:
         Column("Detector", kind="text"),
         *(Column(name, group="AP") for name in names),
         Column("AP", group="difference"),
-        Column(f"Equal within {points(MARGIN)}", kind="text", group="difference"),
+        Column(f"Equal within {points(AGREEMENT_MARGIN)}", kind="text", group="difference"),
         *ap_columns("difference"),
     )
     caption = (
@@ -107,8 +104,8 @@ def agreement_table(results: StudyResults) -> Table:
     if any(pair.interval(results, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
         caption += " Under a difference its 95% interval, from resamples of the images that both share."
     caption += (
-        f" Equal within {points(MARGIN)}: a test of equivalence on AP, in one family with the claims; in brackets the "
-        "interval that decides it."
+        f" Equal within {points(AGREEMENT_MARGIN)}: a test of equivalence on AP, in one family with the claims; in "
+        "brackets the interval that decides it."
     )
     return Table("agreement-values", caption + range_caption(results), columns, tuple(groups))
 
@@ -204,7 +201,7 @@ def agreement_sentence(results: StudyResults) -> str:
     if not words:
         return f"Whether they are equal is not judged yet; “cascadebench intervals {results.study.name}” does it."
     counted = listing([f"{WORDS.get(word, word)} for {words.count(word)}" for word in dict.fromkeys(words)])
-    margin = f"Equal means that AP differs by less than {points(MARGIN)} points. {REASON}"
+    margin = f"Equal means that AP differs by less than {points(AGREEMENT_MARGIN)} points. {AGREEMENT_REASON}"
     return f"{margin} Of {len(pairs)} detectors: {counted}."
 
 

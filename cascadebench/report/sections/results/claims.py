@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cascadebench.evidence.agreement import TITLE as AGREEMENT
+from cascadebench.evidence.hypotheses import AGREEMENT
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (

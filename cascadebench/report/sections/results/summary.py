@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cascadebench.evidence.agreement import MARGIN
+from cascadebench.evidence.hypotheses import AGREEMENT_MARGIN
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import Spread, from_to, listing, plain, points, signed_points
@@ -79,7 +79,7 @@ def _framework_sentence(results: StudyResults) -> str | None:
     sentence = f"Between frameworks {pair.name} differs most: {difference} AP, {title}"
     sentence += f" (95% interval {from_to(ends)[0].text})" if ends else ""
     verdict = pair.verdict(results)
-    return f"{sentence}. Equal within {points(MARGIN)}: {verdict['verdict']}." if verdict else f"{sentence}."
+    return f"{sentence}. Equal within {points(AGREEMENT_MARGIN)}: {verdict['verdict']}." if verdict else f"{sentence}."
 
 
 def findings(results: StudyResults) -> list[str]:
