@@ -19,7 +19,8 @@ WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparabl
 def verdict(claim: str, word: str, **more: object) -> dict:
     """A row of verdicts.csv."""
     row = dict.fromkeys(VERDICTS) | {"claim": claim, "question": claim, "words": f"Words of {claim}."}
-    row |= {"source": "Paper", "place": "Fig. 1", "framework": "mmdet", "backbone": "resnet18_narrow"}
+    row |= {"source": "Paper", "place": "Fig. 1", "link": "https://papers.example/1", "formula": "AP50 of A (2,2) - (1,1)"}
+    row |= {"framework": "mmdet", "backbone": "resnet18_narrow"}
     row |= {"verdict": word, "reading": word}
     row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 1}
     row |= {"adjusted_low": -0.0012, "adjusted_high": 0.0259, "p_value": 0.01, "adjusted_p_value": 0.06}
@@ -66,10 +67,10 @@ def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
     assert text.startswith("Verdicts on 6 published claims 1 supported 1 not supported 3 inconclusive 1 not run 1 not")
     assert "Not comparable, but measured here: 1 supported One verdict" in text
     assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
-    one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 3 seeds supported +1.2 points [−0.1, +2.6]"
+    one = "Words of one. Paper, Fig. 1. Holds if AP50 of A (2,2) − (1,1) is above 0. MMDetection 3 seeds supported +1.2 points [−0.1, +2.6]"
     assert f"{one} printed +3.4" in text
     assert "Detectron2 1 seed inconclusive +1.2 points [−0.1, +2.6]" in text
-    assert "Holds if between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
+    assert "Holds if AP50 of A (2,2) − (1,1) is between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
     assert "MMDetection not run no value no number printed" in text
     assert "MMDetection not comparable here: supported 1.015 times exact no number printed" in text
     assert "MMDetection 3 seeds inconclusive +1.2 points unbounded: too few samples" in text
@@ -104,15 +105,18 @@ def test_words_of_claims_are_never_markup(page: Page) -> None:
 def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> None:
     rows = page.tables["claims-1"]
     titles = [row[0] for row in rows if len(row) == 1]
-    assert titles == ["Words of one.", "Words of two.", "Words of three."]
+    assert [title.split("|")[0] for title in titles] == ["Words of one.", "Words of two.", "Words of three."]
+    details = "Formula, Holds if, Source|Formula|AP50 of A (2,2) − (1,1)|Holds if|It is between −0.5 and +0.5 points."
+    assert titles[1].split("|", 1)[1] == f"{details} Half a point.|Source|Paper, Fig. 1|https://papers.example/1"
+    assert {values["href"] for tag, values in page.tags if tag == "a" and values.get("rel")} == {ROWS[0]["link"]}
     first, second, two, three = [row for row in rows[1:] if len(row) > 1]
     assert first[:3] == ["MMDetection", "supported", "+1.23 points|3 seeds"]
     assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
-    assert first[5:] == ["+3.4 points|Fig. 1", "above 0", ""]
+    assert first[5:] == ["+3.4 points", "above 0", ""]
     assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
     assert two[1] == "not supported|on one seed"
-    assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "one seed|& another"]
-    assert three[1:6] == ["not run", "–", "–", "–", "–|Fig. 1"]
+    assert two[-2:] == ["between −0.5 and +0.5 points", "one seed|& another"]
+    assert three[1:6] == ["not run", "–", "–", "–", "–"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]
     assert other[2][1:5] == ["not comparable|here: supported", "1.015 times", "exact", "exact"]
