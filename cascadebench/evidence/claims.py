@@ -132,7 +132,7 @@ class Claim(Configuration):
     def _asks_in_full(self) -> Self:
         by_margin = self.asks not in ("greater", "less")
         if by_margin == (self.margin is None):
-            raise ValueError("margin: 'no less', 'no greater' and 'equal' need one, with a reason; the others have none")
+            raise ValueError("margin: 'no less', 'no greater' and 'equal' need one, and a reason; the others have none")
         if self.than and by_margin:
             raise ValueError("than: only 'greater' and 'less' compare with another value than no effect")
         if (by_margin or self.than) and not self.reason:

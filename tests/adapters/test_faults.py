@@ -22,6 +22,7 @@ from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import read_json
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.execution.failures import as_fault
+from cascadebench.results.registered import register
 from cascadebench.results.run_state import run_state
 from cascadebench.study.study_file import Execution
 
@@ -68,15 +69,21 @@ def test_a_training_that_signals_stop_ends_as_one_that_never_stopped(
 ):
     run = small_run(framework, "cascade_rcnn")
     assert train(run, tmp_path / "whole", prepared) == 0
-    stopped = tmp_path / "stopped"
+    stopped, registered = tmp_path / "runs" / "stopped", tmp_path / "studies" / "x" / "registered.json"
+    content = {"study": "x", "dataset": {}, "rule": {}, "runs": [run.id], "questions": []}
+    first = register(registered, content, {})
     for iteration, number in ((0, signal.SIGUSR1), (2, signal.SIGTERM), (3, signal.SIGINT)):
         assert disturbed(monkeypatch, iteration, sent(number), run, stopped, prepared) == 128 + number
         line = f"stopped by {number.name} at iteration {iteration + 1}; the next attempt resumes"
         assert capsys.readouterr().err.splitlines()[-1] == line
         assert read_checkpoint(stopped / "checkpoints" / "last.pt")["iteration"] == iteration + 1
         assert run_state(stopped)[0] == "started"
+        register(registered, content | {"rule": {"alpha": iteration}}, {})  # too late for this training
     assert train(run, stopped, prepared) == 0
     assert left(stopped) == left(tmp_path / "whole")
+    assert summary(tmp_path / "whole")["registered"] == []
+    assert summary(stopped)["registered"] == [first.sha256]
+    assert first.time <= summary(stopped)["began"] <= summary(stopped)["finished"]
     assert summary(stopped)["resumes"] == 3
     assert summary(stopped)["checkpoint_sha256"] == summary(tmp_path / "whole")["checkpoint_sha256"]
     assert summary(stopped)["notes"] == []

@@ -72,7 +72,7 @@ def term(content):
 MISTAKES = [
     (lambda c: first(c).update(asks="equal"), "margin: 'no less', 'no greater' and 'equal' need one"),
     (lambda c: first(c).update(asks="no less", margin=0), "margin: input should be greater than 0"),
-    (lambda c: first(c).update(margin=0.01), "with a reason; the others have none"),
+    (lambda c: first(c).update(margin=0.01), "and a reason; the others have none"),
     (lambda c: first(c).update(asks="equal", margin=0.01), "than: only 'greater' and 'less' compare"),
     (lambda c: first(c).update(asks="no worse"), "claims.0.asks: input should be 'greater'"),
     (lambda c: first(c).update(threshold=0), "claims.0.threshold: unknown key"),

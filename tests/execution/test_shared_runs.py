@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from adapters.training.checkpoints import Checkpoints, beginning
 from cascadebench.core.errors import Fault, InputError
 from cascadebench.core.files import sha256_of, write_json
 from cascadebench.execution.shared_runs import (
@@ -56,6 +57,16 @@ def test_a_finished_run_is_copied_and_its_origin_noted(shared):
         assert json.loads((own / name).read_text()) == json.loads((there / name).read_text()) | {
             "taken_from": str(there)
         }
+
+
+def test_a_training_that_is_taken_began_where_it_was_made(shared):
+    """Nothing that is registered here was registered before it, also if a kill comes before its manifest."""
+    began = {"began": "2026-01-02T03:04:05+00:00", "registered": ["theirs"]}
+    change("trained.json", **began)(shared / "runs" / RUN.id)
+    take(shared)
+    own = RunFolder(shared.parent / "own")
+    assert json.loads(own.trained.read_text()).items() >= began.items()
+    assert beginning(Checkpoints(own.checkpoints).attempts()) == began
 
 
 def change(name, **values):

@@ -7,9 +7,13 @@ import pytest
 from made_results import HOSTILE, headlines, on_coco, variant_of_tiny, write_results
 from parsed_page import Page, report_on
 
+from cascadebench.core.files import now, write_json
+from cascadebench.evidence.registration import study_content
 from cascadebench.evidence.verdict_files import VERDICTS, write_verdicts
 from cascadebench.report.data.collect import collect
 from cascadebench.report.sections.results.claims import strip as strip_of
+from cascadebench.results.layout import ResultsFolder
+from cascadebench.results.registered import register
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
@@ -202,3 +206,47 @@ def test_published_values_stand_beside_their_detectors(tmp_path: Path) -> None:
 def test_data_that_no_paper_has_is_one_sentence(page: Page) -> None:
     assert "beside-published" not in page.tables
     assert page.text.count("No paper in the collection prints values on “Embedded shapes”") == 1
+
+
+HYPOTHESIS = {
+    "id": "gains", "words": "It is better.", "asks": "greater",
+    "quantity": [{"label": "Cascade R-CNN"}, {"label": "Faster R-CNN FPN", "coefficient": -1}],
+}  # fmt: skip
+
+
+def test_hypotheses_have_a_table_of_their_own_with_what_was_registered_when(tmp_path: Path) -> None:
+    """Two of three registered before a training; one dropped since, one added afterwards."""
+    dropped, added = HYPOTHESIS | {"id": "dropped"}, HYPOTHESIS | {"id": "added", "words": "It was added."}
+    changes = {"claims": ["cascade-loses-low-iou"], "frameworks": ["mmdet"]}
+    first = variant_of_tiny(tmp_path, hypotheses=[HYPOTHESIS, dropped], **changes)
+    results = write_results(tmp_path / "results", first)
+    path = ResultsFolder(results).study("tiny").registered
+    entries = [register(path, study_content(first), {"commit": "c" * 40, "changed": False})]
+    for run in first.run_ids:
+        write_json(results / "runs" / run / "trained.json", {"began": now(), "registered": [entries[0].sha256]})
+    study = variant_of_tiny(tmp_path, hypotheses=[HYPOTHESIS, added], **changes)
+    entries.append(register(path, study_content(study), {"commit": "d" * 40, "changed": True}))
+    write_verdicts(ResampledStudy(study, results))
+    page = report_on(study, results, tmp_path)
+    assert "Verdicts on 1 published claim and 2 hypotheses of this study" in " ".join(page.text.split())
+    text = page.text
+    for number, (entry, code) in enumerate(zip(entries, ("c" * 12, "d" * 12 + " with changes"), strict=True), start=2):
+        assert f"sha256 {entry.sha256[:12]}, {entry.time}, commit {code}: 3 questions" in text, number
+    assert "Registered and no longer asked: dropped mmdet resnet18_narrow." in text
+    assert page.tables["claims-1"][2][1].endswith("registered before training")
+    titles = [row[0] for row in page.tables["claims-2"] if len(row) == 1]
+    _, gains, late = [row for row in page.tables["claims-2"] if len(row) > 1]
+    assert titles == ["It is better.", "It was added."]
+    assert gains[1].endswith("registered before training")
+    assert "exploratory" not in gains[-1]
+    assert late[1].endswith("added afterwards, exploratory")
+    assert late[-1].endswith("exploratory: the question is not in registration 1")
+
+
+def test_a_study_that_never_registered_says_so(tmp_path: Path) -> None:
+    study = variant_of_tiny(tmp_path, claims=["cascade-loses-low-iou"])
+    results = write_results(tmp_path / "results", study)
+    write_verdicts(ResampledStudy(study, results))
+    text = " ".join(report_on(study, results, tmp_path).text.split())
+    assert "This study has no registered.json: nothing shows" in text
+    assert text.count("added afterwards, exploratory") == 2

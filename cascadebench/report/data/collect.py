@@ -19,11 +19,13 @@ from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.diagnostic_files import read_diagnostics
 from cascadebench.report.data.study_results import RunRecord, StudyResults
 from cascadebench.results.layout import ResultsFolder
+from cascadebench.results.registered import read_registrations
 from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
-    "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict", "reading",
-    "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
+    "question", "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict",
+    "reading", "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
+    "registered", "registered_why",
 )  # fmt: skip
 _VERDICT_NUMBERS = (
     "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",
@@ -86,9 +88,12 @@ def collect(study: Study, results: Path) -> StudyResults:
         missing.append(f"datasets/{study.dataset.name}/lock.json is {problem}.")
     audit = read_noted(folder.audit, read_audit, missing) if study.runs else None
     examples = read_noted(folder.examples, read_examples, missing) if study.runs else None
+    registered = folder.registered
+    registrations = (registered.exists() and read_noted(registered, read_registrations, missing)) or ()
     imported, problems = find_imported(study, results)
     missing += [f"Imported detections {name} are not shown: {problem}." for name, problem in problems.items()]
-    return StudyResults(study, folder, tables, tuple(records), lock, audit, examples, missing, tuple(imported))
+    known = (lock, audit, examples, missing, tuple(imported), tuple(registrations))
+    return StudyResults(study, folder, tables, tuple(records), *known)
 
 
 def read_table(path: Path, text: Sequence[str], numbers: Sequence[str], missing: list[str]) -> pd.DataFrame:

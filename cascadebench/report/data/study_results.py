@@ -15,6 +15,7 @@ from cascadebench.examples.records import ExamplesFile
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED, ImportedRun
 from cascadebench.report.data.diagnostic_files import Diagnostics
 from cascadebench.results.layout import StudyFolder
+from cascadebench.results.registered import Registration
 from cascadebench.study.run import Run
 from cascadebench.study.study import Detector, Study, by_detector
 from cascadebench.uncertainty.intervals import Ends
@@ -105,6 +106,8 @@ class StudyResults:
     """One sentence for everything that could not be read."""
     imported: tuple[ImportedRun, ...]
     """Imported detections that the study names, in its order."""
+    registrations: tuple[Registration, ...] = ()
+    """What the study registered, the first first."""
 
     @property
     def baseline(self) -> str:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cascadebench.evidence.hypotheses import AGREEMENT
+from cascadebench.evidence.hypotheses import AGREEMENT, TITLE
+from cascadebench.evidence.registration import EXPLORATORY
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (
@@ -22,6 +23,7 @@ from cascadebench.report.parts.cells import (
     text_columns,
 )
 from cascadebench.report.parts.readings import ReadMethod, read_methods, variants_of
+from cascadebench.report.parts.registrations import registration_values
 from cascadebench.report.parts.section import Section, has_runs
 
 WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
@@ -77,7 +79,8 @@ def strip(results: StudyResults) -> list[dict[str, Any]]:
     return [
         {
             "words": rows[0]["words"],
-            "source": f"{rows[0]['source']}, {rows[0]['place']}",
+            "source": ", ".join(filter(None, (rows[0]["source"], rows[0]["place"]))),
+            "own": rows[0]["source"] == TITLE,
             "formula": shown_formula(rows[0]),
             "condition": condition(rows[0]),
             "anchor": anchor(rows[0]),
@@ -155,6 +158,7 @@ def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
         "title": measured_in(results, row),
         "seeds": seeds(row),
         "verdict": row["verdict"],
+        "exploratory": "exploratory" if row["registered"] == EXPLORATORY else "",
         "reading": row["reading"] if row["reading"] != row["verdict"] else "",
         "value": "" if math.isnan(row["value"]) else with_unit(written(row["value"], unit, short=True), unit),
         "interval": interval(row, "" if math.isnan(row["holm_level"]) else "adjusted_", short=True),
@@ -223,11 +227,13 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
             for rows in by_claim(results).values()
             if rows[0]["source"] == source
         )
-        caption = (
-            f"Claims of {source}. Points are AP or recall × 100. The 95% interval is of the claim alone; the adjusted "
-            "one, which the verdict reads, is for all claims of the study together. Printed: the same quantity from "
-            "the source's own numbers."
+        caption = source if source == TITLE else f"Claims of {source}"
+        caption += (
+            ". Points are AP or recall × 100. The 95% interval is of the claim alone; the adjusted one, which the "
+            "verdict reads, is for all claims and hypotheses of the study together."
         )
+        if source != TITLE:
+            caption += " Printed: the same quantity from the source's own numbers."
         tables.append((source, Table(f"claims-{len(tables) + 1}", caption, _COLUMNS, groups)))
     return tables
 
@@ -259,8 +265,12 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
         verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
+    if row["registered"]:
+        verdict.append(Line(row["registered"], "muted"))
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
     remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
+    if row["registered"] == EXPLORATORY and results.registrations:
+        remarks.append(Line(f"exploratory: {row['registered_why']}", "muted"))
     p_value = row["adjusted_p_value"]
     cells = (
         Cell(row["verdict"], tuple(verdict), _TONES.get(row["verdict"], "")),
@@ -282,7 +292,8 @@ def build(results: StudyResults) -> dict[str, Any]:
     """A table for every source with the readings that it stands on, the other methods' readings, the family's size."""
     of_sources, others = methods_of_sources(results)
     tables = [(*pair, methods) for pair, methods in zip(claim_tables(results), of_sources, strict=True)]
-    return {"tables": tables, "other_methods": others, "questions": questions(results)}
+    said = {"tables": tables, "other_methods": others, "questions": questions(results)}
+    return said | registration_values(results)
 
 
 SECTION = Section("claims", "Claims", build, needs=has_runs)

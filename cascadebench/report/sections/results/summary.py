@@ -105,6 +105,7 @@ def interval_warning(results: StudyResults) -> str:
 
 def build(results: StudyResults) -> dict[str, Any]:
     """Sentences, the states of the runs, and the strip of verdicts."""
+    named = {"claims": results.study.file.claims, "hypotheses": results.study.file.hypotheses}
     return {
         "comparison": comparison(results),
         "runs": len(results.runs),
@@ -112,7 +113,7 @@ def build(results: StudyResults) -> dict[str, Any]:
         "states": state_counts(results),
         "failed": results.failed,
         "audit": results.audit,
-        "claims": len(results.study.file.claims),
+        "asked": listing([f"{len(asked)} {word}" for word, asked in named.items() if asked]),
         **strip_values(results),
         "findings": findings(results),
         "warning": interval_warning(results),
