@@ -9,13 +9,13 @@ from cascadebench.controls.definitions import CONTROLS
 from cascadebench.core.errors import InputError
 from cascadebench.datasets.card import AnnotationsAlone, DatasetCard, load_dataset_card
 from cascadebench.detectors.backbone import check_pyramid, load_backbone
-from cascadebench.detectors.cards import VARIANTS, Value, VariantCard, load_framework_card
+from cascadebench.detectors.cards import VariantCard, load_framework_card
 from cascadebench.detectors.variant_catalog import FoundVariant, find_variant
 from cascadebench.evidence.claims import find_claims
 from cascadebench.evidence.hypotheses import hypotheses_of
 from cascadebench.study.proposal_swaps import planned_swaps
 from cascadebench.study.protocol import Protocol
-from cascadebench.study.run import LIBRARY_REVISION, ChosenVariant, Revisions, Run, check_batch_division
+from cascadebench.study.run import LIBRARY_REVISION, Revisions, Run, check_batch_division, chosen_variant
 from cascadebench.study.study import PlannedRun, Study
 from cascadebench.study.study_file import StudyFile, StudyVariant, load_protocol, read_study_file
 
@@ -164,25 +164,6 @@ def _variant(entry: StudyVariant, file: StudyFile, path: Path, asked_by: str) ->
         if name not in found.card.treatment:
             raise InputError(f"{found.path}: values: {name!r} is no control of the card's treatment")
     return found
-
-
-def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str) -> ChosenVariant:
-    """Choose a variant with complete options; raises InputError if more classifiers are asked for than stages."""
-    card = found.card
-    stages, classifiers = card.number_of_stages(options), card.number_of_classifiers(options)
-    if isinstance(card.classifiers, str) and classifiers > stages:
-        raise InputError(f"{asked_by}.{card.classifiers}: {classifiers}: at most one for each of {stages} stages")
-    headline = "(T,1)" if classifiers == 1 else card.headline
-    return ChosenVariant(
-        name=card.name,
-        options=options,
-        stages=stages,
-        classifiers=classifiers,
-        heads=card.heads or max(stages, classifiers),
-        headline=headline.replace("T", str(stages)).replace("C", str(classifiers)),
-        masks=card.masks,
-        folder=None if found.folder.parent == VARIANTS else str(found.folder),
-    )
 
 
 def _with_weights_of(card: VariantCard, run: Run, planned: Sequence[PlannedRun], asked_by: str) -> Run:

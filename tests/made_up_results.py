@@ -24,6 +24,18 @@ SHIFTS = {1: 9, 2: 6, 3: 2}
 """Pixels by which the boxes of a regressor miss, at most; three in ten miss by 6 to 12, an IoU of 0.74 to 0.54."""
 
 
+FEW_PARAMETERS = {
+    "id": "few-parameters",
+    "words": "Sharing adds few parameters.",
+    "quantity": [{"variant": "fscascade", "metric": "trainable_parameters"}],
+    "divided_by": [{"variant": "cascade_rcnn", "metric": "trainable_parameters"}],
+    "asks": "no greater",
+    "margin": 0.05,
+    "reason": "A twentieth is few.",
+}
+"""A hypothesis about a ratio of what is counted."""
+
+
 def study_of(folder: Path, **about: object) -> Study:
     """A study on COCO with ResNet-50, as its file says it; `about` are keys of the file."""
     content = {"name": "made_up", "title": "Made up", "dataset": "coco2017", "protocol": "coco_1x"}

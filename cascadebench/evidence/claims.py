@@ -1,4 +1,4 @@
-"""Claims as data: what a paper says, as a quantity over runs, and from which value on it is supported.
+"""Claims as data: what a paper says, as a quantity over runs, and what is asked of it.
 
 One YAML file per source under ``cascadebench/evidence/claims/``.
 """
@@ -10,18 +10,19 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from annotated_types import Ge, MinLen
-from pydantic import model_validator
+from annotated_types import Ge, Gt, MinLen
+from pydantic import StringConstraints, model_validator
 
 from cascadebench.core.configuration import Configuration, read_named
 from cascadebench.core.errors import InputError
-from cascadebench.detectors.cards import Value
+from cascadebench.detectors.cards import Value, load_framework_card
 from cascadebench.detectors.inference_stages import TestStage
+from cascadebench.detectors.variant_catalog import find_variant
 from cascadebench.evidence.metrics import MEASURED_UNITS, OF_IOU_RANGE, OF_MODEL, RATIO, ClaimMetric
 from cascadebench.evidence.published import complete_options, load_published, reading_options
 from cascadebench.evidence.source_protocols import TRAINING_IMAGES, find_schedule
 from cascadebench.metrics.coco.rules import IOUS
-from cascadebench.study.run import ChosenVariant
+from cascadebench.study.run import ChosenVariant, chosen_variant
 
 FOLDER = Path(__file__).parent / "claims"
 Range = tuple[float, float]
@@ -38,6 +39,8 @@ class Term(Configuration):
     at: str = "headline"
     """Where it is read: ``headline``, ``stage 2``, ``stage T`` (the last), ``stage T-1``, or the label of a test stage.
     For recall of proposals the stage that they enter."""
+    framework: str | None = None
+    """The framework whose run it is; null: every framework is asked by itself."""
     metric: ClaimMetric = "AP"
     iou: Range | None = None
     """First and last IoU threshold of a mean, ends included; null: 0.5 to 0.95. For statistics of scores the range that
@@ -77,6 +80,10 @@ class Term(Configuration):
         """Names of the variant's options that are readings of its sources."""
         return list(reading_options(self.variant))
 
+    def detector(self) -> ChosenVariant:
+        """The variant with its options."""
+        return chosen_variant(find_variant(self.variant, "claim"), self.all_options(), "claim")
+
     def is_of(self, variant: ChosenVariant) -> bool:
         """Whether a run of this variant has the term; a claim's is of the project's own variants."""
         return variant.folder is None and (variant.name, variant.options) == (self.variant, self.all_options())
@@ -105,13 +112,16 @@ class Claim(Configuration):
     """The sum of these terms; AP, AR and scores are fractions."""
     divided_by: tuple[Term, ...] = ()
     """The sum of these terms divides the quantity; none: it is not divided."""
-    direction: Literal["greater", "less", "within"]
-    threshold: float | Range
-    """The claim holds where the quantity is greater or less than this, or ``within``: strictly between two values."""
+    asks: Literal["greater", "less", "no less", "no greater", "equal"]
+    """What is asked of the quantity. ``greater`` or ``less``: than `than`. The others have a `margin` around no effect,
+    which is 0, and 1 where the quantity is divided: ``no less`` by as much (*no worse*: non-inferiority), ``no
+    greater`` by as much, and ``equal``, which is both (equivalence). An interval that holds 0 shows none of these."""
+    than: float = 0.0
+    """For ``greater`` and ``less``: the value that is compared with."""
+    margin: Annotated[float, Gt(0)] | None = None
+    """For the others: how much is still no effect."""
     reason: str = ""
-    """Why this threshold, if it is not zero."""
-    seeds: Annotated[int, Ge(1)] = 1
-    """Seeds that a verdict needs: more than one where the effect is no larger than what a seed changes."""
+    """Why this margin, or why `than` is not 0."""
     claimed_on: ClaimedOn | None = None
     """Null: as the file says."""
     readings: tuple[dict[str, Value], ...] = ()
@@ -119,16 +129,32 @@ class Claim(Configuration):
     has them. A study asks those that it runs. Empty: asked once, as the terms say."""
 
     @model_validator(mode="after")
-    def _threshold_fits(self) -> Self:
-        if isinstance(self.threshold, tuple) != (self.direction == "within"):
-            raise ValueError("threshold: two values belong to within, one to greater and less")
-        if isinstance(self.threshold, tuple) and self.threshold[0] >= self.threshold[1]:
-            raise ValueError("threshold: the lower value comes first")
-        if self.threshold not in (0, 0.0) and not self.reason:
-            raise ValueError("reason: missing; a threshold other than 0 is this project's choice and needs one")
+    def _asks_in_full(self) -> Self:
+        by_margin = self.asks not in ("greater", "less")
+        if by_margin == (self.margin is None):
+            raise ValueError("margin: 'no less', 'no greater' and 'equal' need one, and a reason; the others have none")
+        if self.than and by_margin:
+            raise ValueError("than: only 'greater' and 'less' compare with another value than no effect")
+        if (by_margin or self.than) and not self.reason:
+            raise ValueError("reason: missing; a margin, or a 'than' other than 0, is somebody's choice and needs one")
+        if len({term.framework is None for term in self.terms}) > 1:
+            raise ValueError("framework: all terms name one, or none does")
         if len({MEASURED_UNITS[term.metric] for term in self.quantity}) > 1:
             raise ValueError("quantity: its terms have several units")
         return self
+
+    @property
+    def direction(self) -> Literal["greater", "less", "within"]:
+        """On which side of :attr:`threshold` the claim holds."""
+        return {"no less": "greater", "no greater": "less", "equal": "within"}.get(self.asks, self.asks)
+
+    @property
+    def threshold(self) -> float | Range:
+        """The claim holds where the quantity is greater or less than this, or strictly between two values."""
+        if self.margin is None:
+            return self.than
+        ends = tuple(bool(self.divided_by) + sign * self.margin for sign in (-1, 1))
+        return {"no less": ends[0], "no greater": ends[1]}.get(self.asks, ends)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -166,6 +192,8 @@ class ClaimsFile(Configuration):
     """Place among the files; the first claim of the first file comes first in every list."""
     title: str
     source: str
+    link: Annotated[str, StringConstraints(pattern="^(https://.+)?$")] = ""
+    """Where the source can be read; empty: nowhere that is known."""
     claimed_on: ClaimedOn
     claims: Annotated[tuple[Claim, ...], MinLen(1)]
 
@@ -176,8 +204,9 @@ class SourcedClaim(Claim):
     title: str
     """Short name of the source."""
     source: str
+    link: str = ""
     claimed_on: ClaimedOn | None = None
-    """None: a hypothesis of the study itself, about its own data and protocol."""
+    """Null: no source claims it; it is asked of the study itself, about its own data and protocol."""
     reading: dict[str, Value] = {}
     """The one of its readings that it is asked under, as far as it is not the cards' default."""
 
@@ -199,7 +228,7 @@ def load_claims(folder: Path = FOLDER) -> dict[str, SourcedClaim]:
                 raise InputError(f"{path}: claims: the id {claim.id!r} is given twice")
             given = {name: getattr(claim, name) for name in Claim.model_fields}
             given["claimed_on"] = claim.claimed_on or file.claimed_on
-            found[claim.id] = SourcedClaim(**given, title=file.title, source=file.source)
+            found[claim.id] = SourcedClaim(**given, title=file.title, source=file.source, link=file.link)
             _check(found[claim.id], f"{path}: claim {claim.id}")
     return found
 
@@ -235,6 +264,8 @@ def _check(claim: SourcedClaim, asked_by: str) -> None:
     for number, term in enumerate(claim.terms):
         place = f"{asked_by}: term {number}"
         options = complete_options(term.variant, term.options, place)
+        if term.framework:
+            load_framework_card(term.framework, f"{place}: framework")
         for reading in (reading for reading in claim.readings if set(reading) <= set(options)):
             complete_options(term.variant, term.options | reading, f"{asked_by}: readings")
         if term.published is None:

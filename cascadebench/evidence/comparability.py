@@ -38,6 +38,7 @@ def reasons_not_comparable(
     ``lock.json``, says, or by its card where there is none. The protocol is compared value by value, as far as the
     source gives it (:data:`cascadebench.evidence.protocol_differences.RULES` says which differences weigh). Another
     framework is no reason: the claims are about detectors. Without an audit the controls were not audited: a reason.
+    What no source claims is asked of this study alone: there the audit is all.
     """
     reasons: list[str] = []
     for run in runs if claim.claimed_on else ():  # a hypothesis is about the study's own data, network and protocol

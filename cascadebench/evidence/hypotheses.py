@@ -1,11 +1,15 @@
-"""Hypotheses of a study's own, ``hypotheses:`` in its file: the grammar of claims, about the runs that it plans.
+"""What a study asks of itself: ``hypotheses:`` in its file, in the grammar of claims, and whether its frameworks agree.
 
 They are judged with the claims, in one family. Data, network and protocol are the study's own, so that nothing but a
 violation of its controls makes one of them not comparable.
 """
 
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
+from itertools import combinations
+from pathlib import Path
 from typing import Annotated, Self
 
 from annotated_types import MinLen
@@ -13,7 +17,7 @@ from pydantic import ConfigDict, model_validator
 
 from cascadebench.core.configuration import read_model, validated
 from cascadebench.core.errors import InputError
-from cascadebench.detectors.cards import Value, VariantCard
+from cascadebench.detectors.cards import Value, VariantCard, load_framework_card
 from cascadebench.evidence.claims import Claim, SourcedClaim, Term, find_claims, load_claims
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import place_of
@@ -23,6 +27,10 @@ from cascadebench.study.study_file import StudyFile
 
 TITLE = "This study's hypotheses"
 """What stands where a claim has the short name of its source."""
+AGREEMENT = "Frameworks"
+"""The same of the questions whether frameworks agree."""
+AGREEMENT_MARGIN = 0.01
+AGREEMENT_REASON = "A point of AP is the smallest gain that a claim here puts a number on."
 
 
 class HypothesisTerm(Term):
@@ -84,6 +92,10 @@ class RunTerm(Term):
         """Names of the options that the variant's card marks as readings of its sources."""
         return list(self.reading_names)
 
+    def detector(self) -> ChosenVariant:
+        """The variant with its options."""
+        return self.chosen
+
     def is_of(self, variant: ChosenVariant) -> bool:
         """Whether a run of this variant has the term."""
         own = self.chosen
@@ -91,8 +103,40 @@ class RunTerm(Term):
 
 
 def study_claims(study: Study) -> list[SourcedClaim]:
-    """Everything that a study asks: the claims that it names, then its own hypotheses."""
-    return [*find_claims(study.file.claims, f"study {study.name}: claims"), *hypotheses_of(study)]
+    """Everything that a study asks: the claims that it names, its own hypotheses, whether its frameworks agree."""
+    claims = find_claims(study.file.claims, f"study {study.name}: claims")
+    return [*claims, *hypotheses_of(study), *agreement_claims(study)]
+
+
+def agreement_claims(study: Study) -> list[SourcedClaim]:
+    """Ask of every detector and every two frameworks whether its headline AP is equal within :data:`AGREEMENT_MARGIN`.
+
+    An interval of the difference that holds 0 says that it was not told from 0, as few images and few seeds always say.
+    """
+    return [
+        SourcedClaim(
+            id=agreement_id(run.variant),
+            words=f"{label} has about the same AP in {' and '.join(load_framework_card(name).title for name in pair)}.",
+            place="",
+            quantity=tuple(
+                _of_run(Term(variant=run.variant.name, framework=name, coefficient=sign), run)
+                for name, sign in zip(pair, (1, -1), strict=True)
+            ),
+            asks="equal",
+            margin=AGREEMENT_MARGIN,
+            reason=AGREEMENT_REASON,
+            title=AGREEMENT,
+            source="this project",
+        )
+        for pair in combinations(study.file.frameworks, 2)
+        for label, run in _by_label(study).items()
+    ]
+
+
+def agreement_id(variant: ChosenVariant) -> str:
+    """Id of the question whether frameworks agree on a detector."""
+    options = "".join(f",{name}={json.dumps(value)}".replace('"', "") for name, value in _changed(variant).items())
+    return f"frameworks-agree-{variant.name}{options}"
 
 
 def hypotheses_of(study: Study, asked_by: str = "") -> list[SourcedClaim]:
@@ -133,14 +177,24 @@ def hypotheses_of(study: Study, asked_by: str = "") -> list[SourcedClaim]:
 def _found(term: HypothesisTerm, study: Study, asked_by: str) -> RunTerm:
     """The term with its variant of the study."""
     run = _labelled(term.label, study, asked_by) if term.label else _named(term, study, asked_by)
-    card, chosen = _card(run), run.variant
-    defaults = {name: option.default for name, option in card.options.items()}
-    changed = {name: value for name, value in chosen.options.items() if value != defaults.get(name)}
-    readings = tuple(name for name, option in card.options.items() if option.reading)
-    given = {name: getattr(term, name) for name in Term.model_fields} | {"variant": chosen.name, "options": changed}
-    found = RunTerm(**given, chosen=chosen, reading_names=readings)
+    found = _of_run(term, run)
     _check_place(found, run, f"{asked_by}.at")
     return found
+
+
+def _of_run(term: Term, run: Run) -> RunTerm:
+    """The term, read off runs of this one's variant."""
+    chosen, options = run.variant, _card(run.variant).options
+    readings = tuple(name for name, option in options.items() if option.reading)
+    given = {name: getattr(term, name) for name in Term.model_fields}
+    given |= {"variant": chosen.name, "options": _changed(chosen)}
+    return RunTerm(**given, chosen=chosen, reading_names=readings)
+
+
+def _changed(variant: ChosenVariant) -> dict[str, Value]:
+    """Options that are not the card's defaults."""
+    options = _card(variant).options
+    return {name: value for name, value in variant.options.items() if value != options[name].default}
 
 
 def _labelled(label: str, study: Study, asked_by: str) -> Run:
@@ -156,7 +210,7 @@ def _named(term: HypothesisTerm, study: Study, asked_by: str) -> Run:
     if not named:
         there = ", ".join(dict.fromkeys(run.variant.name for run in _by_label(study).values()))
         raise InputError(f"{asked_by}.variant: {term.variant!r} is not in the study; there are: {there}")
-    options = _card(next(iter(named.values()))).complete_options(term.options, f"{asked_by}.options")
+    options = _card(next(iter(named.values())).variant).complete_options(term.options, f"{asked_by}.options")
     run = next((run for run in named.values() if run.variant.options == options), None)
     if run is None:
         raise InputError(
@@ -174,8 +228,13 @@ def _by_label(study: Study) -> Mapping[str, Run]:
     return found
 
 
-def _card(run: Run) -> VariantCard:
-    return read_model(VariantCard, run.variant.home / "card.yaml")
+def _card(variant: ChosenVariant) -> VariantCard:
+    return _read_card(variant.home)
+
+
+@cache
+def _read_card(folder: Path) -> VariantCard:
+    return read_model(VariantCard, folder / "card.yaml")
 
 
 def _check_place(term: RunTerm, run: Run, asked_by: str) -> None:

@@ -35,15 +35,16 @@ ClaimMetric = Literal[
     "proposal_AR100",
     "proposal_AR1000",
     "score_mean",
-    "score_std",
+    "score_balance",
     "parameters",
     "trainable_parameters",
     "flops",
     "seconds_per_image",
 ]
-"""What a claim may be about. ``score_mean`` and ``score_std`` are of the scores of detections whose IoU with a ground
-truth of their class lies in a range."""
-OF_IOU_RANGE = frozenset({"AP", "score_mean", "score_std"})
+"""What a claim may be about. ``score_mean`` is the mean score of detections whose IoU with a ground truth of their
+class lies in a range; ``score_balance`` divides it by the mean score of those whose IoU lies above the range, so that a
+factor common to all scores cancels out."""
+OF_IOU_RANGE = frozenset({"AP", "score_mean", "score_balance"})
 """Metrics of a claim that have a range of IoU."""
 OF_MODEL = frozenset({"parameters", "trainable_parameters", "flops", "seconds_per_image"})
 """Metrics of a claim that have no test stage."""
@@ -51,7 +52,8 @@ EXACT = frozenset({"parameters", "trainable_parameters", "flops"})
 """Metrics of a claim that are counted: they have no sampling error."""
 MEASURED_UNITS: dict[str, str] = {
     **dict.fromkeys(("AP", "AR1", "AR10", "AR100", "proposal_AR100", "proposal_AR1000"), "fraction"),
-    **dict.fromkeys(("score_mean", "score_std"), "score"),
+    "score_mean": "score",
+    "score_balance": "share",
     **dict.fromkeys(("parameters", "trainable_parameters"), "count"),
     "flops": "multiply-adds",
     "seconds_per_image": "s",

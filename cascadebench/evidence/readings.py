@@ -1,4 +1,4 @@
-"""Claims under readings: what a verdict stands on where the sources of a method leave options open.
+"""A claim in words: its quantity as a formula, and what it stands on where the sources of a method leave options open.
 
 A card marks the options whose value is a reading of its sources. A claim may ask several readings, sets of such
 options; each is a question of its own, and a study asks those that it runs.
@@ -6,12 +6,76 @@ options; each is a question of its own, and a study asks those that it runs.
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 
-from cascadebench.detectors.cards import Value
-from cascadebench.evidence.claims import SourcedClaim, Term
+from cascadebench.core.configuration import read_model
+from cascadebench.detectors.cards import Value, VariantCard, load_framework_card
+from cascadebench.evidence.claims import Claim, SourcedClaim, Term
+from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import complete_options
-from cascadebench.evidence.quantities import is_of
+from cascadebench.evidence.quantities import is_in, is_of, place_in, places
 from cascadebench.study.run import Run
+
+
+def formula(claim: Claim) -> str:
+    """Write the quantity of a claim with its IoU range and its test stages.
+
+    Examples
+    --------
+    >>> from cascadebench.evidence.claims import load_claims
+    >>> formula(load_claims()["cascade-loses-low-iou"])
+    'AP[0.50:0.65] of Cascade R-CNN (3,3) - (2,2)'
+    """
+    # What all terms share is said once, before them.
+    first, shared = claim.quantity[0], []
+    if len({_measure(term) for term in claim.terms}) == 1:
+        shared.append(f"{_measure(first)} of")
+        if len({_detector(term) for term in claim.terms}) == 1:
+            shared.append(_detector(first))
+    sums = [_sum(terms, len(shared)) for terms in (claim.quantity, claim.divided_by) if terms]
+    if len(claim.terms) > len(sums) > 1:
+        sums = [f"({one})" for one in sums]
+    return " ".join([*shared, " / ".join(sums)])
+
+
+def _sum(terms: Sequence[Term], told: int) -> str:
+    """Terms with their signs; `told`: 1 if their measure is told before them, 2 if their detector is, too."""
+    text = ""
+    for term in terms:
+        sign = "-" if term.coefficient < 0 else "+"
+        text += f" {sign} " if text else sign.strip("+")
+        text += f"{abs(term.coefficient):g} × " if abs(term.coefficient) != 1 else ""
+        text += " ".join([f"{_measure(term)} of", _detector(term), _place(term)][told:]).strip()
+    return text
+
+
+def _measure(term: Term) -> str:
+    """Metric with its range of IoU: ``AP50``, ``AP[0.50:0.95]``."""
+    low, high = term.ends
+    ends, area = f"{low:.2f}:{high:.2f}", "" if term.area == "all" else f", {term.area} objects"
+    if term.metric == "AP":
+        return f"AP{round(100 * low)}" if low == high and not area else f"AP[{ends}{area}]"
+    name = "FLOPs" if term.metric == "flops" else term.metric.replace("_", " ")
+    return f"{name}[{ends}]" if term.metric in OF_IOU_RANGE else name
+
+
+def _detector(term: Term) -> str:
+    """Title of the variant's card, with the options that are not the card's."""
+    options = ", ".join(f"{name}={json.dumps(value)}".replace('"', "") for name, value in term.options.items())
+    return _title(term.detector().home) + (f" ({options})" if options else "")
+
+
+def _place(term: Term) -> str:
+    """Test stage, or the stage that proposals enter, and the framework if it matters."""
+    place = place_in(term, term.detector())
+    framework = f"in {load_framework_card(term.framework).title}" if term.framework else ""
+    return " ".join(filter(None, [f"entering {place}" if place.startswith("stage") else place, framework]))
+
+
+@cache
+def _title(folder: Path) -> str:
+    return read_model(VariantCard, folder / "card.yaml").title
 
 
 def under_readings(claim: SourcedClaim) -> list[SourcedClaim]:
@@ -37,11 +101,13 @@ def asked_of(claim: SourcedClaim, runs: Sequence[Run]) -> list[SourcedClaim]:
 
 
 def asked_in(claims: Sequence[SourcedClaim], runs: Sequence[Run]) -> list[tuple[SourcedClaim, str, str]]:
-    """Every question of a study: a claim under a reading, a framework and a backbone."""
-    conditions: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        conditions.setdefault((run.framework, run.backbone.name), []).append(run)
-    return [(asked, *here) for claim in claims for here in conditions for asked in asked_of(claim, conditions[here])]
+    """Every question of a study: a claim under a reading, a framework or the difference of two, and a backbone."""
+    return [
+        (asked, *place)
+        for claim in claims
+        for place in places(claim, runs)
+        for asked in asked_of(claim, [run for run in runs if is_in(place, run)])
+    ]
 
 
 def question_name(claim: SourcedClaim, framework: str, backbone: str) -> str:

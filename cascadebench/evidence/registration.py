@@ -13,6 +13,7 @@ from typing import Any, Literal
 from cascadebench.core.files import read_object
 from cascadebench.evidence.claims import SourcedClaim
 from cascadebench.evidence.hypotheses import study_claims
+from cascadebench.evidence.quantities import is_in, is_of
 from cascadebench.evidence.readings import asked_in, question_name
 from cascadebench.evidence.verdicts import JUDGEMENT
 from cascadebench.metrics.coco import EVALUATION_REVISION
@@ -24,7 +25,7 @@ from cascadebench.study.study import Study
 Standing = Literal["registered before training", "added afterwards, exploratory"]
 REGISTERED: Standing = "registered before training"
 EXPLORATORY: Standing = "added afterwards, exploratory"
-WORDS_ALONE = {"place", "reason", "title", "source", "readings"}
+WORDS_ALONE = {"place", "reason", "title", "source", "link", "readings"}
 """Fields of a claim that say where it comes from and why; a question is the same whatever they say."""
 
 
@@ -82,10 +83,10 @@ def registered_question(claim: SourcedClaim, framework: str, backbone: str, runs
     dict
         Fields of :class:`cascadebench.results.registered.RegisteredQuestion`.
     """
-    here = {name: run for name, run in runs.items() if (run.framework, run.backbone.name) == (framework, backbone)}
+    here = {name: run for name, run in runs.items() if is_in((framework, backbone), run)}
     # Without defaults: a field that a later version adds makes no other question of it.
     asked = claim.model_dump(mode="json", exclude_defaults=True, exclude=WORDS_ALONE)
-    about = [name for name, run in here.items() if any(term.is_of(run.variant) for term in claim.terms)]
+    about = [name for name, run in here.items() if any(is_of(term, run) for term in claim.terms)]
     question = {"question": question_name(claim, framework, backbone), "asked": asked, "runs": sorted(about)}
     return question | {"sha256": digest(question)}
 

@@ -78,27 +78,27 @@ def _problem(folder: RunFolder) -> str:
 
 
 def _score(key: Key, ends: Range, folder: RunFolder, resampled: ResampledStudy) -> Measured | None:
-    """One statistic of the scores of detections whose IoU lies in a range; in a resample every image has its weight."""
+    """Mean score of the detections whose IoU lies in a range, for the balance over that of those above the range.
+
+    In a resample every image has its weight. None: there is no such detection.
+    """
     detections, table = read_detections(folder.detections), resampled.table
     check_known(detections, table, str(folder.detections))
     detections = detections[detections["test_stage"] == key.at]
-    ious = best_ious(resampled.truth, detections)
-    detections = detections[(ious >= ends[0]) & (ious <= ends[1])]
-    if detections.empty:
+    ious, scores = best_ious(resampled.truth, detections), detections["score"].to_numpy(np.float64)
+    image = table.image_index(detections["image_id"].to_numpy())
+
+    def mean(group: np.ndarray) -> tuple[float, np.ndarray]:
+        totals, counts = (np.bincount(image[group], of, len(table.image_ids)) for of in (scores[group], None))
+        return scores[group].mean(), (resampled.image_weights @ totals) / (resampled.image_weights @ counts)
+
+    inside, above = (ious >= ends[0]) & (ious <= ends[1]), ious > ends[1]
+    balance = key.metric == "score_balance"
+    if not inside.any() or (balance and not above.any()):
         return None
-    position, scores = table.image_index(detections["image_id"].to_numpy()), detections["score"].to_numpy(np.float64)
-    # Taken from the mean, so that the squares do not cancel.
-    middle = scores.mean()
-    powers = np.stack([np.ones(len(scores)), scores - middle, (scores - middle) ** 2], axis=1)
-    of_image = np.zeros((len(table.image_ids), 3))
-    np.add.at(of_image, position, powers)
-    count, first, second = (resampled.image_weights @ of_image).T
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where a resample has no such detection
-        mean, square = first / count, second / count
-        spread = np.sqrt(np.maximum(square - mean**2, 0.0))
-    if key.metric == "score_mean":
-        return Measured(float(middle), middle + mean)
-    return Measured(float(scores.std()), spread)
+        found = mean(inside)
+        return Measured(*map(np.divide, found, mean(above)) if balance else found)
 
 
 def _recall(key: Key, folder: RunFolder) -> Measured | None:

@@ -15,8 +15,8 @@ from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
-from cascadebench.evidence.quantities import MeasuredRun, find_run, measured_term, place_of, term_problem
-from cascadebench.evidence.readings import asked_in, described
+from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, term_problem
+from cascadebench.evidence.readings import asked_in, described, formula
 from cascadebench.evidence.registration import (
     RegistrationState,
     find_trainings,
@@ -37,11 +37,11 @@ fourth sample from outside, where the outermost would be mostly chance."""
 SEPARATOR = "; "
 """Between the entries of a cell that holds several."""
 VERDICTS = (
-    "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict",
+    "question", "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict",
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
-    "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
-    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes", "registered",
-    "registered_why",
+    "adjusted_p_value", "holm_level", "alpha", "asks", "margin", "direction", "threshold", "threshold_high",
+    "threshold_reason", "published", "seeds", "sampling", "samples", "bootstrap_seed", "scatter_ratio",
+    "scatter_freedom", "reasons", "notes", "registered", "registered_why",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -51,8 +51,8 @@ TERMS = (
 """Columns of ``claim_terms.csv``."""
 SAMPLE = "sample"
 """First column of ``claim_samples.csv``; the others are questions."""
-OVER_IMAGES = " over images"
-"""Ends the name of a column with the part of a question's samples that varies the images alone."""
+OVER_IMAGES = " over images, seed "
+"""Between a question and a seed: the name of a column with what that seed gives on the resamples of the images."""
 
 
 def write_verdicts(resampled: ResampledStudy) -> None:
@@ -73,7 +73,7 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     path = resampled.results.dataset(study.dataset.name).lock
     lock = read_object(path) if path.is_file() else None
-    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock)
+    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock, resampled.scatter)
     verdicts = judge(questions)
     states = _registration_states(resampled, verdicts)
     rows = [_verdict_row(one, state, seed) for one, state in zip(verdicts, states, strict=True)]
@@ -110,12 +110,15 @@ def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> 
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
     count = found.sample_count if found and found.samples is not None else None
+    scatter = found.scatter if found else None
     return {
         "question": verdict.name,
         "claim": claim.id,
         "words": claim.words,
+        "formula": formula(claim),
         "source": claim.title,
         "place": claim.place,
+        "link": claim.link,
         "framework": verdict.framework,
         "backbone": verdict.backbone,
         "under": described(claim),
@@ -132,16 +135,19 @@ def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> 
         "adjusted_p_value": verdict.adjusted_p_value,
         "holm_level": verdict.level,
         "alpha": ALPHA,
+        "asks": claim.asks,
+        "margin": claim.margin,
         "direction": claim.direction,
         "threshold": low,
         "threshold_high": high,
         "threshold_reason": claim.reason,
         "published": claim.published_value(),
         "seeds": len(found.by_seed) if found else 0,
-        "seeds_needed": claim.seeds,
         "sampling": found.sampling if found else None,
         "samples": count,
         "bootstrap_seed": None if count is None else seed,
+        "scatter_ratio": scatter.ratio if scatter else None,
+        "scatter_freedom": scatter.prior_freedom(len(found.by_seed)) if scatter else None,
         "reasons": SEPARATOR.join(verdict.reasons),
         "notes": SEPARATOR.join(verdict.notes),
         "registered": registered.word,
@@ -152,8 +158,7 @@ def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> 
 def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict[str, Any]]:
     """Every term of a question, seed by seed, those that are missing too."""
     claim = question.claim
-    conditions = question.framework, question.backbone
-    here = [one for one in runs if (one.run.framework, one.run.backbone.name) == conditions]
+    here = [one for one in runs if is_in((question.framework, question.backbone), one.run)]
     for seed in sorted({one.run.seed for one in here}):
         of_seed = [one for one in here if one.run.seed == seed]
         for number, term in enumerate(claim.terms, start=1):
@@ -190,6 +195,5 @@ def _sample_columns(questions: Sequence[Question]) -> dict[str, np.ndarray]:
         found = question.estimate
         if found is not None and found.samples is not None:
             columns[question.name] = found.samples
-            if found.over_images is not None:
-                columns[question.name + OVER_IMAGES] = found.over_images
+            columns |= {f"{question.name}{OVER_IMAGES}{seed}": draws for seed, draws in found.over_images.items()}
     return columns

@@ -15,6 +15,7 @@ from cascadebench.datasets.card import DatasetCard
 from cascadebench.detectors.backbone import Backbone
 from cascadebench.detectors.cards import VARIANTS, Value
 from cascadebench.detectors.inference_stages import TestStage, all_test_stages
+from cascadebench.detectors.variant_catalog import FoundVariant
 from cascadebench.study.protocol import Protocol
 
 LIBRARY_REVISION = 3
@@ -51,6 +52,25 @@ class ChosenVariant(Configuration):
     def test_stages(self) -> list[TestStage]:
         """Everything that one pass over the images is read off."""
         return all_test_stages(self.stages, self.classifiers)
+
+
+def chosen_variant(found: FoundVariant, options: dict[str, Value], asked_by: str) -> ChosenVariant:
+    """Choose a variant with complete options; raises InputError if more classifiers are asked for than stages."""
+    card = found.card
+    stages, classifiers = card.number_of_stages(options), card.number_of_classifiers(options)
+    if isinstance(card.classifiers, str) and classifiers > stages:
+        raise InputError(f"{asked_by}.{card.classifiers}: {classifiers}: at most one for each of {stages} stages")
+    headline = "(T,1)" if classifiers == 1 else card.headline
+    return ChosenVariant(
+        name=card.name,
+        options=options,
+        stages=stages,
+        classifiers=classifiers,
+        heads=card.heads or max(stages, classifiers),
+        headline=headline.replace("T", str(stages)).replace("C", str(classifiers)),
+        masks=card.masks,
+        folder=None if found.folder.parent == VARIANTS else str(found.folder),
+    )
 
 
 class Revisions(Configuration):

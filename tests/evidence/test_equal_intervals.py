@@ -11,6 +11,7 @@ from parsed_page import Page, report_on
 
 from cascadebench.core.configuration import PROJECT
 from cascadebench.evidence.claims import find_claims
+from cascadebench.evidence.hypotheses import agreement_id
 from cascadebench.evidence.quantities import is_of, place_of
 from cascadebench.evidence.verdict_files import write_verdicts
 from cascadebench.report.data.study_results import framework_title
@@ -25,7 +26,7 @@ from cascadebench.uncertainty.resampled_study import ResampledStudy
 CLAIMS = [
     "cascade-loses-low-iou", "fscascade-narrows-gap", "fscascade-closes-gap", "fscascade-beats-cascade-low-iou",
     "fscascade-beats-cascade-high-iou", "last-stage-loses-ap50", "last-stage-gains-ap90", "first-stage-beats-baseline",
-    "fscascade-needs-no-ensemble", "fscascade-balances-scores", "ensemble-beats-last-stage", "large-objects-gain-more",
+    "fscascade-needs-no-ensemble", "fscascade-evens-scores", "ensemble-beats-last-stage", "large-objects-gain-more",
 ]  # fmt: skip
 
 
@@ -66,6 +67,18 @@ def test_a_gap_has_the_same_interval_in_both_tables(study_and_results):
     intervals.loc[intervals["gap"] == "stage 3 - stage 2", "low"] += 1e-15
     with pytest.raises(AssertionError, match="stage 3 - stage 2"):
         equal_intervals(study, intervals, verdicts)
+
+
+def test_the_difference_of_two_frameworks_has_the_same_interval_in_both_tables(study_and_results):
+    study, folder = study_and_results
+    intervals, verdicts = table(folder, "intervals"), table(folder, "verdicts").set_index("claim")
+    for label, run in {one.label: one.run for one in study.runs}.items():
+        verdict, seeds = verdicts.loc[agreement_id(run.variant)], 1 if run.variant.name == "faster_rcnn" else 2
+        words = {"label": label, "gap": "mmdet - detectron2", "quantity": "0.50-0.95"}
+        (gap,) = intervals[(intervals[list(words)] == pd.Series(words)).all(axis=1)].to_dict("records")
+        for name in ("value", "low", "high", "seeds"):
+            assert verdict[name] == gap[name], (label, name)
+        assert (verdict["seeds"], verdict["framework"]) == (seeds, "mmdet - detectron2")
 
 
 def test_a_gap_has_the_same_interval_in_both_sections_of_the_page(study_and_results, tmp_path):
@@ -173,7 +186,7 @@ def _printed_claims(study: Study, page: Page) -> dict[tuple[str, str], list[floa
     ends, claim = {}, ""
     for row in (row for name, rows in page.tables.items() if name.startswith("claims-") for row in rows):
         if len(row) == 1:
-            claim = words[row[0]]
+            claim = words[row[0].split("|")[0]]
         elif row[3].startswith("["):
             ends[claim, row[0].split("|")[0]] = [_number(end) for end in row[3].strip("[]").split(", ")]
     return ends

@@ -9,9 +9,9 @@ from cascadebench.evidence.verdicts import reading
 from cascadebench.uncertainty.intervals import order_statistics
 
 CLAIM = load_claims()["cascade-keeps-ap50"]
-GREATER = CLAIM.model_copy(update={"direction": "greater", "threshold": 0.0})
-LESS = CLAIM.model_copy(update={"direction": "less", "threshold": 0.0})
-WITHIN = CLAIM.model_copy(update={"direction": "within", "threshold": (-1.0, 1.0)})
+GREATER = CLAIM.model_copy(update={"asks": "greater", "margin": None})
+LESS = CLAIM.model_copy(update={"asks": "less", "margin": None})
+WITHIN = CLAIM.model_copy(update={"asks": "equal", "margin": 1.0})
 
 
 def test_p_values_by_hand():
@@ -30,7 +30,7 @@ def test_p_values_of_within_by_hand():
     assert decision_p_value(WITHIN, inside + 1) > 0.5
 
 
-@pytest.mark.parametrize("claim", [GREATER, LESS, WITHIN], ids=lambda claim: claim.direction)
+@pytest.mark.parametrize("claim", [GREATER, LESS, WITHIN], ids=lambda claim: claim.asks)
 def test_the_p_value_is_the_smallest_level_that_decides(claim):
     rng = np.random.default_rng(1)
     decided = 0

@@ -15,7 +15,7 @@ from cascadebench.study_loading import load_study
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 GAINS = {
-    "id": "cascade-gains", "words": "The cascade is better.", "direction": "greater", "threshold": 0,
+    "id": "cascade-gains", "words": "The cascade is better.", "asks": "greater",
     "quantity": [{"label": "Cascade R-CNN"}, {"variant": "faster_rcnn", "coefficient": -1}],
 }  # fmt: skip
 VARIANTS = [{"variant": "faster_rcnn"}, {"variant": "cascade_rcnn"}]
@@ -29,13 +29,14 @@ def test_a_run_is_named_by_its_variant_or_by_its_label(tmp_path):
     variants = [*VARIANTS, {"variant": "cascade_rcnn", "options": {"stages": 2}, "label": "Two"}]
     terms = [{"label": "Two"}, {"variant": "cascade_rcnn", "options": {"stages": 2}}, {"variant": "cascade_rcnn"}]
     study = load_study(changed_study(tmp_path, variants=variants, hypotheses=[GAINS | {"quantity": terms}]))
-    (asked,) = study_claims(study)[-1:]
+    asked = {one.id: one for one in study_claims(study)}["cascade-gains"]
     by_label = {planned.label: planned.run.variant for planned in study.runs}
     read = [[label for label, variant in by_label.items() if term.is_of(variant)] for term in asked.quantity]
     assert read == [["Two"], ["Two"], ["Cascade R-CNN"]]
     assert asked.quantity[0].options == {"stages": 2}, "as a table of terms and a missing run name it"
     assert (asked.title, asked.claimed_on) == (TITLE, None)
-    assert [one.id for one in study_claims(study)] == [*study.file.claims, "cascade-gains"]
+    ids, frameworks = [one.id for one in study_claims(study)], len(variants)
+    assert ids[:-frameworks] == [*study.file.claims, "cascade-gains"], "whether frameworks agree comes last"
 
 
 def test_a_variant_of_one_s_own_is_read(tmp_path):
@@ -44,7 +45,7 @@ def test_a_variant_of_one_s_own_is_read(tmp_path):
     terms = [{"variant": "mine"}, {"label": "Cascade R-CNN", "coefficient": -1}]
     changes = {"variants": variants, "variant_folders": ["variants"], "hypotheses": [GAINS | {"quantity": terms}]}
     study = load_study(changed_study(tmp_path, **changes))
-    mine, other = study_claims(study)[-1].quantity
+    mine, other = {one.id: one for one in study_claims(study)}["cascade-gains"].quantity
     of = {planned.run.variant.name: planned.run.variant for planned in study.runs}
     assert [mine.is_of(of["mine"]), mine.is_of(of["cascade_rcnn"])] == [True, False]
     assert [other.is_of(of["mine"]), other.is_of(of["cascade_rcnn"])] == [False, True]
@@ -54,8 +55,8 @@ def test_a_variant_of_one_s_own_is_read(tmp_path):
     ("entry", "message"),
     [
         (GAINS | {"colour": "red"}, "hypotheses[0]: colour: unknown key; allowed: id, words"),
-        (GAINS | {"direction": "more"}, "hypotheses[0]: direction: input should be 'greater', 'less' or 'within'"),
-        (GAINS | {"threshold": 0.01}, "hypotheses[0]: (whole file): reason: missing"),
+        (GAINS | {"asks": "more"}, "hypotheses[0]: asks: input should be 'greater', 'less', 'no less', 'no greater'"),
+        (GAINS | {"than": 0.01}, "hypotheses[0]: (whole file): reason: missing"),
         (GAINS | {"id": "a b"}, "id: letters, digits and . _ - are allowed"),
         (GAINS | {"id": "cascade-gains-ap"}, "hypotheses[0].id: 'cascade-gains-ap' is the id of a published claim"),
         (GAINS | {"readings": [{}]}, "readings: only claims have them"),
@@ -88,7 +89,7 @@ def test_ids_are_given_once_and_imported_detections_alone_ask_nothing(tmp_path):
 
 
 def test_another_word_of_a_hypothesis_asks_for_new_verdicts_and_for_no_training(tmp_path):
-    studies = [load_study(changed_study(tmp_path, hypotheses=[GAINS | more])) for more in ({}, {"direction": "less"})]
+    studies = [load_study(changed_study(tmp_path, hypotheses=[GAINS | more])) for more in ({}, {"asks": "less"})]
     assert studies[0].run_ids == studies[1].run_ids == load_study("tiny").run_ids
     assert as_written(study_claims(studies[0]), "test") != as_written(study_claims(studies[1]), "test")
 
@@ -105,8 +106,8 @@ def judged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("judged")
     few = {"metric": "trainable_parameters"}
     parameters = [{"label": "Cascade R-CNN"} | few], [{"label": "Faster R-CNN FPN"} | few]
-    cheap = GAINS | {"id": "cheap", "quantity": parameters[0], "divided_by": parameters[1], "direction": "less"}
-    cheap |= {"threshold": 2, "reason": "Twice is much."}
+    cheap = GAINS | {"id": "cheap", "quantity": parameters[0], "divided_by": parameters[1], "asks": "less"}
+    cheap |= {"than": 2.0, "reason": "Twice is much."}
     about = {"variants": VARIANTS, "baseline": "Faster R-CNN FPN", "claims": ["cascade-gains-ap"]}
     about |= {"dataset": "shapes", "backbones": ["resnet18_narrow"], "protocol": "tiny", "frameworks": ["mmdet"]}
     study = study_of(folder, hypotheses=[GAINS, cheap], seeds=[0, 1, 2, 3], **about)

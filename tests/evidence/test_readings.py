@@ -90,8 +90,8 @@ def test_every_reading_is_a_question_of_its_own_in_all_tables(two_readings):
 def test_resamples_are_enough_for_every_reading(two_readings):
     assert enough_resamples(two_readings[0]) == 1999
     study = load_study("fscascade_readings")
-    sampled, counted = 1 + 4 * 12, 12
-    assert enough_resamples(study) == samples_needed(4 * 2 * (sampled + counted), 0.05)
+    in_each_framework, between_them = 1 + 4 * 12, 1 + 12
+    assert enough_resamples(study) == samples_needed(4 * (2 * in_each_framework + between_them), 0.05)
 
 
 def test_what_a_study_asks_of_the_readings():

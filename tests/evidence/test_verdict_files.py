@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_results import misses, study_of, write_clean_audit, write_run, write_truth
+from made_up_results import FEW_PARAMETERS, misses, study_of, write_clean_audit, write_run, write_truth
 
 from cascadebench.core.errors import InputError
 from cascadebench.diagnostics.recall import RECALL
@@ -22,8 +22,10 @@ from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 CLAIMS = [
     "fscascade-narrows-gap", "last-stage-loses-ap50", "regression-raises-proposal-recall", "large-objects-gain-more",
-    "fscascade-adds-few-parameters", "cascade-gains-ap", "third-stage-helps",
+    "cascade-gains-ap", "third-stage-helps",
 ]  # fmt: skip
+ASKED = [*CLAIMS, "few-parameters"]
+DETECTORS = ("faster_rcnn", "cascade_rcnn", "fscascade")
 COUNT = 200
 
 
@@ -36,8 +38,8 @@ def read(results, name):
 def partial(tmp_path_factory):
     """In MMDetection FSCascade failed, in Detectron2 it has not begun and its baseline has lost its detections."""
     folder = tmp_path_factory.mktemp("partial")
-    variants = [{"variant": name} for name in ("faster_rcnn", "cascade_rcnn", "fscascade")]
-    study = study_of(folder, variants=variants, baseline="Faster R-CNN FPN", claims=CLAIMS)
+    about = {"variants": [{"variant": name} for name in DETECTORS], "baseline": "Faster R-CNN FPN"}
+    study = study_of(folder, **about, claims=CLAIMS, hypotheses=[FEW_PARAMETERS])
     truth = write_truth(folder, study)
     for planned in study.runs:
         run = folder / "runs" / planned.run.id
@@ -61,8 +63,8 @@ def verdicts(partial):
 
 
 def test_every_claim_has_a_verdict_in_both_frameworks(verdicts):
-    assert len(verdicts) == 2 * len(CLAIMS)
-    assert (verdicts.index.get_level_values("claim") == np.repeat(CLAIMS, 2)).all()
+    agreement = [f"frameworks-agree-{name}" for name in DETECTORS]
+    assert list(verdicts.index.get_level_values("claim")) == [*np.repeat(ASKED, 2), *agreement]
     assert ["question", *verdicts.index.names, *verdicts.columns.drop("question")] == [
         "question", "claim", "framework", *[name for name in VERDICTS if name not in ("question", "claim", "framework")]
     ]  # fmt: skip
@@ -74,7 +76,7 @@ def test_every_claim_has_a_verdict_in_both_frameworks(verdicts):
         ("fscascade-narrows-gap", "mmdet", "fscascade: failed: train: no memory; none at all, seed 0"),
         ("fscascade-narrows-gap", "detectron2", "fscascade: not run, seed 0"),
         ("cascade-gains-ap", "detectron2", "faster_rcnn: detections.parquet is missing, seed 0"),
-        ("fscascade-adds-few-parameters", "detectron2", "fscascade: trainable_parameters was not measured, seed 0"),
+        ("few-parameters", "detectron2", "fscascade: trainable_parameters was not measured, seed 0"),
         ("third-stage-helps", "mmdet", "cascade_rcnn stages=2: not in the study, seed 0"),
         (
             "regression-raises-proposal-recall", "mmdet",
@@ -96,7 +98,7 @@ def test_a_hole_has_its_name(partial, verdicts, claim, framework, reasons):
     assert row["reasons"] == reasons
     terms = read(partial[1], "claim_terms")
     terms = terms[(terms["claim"] == claim) & (terms["framework"] == framework)]
-    assert len(terms) == len(load_claims()[claim].terms)
+    assert len(terms) == (len(load_claims()[claim].terms) if claim in CLAIMS else 2)
     assert {f"{problem}, seed 0" for problem in terms["problem"] if problem} <= set(reasons.split("; ")) | {reasons}
     assert (terms["value"] == "").equals(terms["problem"] != "")
 
@@ -104,12 +106,13 @@ def test_a_hole_has_its_name(partial, verdicts, claim, framework, reasons):
 def test_what_is_there_is_judged(partial, verdicts):
     for framework in ("mmdet", "detectron2"):
         row = verdicts.loc["last-stage-loses-ap50", framework]
-        assert (row["verdict"], row["samples"], row["seeds"]) == ("supported", str(COUNT), 1)
-    assert verdicts.loc["fscascade-adds-few-parameters", "mmdet"]["verdict"] == "supported", "counted before training"
-    assert float(verdicts.loc["fscascade-adds-few-parameters", "mmdet"]["value"]) == 70 / 69
+        assert (row["verdict"], row["samples"], row["seeds"]) == ("one seed", str(COUNT), 1)
+    assert verdicts.loc["few-parameters", "mmdet"]["verdict"] == "supported", "counted before training"
+    assert float(verdicts.loc["few-parameters", "mmdet"]["value"]) == 70 / 69
     samples = read(partial[1], "claim_samples")
     of_gap = [f"last-stage-loses-ap50 {framework} resnet50" for framework in ("mmdet", "detectron2")]
-    assert list(samples) == ["sample", *of_gap, "cascade-gains-ap mmdet resnet50"]
+    assert list(samples) == ["sample", *of_gap, "cascade-gains-ap mmdet resnet50",
+                             "frameworks-agree-cascade_rcnn mmdet - detectron2 resnet50"]  # fmt: skip
     assert len(samples) == COUNT
 
 
@@ -157,8 +160,9 @@ def test_without_an_audit_nothing_is_comparable(partial, tmp_path):
     assert (verdict.word, verdict.reasons) == ("not comparable", ("the controls were not audited",))
 
 
-def test_a_study_without_claims_has_headers_alone(tmp_path):
-    study = study_of(tmp_path, variants=[{"variant": "faster_rcnn"}], baseline="Faster R-CNN FPN")
+def test_a_study_of_one_framework_without_claims_has_headers_alone(tmp_path):
+    about = {"variants": [{"variant": "faster_rcnn"}], "baseline": "Faster R-CNN FPN", "frameworks": ["mmdet"]}
+    study = study_of(tmp_path, **about)
     write_verdicts(ResampledStudy(study, tmp_path))
     folder = tmp_path / "studies" / "made_up"
     assert (folder / "verdicts.csv").read_text() == ",".join(VERDICTS) + "\n"
@@ -176,7 +180,7 @@ def test_a_study_that_has_not_begun_needs_no_data(tmp_path):
 
 def test_resamples_are_enough_for_every_question(partial):
     study, _ = partial
-    assert enough_resamples(study) == max(RESAMPLES, samples_needed(4 * 2 * len(CLAIMS), 0.05))
+    assert enough_resamples(study) == max(RESAMPLES, samples_needed(4 * (2 * len(ASKED) + len(DETECTORS)), 0.05))
     few = replace(study, file=study.file.model_copy(update={"claims": ("cascade-gains-ap",)}))
     assert enough_resamples(few) == RESAMPLES
 

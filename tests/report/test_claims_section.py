@@ -17,15 +17,20 @@ from cascadebench.results.registered import register
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
+
+
+FORMULA = "AP50 of A (2,2) − (1,1)"
 
 
 def verdict(claim: str, word: str, **more: object) -> dict:
     """A row of verdicts.csv."""
     row = dict.fromkeys(VERDICTS) | {"claim": claim, "question": claim, "words": f"Words of {claim}."}
-    row |= {"source": "Paper", "place": "Fig. 1", "framework": "mmdet", "backbone": "resnet18_narrow"}
+    row |= {"source": "Paper", "place": "Fig. 1", "link": "https://papers.example/1", "asks": "greater"}
+    row |= {"formula": FORMULA.replace("−", "-")}
+    row |= {"framework": "mmdet", "backbone": "resnet18_narrow"}
     row |= {"verdict": word, "reading": word}
-    row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 1}
+    row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 2}
     row |= {"adjusted_low": -0.0012, "adjusted_high": 0.0259, "p_value": 0.01, "adjusted_p_value": 0.06}
     row |= {"holm_level": 0.01, "direction": "greater", "threshold": 0.0, "published": 0.034, "samples": 1999}
     return row | {"sampling": "images", "reasons": "", "notes": "", "threshold_reason": ""} | more
@@ -38,16 +43,18 @@ HALF = {"direction": "within", "threshold": -0.005, "threshold_high": 0.005, "th
 ROWS = [
     verdict("one", "supported", seeds=3),
     verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported"),
-    verdict("two", "not supported", notes="one seed; & another", **HALF),
+    verdict("two", "not supported", notes="left out; & another", **HALF),
     verdict("three", "not run", reading="", unadjusted_reading="", seeds=0, reasons=f"x: failed: {HOSTILE}; y")
     | NOTHING,
     verdict("four", "not comparable", reading="supported", unadjusted_reading="supported", direction="less")
     | {"threshold": 1.05, "reasons": "data: shapes here", "source": "Other", "words": f"Claimed {HOSTILE}"}
     | EXACT,
     verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other", seeds=3),
-    verdict("six", "inconclusive", source="Other")
+    verdict("six", "one seed", source="Other", seeds=1)
     | NO_SAMPLES
     | dict.fromkeys(("low", "high", "adjusted_low", "adjusted_high")),
+    verdict("seven", "one seed", source="Other", seeds=1)
+    | dict.fromkeys(("adjusted_low", "adjusted_high", "holm_level", "p_value", "adjusted_p_value")),
 ]
 
 
@@ -67,17 +74,18 @@ def strip(page: Page) -> str:
 
 def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
     text = strip(page)
-    assert text.startswith("Verdicts on 6 published claims 1 supported 1 not supported 3 inconclusive 1 not run 1 not")
+    assert text.startswith("Verdicts on 7 published claims 1 supported 1 not supported 2 inconclusive 2 one seed 1 not")
     assert "Not comparable, but measured here: 1 supported One verdict" in text
     assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
-    one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 3 seeds supported +1.2 points [−0.1, +2.6]"
-    assert f"{one} printed +3.4" in text
-    assert "Detectron2 1 seed inconclusive +1.2 points [−0.1, +2.6]" in text
-    assert "Holds if between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
+    one = f"Words of one. Paper, Fig. 1. Holds if {FORMULA} is above 0. MMDetection 3 seeds supported +1.2 points"
+    assert f"{one} [−0.1, +2.6] printed +3.4" in text
+    assert "Detectron2 2 seeds inconclusive +1.2 points [−0.1, +2.6]" in text
+    assert f"Holds if {FORMULA} is between −0.5 and +0.5 points. MMDetection 2 seeds not supported" in text
     assert "MMDetection not run no value no number printed" in text
     assert "MMDetection not comparable here: supported 1.015 times exact no number printed" in text
     assert "MMDetection 3 seeds inconclusive +1.2 points unbounded: too few samples" in text
-    assert "MMDetection 1 seed inconclusive +1.2 points error unknown no number printed" in text
+    assert "MMDetection 1 seed one seed +1.2 points error unknown no number printed" in text
+    assert "MMDetection 1 seed one seed +1.2 points [+0.4, +2.0] printed" in text, "the images' interval, as it is"
     assert "[unbounded: too few samples]" not in text
     assert "Why not comparable: data: shapes here." in text
 
@@ -108,19 +116,23 @@ def test_words_of_claims_are_never_markup(page: Page) -> None:
 def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> None:
     rows = page.tables["claims-1"]
     titles = [row[0] for row in rows if len(row) == 1]
-    assert titles == ["Words of one.", "Words of two.", "Words of three."]
+    assert [title.split("|")[0] for title in titles] == ["Words of one.", "Words of two.", "Words of three."]
+    details = f"Formula, Holds if, Source|Formula|{FORMULA}|Holds if|It is between −0.5 and +0.5 points."
+    assert titles[1].split("|", 1)[1] == f"{details} Half a point.|Source|Paper, Fig. 1|https://papers.example/1"
+    assert {values["href"] for tag, values in page.tags if tag == "a" and values.get("rel")} == {ROWS[0]["link"]}
     first, second, two, three = [row for row in rows[1:] if len(row) > 1]
     assert first[:3] == ["MMDetection", "supported", "+1.23 points|3 seeds"]
     assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
-    assert first[5:] == ["+3.4 points|Fig. 1", "above 0", ""]
+    assert first[5:] == ["+3.4 points", "above 0", ""]
     assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
-    assert two[1] == "not supported|on one seed"
-    assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "one seed|& another"]
-    assert three[1:6] == ["not run", "–", "–", "–", "–|Fig. 1"]
+    assert two[1] == "not supported"
+    assert two[-2:] == ["between −0.5 and +0.5 points", "left out|& another"]
+    assert three[1:6] == ["not run", "–", "–", "–", "–"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]
     assert other[2][1:5] == ["not comparable|here: supported", "1.015 times", "exact", "exact"]
     assert other[2][6] == "below 1.050 times"
+    assert other[-1][1:5] == ["one seed", "+1.23 points|1 seed", "[+0.40, +2.00]", "–"]
 
 
 def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> None:
@@ -130,7 +142,7 @@ def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> N
 
 def test_a_line_of_the_strip_has_its_seeds(study: Study, complete: Path) -> None:
     seeds = {claim["words"]: claim["verdicts"][0]["seeds"] for claim in strip_of(collect(study, complete))}
-    assert [seeds[f"Words of {name}."] for name in ("one", "two", "three")] == ["3 seeds", "1 seed", ""]
+    assert [seeds[f"Words of {name}."] for name in ("one", "two", "three")] == ["3 seeds", "2 seeds", ""]
     assert seeds[f"Claimed {HOSTILE}"] == "", "a counted quantity is that of every seed"
 
 
@@ -183,10 +195,10 @@ def test_published_values_stand_beside_their_detectors(tmp_path: Path) -> None:
             expected = exact - float(published.removesuffix(" printed"))
             assert float(difference.replace("−", "-").replace("±", "")) == pytest.approx(expected, abs=0.051)
             printed += 1
-    assert printed == 22
+    assert printed == 34
     cascade, further, *_ = (row for row in rows if row[0].startswith("Cascade R-CNN"))
     assert "40.3 printed" in cascade[1], "the model zoo's Cascade R-CNN of the same framework and length"
-    assert cascade[-1].startswith("3 known differences|warm-up iterations: 1000 here, 500 in the source|score rule: ")
+    assert cascade[-1].startswith("4 known differences|warm-up iterations: 1000 here, 500 in the source|score rule: ")
     assert "40.9 printed" in further[1], "the paper's, which prints AP50 and AP75 too"
     assert "No paper in the collection" not in page.text
 
@@ -197,7 +209,7 @@ def test_data_that_no_paper_has_is_one_sentence(page: Page) -> None:
 
 
 HYPOTHESIS = {
-    "id": "gains", "words": "It is better.", "direction": "greater", "threshold": 0,
+    "id": "gains", "words": "It is better.", "asks": "greater",
     "quantity": [{"label": "Cascade R-CNN"}, {"label": "Faster R-CNN FPN", "coefficient": -1}],
 }  # fmt: skip
 

@@ -8,6 +8,8 @@ import pytest
 from made_results import AP_NAMES, headlines, interval, run_of, scores, variant_of_tiny, write_csv, write_results
 from parsed_page import Page, report_on
 
+from cascadebench.evidence.hypotheses import AGREEMENT
+from cascadebench.evidence.verdict_files import VERDICTS
 from cascadebench.study.study import Study
 
 HEADLINE = "(3,1-3) probabilities"
@@ -26,7 +28,19 @@ def complete(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         interval(study, "Faster R-CNN FPN", "0.50-0.95", 0.0012, 0.0131, gap="mmdet - detectron2"),
     ]
     write_csv(root / "studies" / study.name / "intervals.csv", rows)
+    verdicts = [
+        agreement("cascade_rcnn", "inconclusive", -0.0131, 0.0252),
+        agreement("faster_rcnn", "supported", 0.0006, 0.0094),
+    ]
+    pd.DataFrame(verdicts, columns=list(VERDICTS)).to_csv(root / "studies" / study.name / "verdicts.csv", index=False)
     return root
+
+
+def agreement(variant: str, word: str, low: float, high: float) -> dict:
+    """A row of verdicts.csv on whether the frameworks agree."""
+    row = dict.fromkeys(VERDICTS) | {"claim": f"frameworks-agree-{variant}", "source": AGREEMENT, "verdict": word}
+    row |= {"framework": "mmdet - detectron2", "backbone": "resnet18_narrow", "value": 0.005, "unit": "fraction"}
+    return row | {"adjusted_low": low, "adjusted_high": high, "samples": 1999, "sampling": "images and seeds"}
 
 
 def signed(value: float) -> str:
@@ -49,17 +63,29 @@ def test_frameworks_are_compared_at_every_iou(page: Page, complete: Path) -> Non
         row = page.row("agreement-values", label)
         assert row[0] == f"{label}|1 seed"
         assert row[1:3] == [f"{100 * one['AP']:.1f}" for one in (first, second)]
-        assert [cell.split("|")[0] for cell in row[3:]] == [
+        assert [cell.split("|")[0] for cell in (row[3], *row[5:])] == [
             signed(first[name] - second[name]) for name in ("AP", *AP_NAMES)
         ]
-    assert page.row("agreement-values", "Cascade R-CNN")[3 + 1 + AP_NAMES.index("AP75")].endswith("|−2.2 to +3.4")
+    assert page.row("agreement-values", "Cascade R-CNN")[5 + AP_NAMES.index("AP75")].endswith("|−2.2 to +3.4")
     points = page.charts()["agreement-by-iou-2"]["datasets"].values()
     banded = [p for rows in points for p in rows if p.get("low") != p.get("high")]
     assert [(p["iou"], p["low"], p["high"]) for p in banded] == [(0.75, -2.21, 3.42)]
-    assert (
-        "For 1 of 2 detectors the 95% interval of the difference in AP between the frameworks holds zero." in page.text
-    )
-    assert "With one seed this does not say" in page.text
+
+
+def test_frameworks_are_equal_where_a_test_of_equivalence_says_so(page: Page) -> None:
+    """Cascade R-CNN's interval holds zero, and that is no equality."""
+    assert page.row("agreement-values", "Cascade R-CNN")[4] == "inconclusive|[−1.3, +2.5]"
+    assert page.row("agreement-values", "Faster R-CNN FPN")[4] == "equal|[+0.1, +0.9]"
+    text = " ".join(page.text.split())
+    assert "Of 2 detectors: equal for 1 and inconclusive for 1." in text
+    assert "(95% interval −1.1 to +2.3). Equal within 1.0: inconclusive." in text, "among the findings"
+    assert "holds zero" not in text
+    assert "published claim" not in strip(text), "frameworks are no claim of a source"
+
+
+def strip(text: str) -> str:
+    """What the summary says of verdicts."""
+    return text[: text.index("has the highest AP")]
 
 
 def test_frameworks_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -> None:
@@ -71,7 +97,7 @@ def test_frameworks_are_compared_over_the_seeds_that_both_have(tmp_path: Path) -
     values = {one: [scores(one, 3, 2, seed)["AP"] for seed in (0, 1)] for one in ("mmdet", "detectron2")}
     assert row[1:3] == [f"{50 * sum(values[one]):.1f}" for one in ("mmdet", "detectron2")]
     assert row[3].split("|")[0] == signed((sum(values["mmdet"]) - sum(values["detectron2"])) / 2)
-    assert f"“cascadebench intervals {study.name}” computes them" in page.text
+    assert f"not judged yet; “cascadebench intervals {study.name}” does it" in page.text
 
 
 def test_one_framework_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from cascadebench.controls.audit_files import read_audit
 from cascadebench.core import files
 from cascadebench.core.errors import InputError
+from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.examples.records import read_examples
 from cascadebench.imported.record import find_imported
 from cascadebench.metrics.coco.rules import AP_AT_IOU
@@ -22,9 +23,9 @@ from cascadebench.results.registered import read_registrations
 from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
-    "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict", "reading",
-    "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes", "registered",
-    "registered_why",
+    "question", "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict",
+    "reading", "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
+    "registered", "registered_why",
 )  # fmt: skip
 _VERDICT_NUMBERS = (
     "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",
@@ -60,7 +61,7 @@ def collect(study: Study, results: Path) -> StudyResults:
     folders = ResultsFolder(results)
     folder = folders.study(study.name)
     # A table of masks says something only where a variant predicts them, verdicts only where something is asked.
-    idle = {"ap_masks": not study.masks, "verdicts": not (study.file.claims or study.file.hypotheses)}
+    idle = {"ap_masks": not study.masks, "verdicts": not study_claims(study)}
     names = [name for name in TABLES if not idle.get(name)]
     tables = {name: read_table(folder.table(name), *TABLES[name], missing) for name in names}
     states = {row["run"]: row for row in tables["status"].to_dict("records")}

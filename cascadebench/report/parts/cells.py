@@ -69,11 +69,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows under a common title; an empty title prints none. `anchor` is an id that links may lead to."""
+    """Rows under a common title; an empty title prints none. `anchor` is an id that links may lead to.
+
+    `details` are folded away under the title: what each is, its text, and the address of a link or nothing.
+    """
 
     title: str
     rows: tuple[Row, ...]
     anchor: str = ""
+    details: tuple[tuple[str, str, str], ...] = ()
 
 
 LONG_TABLE, MANY_ROWS = 60, 30

@@ -13,7 +13,7 @@
 
   const leaves = (table) => [...table.tHead.querySelectorAll("th[scope=col]")];
   const bodyRows = (body) => [...body.rows].filter((row) => !row.classList.contains("group"));
-  const groupOf = (body) => body.querySelector("tr.group")?.textContent.trim() ?? "";
+  const groupOf = (body) => body.querySelector("tr.group th > span")?.textContent.trim() ?? "";
   const mainText = (cell) => cell.querySelector(":scope > span")?.textContent ?? "";
   const notesOf = (cell) => [...cell.querySelectorAll(":scope > small")];
 

@@ -1,6 +1,6 @@
 """The same detector in two frameworks: by how much they differ, paired over images and seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from cascadebench.evidence.hypotheses import AGREEMENT_MARGIN, AGREEMENT_REASON, agreement_id
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
 from cascadebench.report.parts.cells import (
+    ABSENT,
     Cell,
     Column,
     Group,
@@ -19,6 +21,7 @@ from cascadebench.report.parts.cells import (
     Table,
     ap_columns,
     from_to,
+    listing,
     note,
     points,
     signed_points,
@@ -26,8 +29,13 @@ from cascadebench.report.parts.cells import (
 from cascadebench.report.parts.charts import Drawing, Figure, figure, iou_axis, tooltips, zero_line
 from cascadebench.report.parts.detector_rows import range_caption
 from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.report.sections.results.claims import all_verdicts
+from cascadebench.report.sections.results.claims import interval as verdict_interval
 from cascadebench.uncertainty.gaps import framework_gap
 from cascadebench.uncertainty.intervals import Ends
+
+WORDS = {"supported": "equal", "not supported": "not equal"}
+"""What a verdict on equality says; the others say it themselves."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +56,20 @@ class Pair:
         """First minus second, seed by seed."""
         return Spread.of_differences(*self.values(results, column))
 
+    @property
+    def gap(self) -> str:
+        """Name of the difference in ``intervals.csv``, and of the frameworks in ``verdicts.csv``."""
+        return framework_gap(self.first.framework, self.second.framework)
+
     def interval(self, results: StudyResults, column: str) -> Ends | None:
         """Interval of the difference."""
-        gap = framework_gap(self.first.framework, self.second.framework)
-        return results.interval(self.first, column, gap=gap)
+        return results.interval(self.first, column, gap=self.gap)
+
+    def verdict(self, results: StudyResults) -> dict[str, Any] | None:
+        """The row of ``verdicts.csv`` on whether both are equal; None if nobody asked."""
+        key = agreement_id(self.first.runs[0].run.variant), self.gap, self.first.backbone
+        found = (row for row in all_verdicts(results) if (row["claim"], row["framework"], row["backbone"]) == key)
+        return next(found, None)
 
 
 def framework_pairs(results: StudyResults) -> Iterator[tuple[str, list[Pair]]]:
@@ -76,6 +94,7 @@ def agreement_table(results: StudyResults) -> Table:
         Column("Detector", kind="text"),
         *(Column(name, group="AP") for name in names),
         Column("AP", group="difference"),
+        Column(f"Equal within {points(AGREEMENT_MARGIN)}", kind="text", group="difference"),
         *ap_columns("difference"),
     )
     caption = (
@@ -84,6 +103,10 @@ def agreement_table(results: StudyResults) -> Table:
     )
     if any(pair.interval(results, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
         caption += " Under a difference its 95% interval, from resamples of the images that both share."
+    caption += (
+        f" Equal within {points(AGREEMENT_MARGIN)}: a test of equivalence on AP, in one family with the claims; in "
+        "brackets the interval that decides it."
+    )
     return Table("agreement-values", caption + range_caption(results), columns, tuple(groups))
 
 
@@ -94,9 +117,20 @@ def _row(results: StudyResults, pair: Pair) -> Row:
         seeds = spread.range(100, 1)
         notes = from_to(pair.interval(results, column)) + note(seeds)
         cells.append(Cell(signed_points(spread.mean).text or points(None), notes))
+        if column == "AP":
+            cells.append(_verdict_cell(pair.verdict(results)))
     both, planned = len(pair.difference(results, "AP").values), len(pair.first.runs)
     seeds = f"{both} {'seed' if both == 1 else 'seeds'}" + ("" if both == planned else f" of {planned}")
     return Row(Cell(pair.name, note(seeds)), tuple(cells))
+
+
+def _verdict_cell(verdict: Mapping[str, Any] | None) -> Cell:
+    """Whether both frameworks are equal, with the interval that decides it."""
+    if verdict is None:
+        return Cell(ABSENT)
+    return Cell(
+        WORDS.get(verdict["verdict"], verdict["verdict"]), note(verdict_interval(verdict, "adjusted_", short=True))
+    )
 
 
 def _points(results: StudyResults, pair: Pair) -> pd.DataFrame:
@@ -138,7 +172,7 @@ def agreement_figure(results: StudyResults) -> Figure:
     caption = "Above the zero line the first framework is better." if several else above
     caption += " The scale is the same in all panels."
     if (every["low"] < every["high"]).any():
-        caption += " Bands are 95% intervals; where a band holds zero, the images do not tell the frameworks apart."
+        caption += " Bands are 95% intervals. A band that spans zero leaves open which is better; it shows no equality."
     return figure("agreement-by-iou", caption, "agreement-values", drawings)
 
 
@@ -161,21 +195,14 @@ def _chart(data: pd.DataFrame, domain: list[float]) -> alt.LayerChart:
 
 
 def agreement_sentence(results: StudyResults) -> str:
-    """How many of the differences in AP are beyond the choice of images."""
+    """For how many detectors the frameworks are equal within the margin, and why that margin."""
     pairs = [pair for _, of_frameworks in framework_pairs(results) for pair in of_frameworks]
-    ends = [pair.interval(results, "AP") for pair in pairs]
-    held = [low <= 0 <= high for low, high in filter(None, ends)]
-    if not held:
-        return f"These differences have no intervals; “cascadebench intervals {results.study.name}” computes them."
-    lacking = len(pairs) - len(held)
-    tail = f" {lacking} of {len(pairs)} have no interval." if lacking else ""
-    sentence = (
-        f"For {sum(held)} of {len(held)} detectors the 95% interval of the difference in AP between the frameworks "
-        f"holds zero.{tail}"
-    )
-    if results.several_seeds:
-        return sentence
-    return f"{sentence} With one seed this does not say whether another seed would move a detector as far."
+    words = [verdict["verdict"] for verdict in (pair.verdict(results) for pair in pairs) if verdict]
+    if not words:
+        return f"Whether they are equal is not judged yet; “cascadebench intervals {results.study.name}” does it."
+    counted = listing([f"{WORDS.get(word, word)} for {words.count(word)}" for word in dict.fromkeys(words)])
+    margin = f"Equal means that AP differs by less than {points(AGREEMENT_MARGIN)} points. {AGREEMENT_REASON}"
+    return f"{margin} Of {len(pairs)} detectors: {counted}."
 
 
 def _several_frameworks(results: StudyResults) -> bool:

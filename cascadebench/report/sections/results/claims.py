@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cascadebench.evidence.hypotheses import TITLE
+from cascadebench.evidence.hypotheses import AGREEMENT, TITLE
 from cascadebench.evidence.registration import EXPLORATORY
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (
     ABSENT,
+    MINUS,
     Cell,
     Column,
     Group,
@@ -25,20 +26,27 @@ from cascadebench.report.parts.readings import ReadMethod, read_methods, variant
 from cascadebench.report.parts.registrations import registration_values
 from cascadebench.report.parts.section import Section, has_runs
 
-WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
 """Verdicts in the order in which they are counted."""
 # Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
 _UNITS = {
     "fraction": (100, 2, True),
     "score": (1, 3, True),
+    "share": (1, 3, True),
     "ratio": (1, 3, False),
     "count": (1, 0, False),
     "multiply-adds": (1e-9, 2, False),
     "s": (1, 4, False),
 }
-_UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs", "count": "", "score": "", "s": "s"}
-DECIDED = ("supported", "not supported")
-"""Verdicts that a single training would be a weak ground for."""
+_UNIT_WORDS = {
+    "fraction": "points",
+    "ratio": "times",
+    "multiply-adds": "GFLOPs",
+    "count": "",
+    "score": "",
+    "share": "",
+    "s": "s",
+}
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
 _COLUMNS = (
     *text_columns("Measured in", "Verdict"),
@@ -73,6 +81,7 @@ def strip(results: StudyResults) -> list[dict[str, Any]]:
             "words": rows[0]["words"],
             "source": ", ".join(filter(None, (rows[0]["source"], rows[0]["place"]))),
             "own": rows[0]["source"] == TITLE,
+            "formula": shown_formula(rows[0]),
             "condition": condition(rows[0]),
             "anchor": anchor(rows[0]),
             "under": _read_as(rows),
@@ -83,7 +92,12 @@ def strip(results: StudyResults) -> list[dict[str, Any]]:
 
 
 def verdict_rows(results: StudyResults) -> list[dict[str, Any]]:
-    """Rows of ``verdicts.csv``."""
+    """Rows of ``verdicts.csv`` that are about what sources claim; how frameworks agree has a section of its own."""
+    return [row for row in all_verdicts(results) if row["source"] != AGREEMENT]
+
+
+def all_verdicts(results: StudyResults) -> list[dict[str, Any]]:
+    """All rows of ``verdicts.csv``."""
     table = results.tables.get("verdicts")
     return [] if table is None else table.to_dict("records")
 
@@ -147,7 +161,7 @@ def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
         "exploratory": "exploratory" if row["registered"] == EXPLORATORY else "",
         "reading": row["reading"] if row["reading"] != row["verdict"] else "",
         "value": "" if math.isnan(row["value"]) else with_unit(written(row["value"], unit, short=True), unit),
-        "interval": interval(row, "adjusted_", short=True),
+        "interval": interval(row, "" if math.isnan(row["holm_level"]) else "adjusted_", short=True),
         "published": "" if math.isnan(row["published"]) else written(row["published"], unit, short=True),
     }
 
@@ -177,6 +191,8 @@ def interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
         return "exact"
     if math.isnan(row["samples"]):
         return "error unknown"
+    if kind and math.isnan(row["holm_level"]):
+        return ""
     if math.isnan(row[f"{kind}low"]):
         return "unbounded: too few samples"
     ends = (written(row[f"{kind}{end}"], row["unit"], short=short) for end in ("low", "high"))
@@ -198,7 +214,7 @@ def with_unit(text: str, unit: str) -> str:
 
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
-    return sum(not math.isnan(row["holm_level"]) for row in verdict_rows(results))
+    return sum(not math.isnan(row["holm_level"]) for row in all_verdicts(results))
 
 
 def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
@@ -207,7 +223,7 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     sources = dict.fromkeys(row["source"] for row in verdict_rows(results))
     for source in sources:
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]))
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]), _details(rows[0]))
             for rows in by_claim(results).values()
             if rows[0]["source"] == source
         )
@@ -217,9 +233,21 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
             "verdict reads, is for all claims and hypotheses of the study together."
         )
         if source != TITLE:
-            caption += " Printed: the same quantity from the source's own numbers, and where it makes the claim."
+            caption += " Printed: the same quantity from the source's own numbers."
         tables.append((source, Table(f"claims-{len(tables) + 1}", caption, _COLUMNS, groups)))
     return tables
+
+
+def _details(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """What a claim is in full: its formula, when it holds and why there, and where it is made."""
+    holds = f"It is {condition(row)}." + (f" {row['threshold_reason']}" if row["threshold_reason"] else "")
+    source = ", ".join(filter(None, (row["source"], row["place"])))
+    return ("Formula", shown_formula(row), ""), ("Holds if", holds, ""), ("Source", source, row["link"])
+
+
+def shown_formula(row: Mapping[str, Any]) -> str:
+    """The formula of a claim's quantity, with true minus signs."""
+    return row["formula"].replace(" - ", f" {MINUS} ")
 
 
 def methods_of_sources(results: StudyResults) -> tuple[list[list[ReadMethod]], list[ReadMethod]]:
@@ -237,8 +265,6 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
         verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
-    if row["verdict"] in DECIDED and row["seeds"] == 1 and row["sampling"] != "exact":
-        verdict.append(Line("on one seed", "muted"))
     if row["registered"]:
         verdict.append(Line(row["registered"], "muted"))
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
@@ -254,8 +280,8 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
             interval(row, "adjusted_") or ABSENT,
             note("" if math.isnan(p_value) else f"adjusted p {p_value:.2g}"),
         ),
-        Cell(with_unit(written(row["published"], unit, short=True), unit), note(row["place"])),
-        Cell(condition(row), note(row["threshold_reason"])),
+        Cell(with_unit(written(row["published"], unit, short=True), unit)),
+        Cell(condition(row)),
         Cell("", tuple(remarks)),
     )
     read_as = tuple(Line(f"read as {text}", "muted") for text in row["under"].split(SEPARATOR) if text)

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from cascadebench.evidence.hypotheses import AGREEMENT_MARGIN
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults, framework_title
-from cascadebench.report.parts.cells import Spread, listing, plain, points, signed_points
+from cascadebench.report.parts.cells import Spread, from_to, listing, plain, points, signed_points
 from cascadebench.report.parts.detector_rows import mean_over_seeds
 from cascadebench.report.parts.section import Section
+from cascadebench.report.sections.results.agreement import framework_pairs
 from cascadebench.report.sections.results.claims import strip_values
 
 
@@ -68,18 +70,16 @@ def _best_sentence(results: StudyResults, title: str, detectors: list[DetectorRe
 
 
 def _framework_sentence(results: StudyResults) -> str | None:
-    """How far apart the frameworks are on the same detector, where they are farthest apart."""
-    groups: dict[tuple[str, str], list[tuple[float, str]]] = {}
-    for detector in results.detectors:
-        mean = mean_over_seeds(detector, results.headline_rows, "AP")
-        if mean is not None:
-            groups.setdefault((detector.label, detector.backbone), []).append((mean, detector.framework_title))
-    distances = {key: max(means)[0] - min(means)[0] for key, means in groups.items() if len(means) > 1}
-    if not distances:
+    """By how much the frameworks differ on the same detector, where they differ most, and whether that is equal."""
+    known = [(title, pair) for title, pairs in framework_pairs(results) for pair in pairs]
+    if not known:
         return None
-    key = max(distances, key=distances.get)
-    values = listing([f"{points(mean)} in {title}" for mean, title in groups[key]])
-    return f"Between frameworks, the same detector differs by up to {points(distances[key])} AP: {key[0]} has {values}."
+    title, pair = max(known, key=lambda one: abs(one[1].difference(results, "AP").mean))
+    difference, ends = signed_points(pair.difference(results, "AP").mean).text, pair.interval(results, "AP")
+    sentence = f"Between frameworks {pair.name} differs most: {difference} AP, {title}"
+    sentence += f" (95% interval {from_to(ends)[0].text})" if ends else ""
+    verdict = pair.verdict(results)
+    return f"{sentence}. Equal within {points(AGREEMENT_MARGIN)}: {verdict['verdict']}." if verdict else f"{sentence}."
 
 
 def findings(results: StudyResults) -> list[str]:
