@@ -89,7 +89,7 @@ def test_it_runs_in_a_study_without_touching_the_project(folder):
 
 
 def verdicts_of(folder: Path, study: str) -> pd.DataFrame:
-    """The verdicts of a study by question, as far as they are of hypotheses."""
+    """The verdicts of a study by claim."""
     return pd.read_csv(folder / "results" / "studies" / study / "verdicts.csv").set_index("claim")
 
 
@@ -111,7 +111,7 @@ def test_one_that_is_added_after_training_is_exploratory(folder):
     """The pipeline registers it anew, trains nothing, and leaves the others and the old registration as they are."""
     before = (folder / "results/studies/gentle/registered.json").read_text()
     study = yaml.safe_load((folder / "gentle.yaml").read_text())
-    late = study["hypotheses"][1] | {"id": "late", "threshold": 2}
+    late = study["hypotheses"][-1] | {"id": "late", "than": 2}
     (folder / "gentle.yaml").write_text(yaml.safe_dump(study | {"hypotheses": [*study["hypotheses"], late]}))
     text = run(COMMANDS[2], folder)
     assert "rule register:" in text
@@ -119,7 +119,7 @@ def test_one_that_is_added_after_training_is_exploratory(folder):
     assert "Nothing to be done" in run(COMMANDS[2], folder)
     assert (folder / "results/studies/gentle/registered.json").read_text().startswith(before.removesuffix("\n]\n"))
     verdicts = verdicts_of(folder, "gentle")
-    assert list(verdicts["registered"]) == ["registered before training"] * 2 + ["added afterwards, exploratory"]
+    assert list(verdicts["registered"]) == ["registered before training"] * 3 + ["added afterwards, exploratory"]
     assert verdicts.loc["late", "registered_why"] == "the question is not in registration 1"
 
 
