@@ -27,7 +27,7 @@ from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 PROJECT = {"version": "1", "commit": None, "changed": None}
 HYPOTHESIS = {
-    "id": "gains", "words": "It is better.", "direction": "greater", "threshold": 0,
+    "id": "gains", "words": "It is better.", "asks": "greater",
     "quantity": [{"label": "Cascade R-CNN"}, {"label": "Faster R-CNN FPN", "coefficient": -1}],
 }  # fmt: skip
 OTHER = HYPOTHESIS | {"id": "gains-at-90", "quantity": [{"label": "Cascade R-CNN", "iou": [0.9, 0.9]}]}
@@ -111,7 +111,7 @@ def test_one_that_is_added_while_others_train_is_registered_for_what_began_later
     }
 
 
-@pytest.mark.parametrize("change", [{"direction": "less"}, {"words": "Another."}, {"threshold": 0.01, "reason": "x"}])
+@pytest.mark.parametrize("change", [{"asks": "less"}, {"words": "Another."}, {"than": 0.01, "reason": "x"}])
 def test_a_changed_hypothesis_is_another_question(asked, change):
     first = asked.register(study_with(asked.folder, HYPOTHESIS))
     asked.train(0, first)
@@ -126,7 +126,7 @@ def test_a_changed_hypothesis_is_another_question(asked, change):
 def test_of_two_registrations_before_a_training_the_last_is_in_force(asked):
     """Else one could register both directions and choose."""
     first = asked.register(study_with(asked.folder, HYPOTHESIS))
-    second = asked.register(study_with(asked.folder, HYPOTHESIS | {"direction": "less"}))
+    second = asked.register(study_with(asked.folder, HYPOTHESIS | {"asks": "less"}))
     asked.train(0, first, second)
     asked.train(1, first, second)
     assert asked.states()["gains"].word == REGISTERED
@@ -203,10 +203,10 @@ def test_a_question_holds_what_it_is_about_and_no_default():
     claim = load_claims()["last-stage-gains-ap90"]
     one = registered_question(claim, "mmdet", "resnet18_narrow", runs)
     assert [name.split("-")[:2] for name in one["runs"]] == [["cascade_rcnn", "mmdet"]]
-    assert one["asked"]["threshold"] == 0
+    assert one["asked"]["asks"] == "greater"
     assert not {"place", "source", "readings"} & set(one["asked"])
-    seed = claim.model_copy(update={"seeds": 9})
-    assert registered_question(seed, "mmdet", "resnet18_narrow", runs)["sha256"] != one["sha256"]
+    other = claim.model_copy(update={"than": 0.01})
+    assert registered_question(other, "mmdet", "resnet18_narrow", runs)["sha256"] != one["sha256"]
 
 
 def test_the_table_of_verdicts_says_it(asked):
