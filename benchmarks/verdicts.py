@@ -21,6 +21,9 @@ has the larger one; ``frameworks``: the second framework; ``stages``: what the s
 stages of a training, against AP itself, than what the images change; ``at random``: every detector in every study has its
 own, the logarithm normal with half the logarithm of the factor.
 
+`--prior` is the number of degrees of freedom that the study's scatter adds to the seeds of a number, in place of the
+project's own: 0 is Student's t of the number alone, 100 counts all that the study has.
+
 **Null.** Every sampled quantity truly is at its threshold, `within` at the upper one: the place where wrong decisions are
 most frequent, and where each decision is wrong. `--effect X` puts it X points beyond, on the side where the claim holds;
 `within` above the upper threshold, where it does not. Printed per cell: the share of studies with a wrong *supported* or
@@ -52,8 +55,9 @@ from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
+from cascadebench.uncertainty import seed_scatter as scatter_of_seeds
 from cascadebench.uncertainty.curves import Measured
-from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
+from cascadebench.uncertainty.seed_scatter import PRIOR_FREEDOM, SeedScatter, seed_scatter, stages_and_gaps
 
 POINT, AP = 0.01, 0.4
 STAGES_ALIKE, ENDS_ALIKE = 0.5, 0.5
@@ -233,7 +237,7 @@ def simulate(study: Study, options: argparse.Namespace, cell: dict) -> dict:
 
 def cells(options: argparse.Namespace) -> Iterator[dict]:
     """Every cell, with what it depends on."""
-    more = ("image_se", "own_share", "unequal", "factor", "studies", "resamples", "seed")
+    more = ("image_se", "own_share", "unequal", "factor", "prior", "studies", "resamples", "seed")
     for seeds, seed_sd, effect in product(options.seeds, options.seed_sd, options.effect):
         yield {"seeds": seeds, "seed_sd": seed_sd, "effect": effect} | {name: getattr(options, name) for name in more}
 
@@ -274,12 +278,14 @@ def main() -> None:
     parser.add_argument("--own-share", type=float, default=0.5)
     parser.add_argument("--unequal", choices=UNEQUAL, default="")
     parser.add_argument("--factor", type=float, default=2.0)
+    parser.add_argument("--prior", type=int, default=PRIOR_FREEDOM, help="degrees of freedom")
     parser.add_argument("--studies", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=799, help="of the images in every study")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--claims", action="store_true", help="power of every claim")
     parser.add_argument("--log", type=Path, help="JSON lines: cells that are in it are not simulated again")
     options = parser.parse_args()
+    scatter_of_seeds.PRIOR_FREEDOM = options.prior
     study, known = load_study(options.study), []
     if options.log and options.log.exists():
         known = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]
