@@ -54,8 +54,8 @@ class Power:
 def power(design: Design, effect: float, alpha: float = ALPHA) -> Power:
     """Probability that an effect is decided by the rule of :mod:`cascadebench.evidence.verdicts`.
 
-    It is that of the first step of Holm's correction: what else is decided makes the later ones less strict. The scatter
-    of the study is taken for equal over its detectors.
+    It is that of the first step of Holm's correction: what else is decided makes the later ones less strict. Scatter is
+    taken for equal over the detectors of the study.
 
     Parameters
     ----------

@@ -210,7 +210,9 @@ def _row_values(file: PublishedFile, table: Table, row: Row, asked_by: str) -> I
     if about["variant"] is not None:
         options = about["options"]
         about["options"] = complete_options(about["variant"], options, asked_by) | {
-            name: value for name, value in file.of_code.items() if name in _card(about["variant"]).options.keys() - options
+            name: value
+            for name, value in file.of_code.items()
+            if name in _card(about["variant"]).options.keys() - options
         }
     elif about["options"]:
         raise InputError(f"{asked_by}: options: there is no variant that they are of")
