@@ -15,7 +15,7 @@ min_version("9.0")
 from cascadebench.core.errors import InputError
 from cascadebench.evidence.claims import as_written
 from cascadebench.evidence.hypotheses import study_claims
-from cascadebench.evidence.registration import study_content
+from cascadebench.evidence.registration.content import study_content
 from cascadebench.metrics.coco import EVALUATION_REVISION
 from cascadebench.study.proposal_swaps import ProposalSource
 from cascadebench.execution.shared_runs import SHARED_RESULTS, shared_folder

@@ -7,7 +7,7 @@ from cascadebench.study_loading import load_study
 
 def register(study: StudyName, results: Results = RESULTS) -> None:
     """Register a study's hypotheses and claims and how they are judged, before it trains; the pipeline does it too."""
-    from cascadebench.evidence.registration import study_content
+    from cascadebench.evidence.registration.content import study_content
     from cascadebench.execution.provenance import project_state
     from cascadebench.results import registered
 

@@ -17,13 +17,8 @@ from cascadebench.evidence.metrics import OF_IOU_RANGE
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, term_problem
 from cascadebench.evidence.readings import asked_in, described, formula
-from cascadebench.evidence.registration import (
-    RegistrationState,
-    find_trainings,
-    registered_question,
-    registration_state,
-    rule_of,
-)
+from cascadebench.evidence.registration.content import registered_question, rule_of
+from cascadebench.evidence.registration.standing import RegistrationState, find_trainings, registration_state
 from cascadebench.evidence.study_measurements import measure_study
 from cascadebench.evidence.verdicts import ALPHA, Question, Verdict, judge, study_questions
 from cascadebench.results.registered import read_registrations

@@ -12,15 +12,17 @@ from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured,
 from cascadebench.evidence.readings import asked_of, over_readings, question_name, readings_left_out
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
-from cascadebench.uncertainty.seed_scatter import SeedScatter
+from cascadebench.uncertainty.seed_scatter import PRIOR_FREEDOM, SeedScatter
 
 Reading = Literal["supported", "not supported", "inconclusive", "one seed"]
 Word = Literal["supported", "not supported", "inconclusive", "one seed", "not run", "not comparable"]
 
 JUDGEMENT = {
-    "judgement": "Holm's correction over all questions of the study that have samples, bootstrap over images and seeds",
+    "judgement": "Holm's correction over all questions of the study with samples over several seeds; bootstrap over "
+    "images; scatter between seeds moderated by that of all detectors of the study; nothing from one seed",
     "judgement_revision": 1,
     "alpha": ALPHA,
+    "prior_freedom": PRIOR_FREEDOM,
 }
 """The rule of :func:`judge` as a study registers it; its revision is raised when a verdict may come out otherwise."""
 

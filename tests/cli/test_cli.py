@@ -23,6 +23,7 @@ from cascadebench.study_loading import load_study
         (["plan", "nonsense"], "study: unknown name 'nonsense'"),
         (["plan", "/no/such/study.yaml"], "/no/such/study.yaml: cannot be read"),
         (["aggregate", "nonsense"], "study: unknown name"),
+        (["register", "nonsense"], "study: unknown name"),
         (["report", "nonsense"], "study: unknown name"),
         (["intervals", "nonsense"], "study: unknown name"),
         (["prepare", "nonsense", "--out", "/tmp/nothing"], "dataset: unknown name"),
@@ -39,6 +40,18 @@ def test_plan_lists_every_run_in_full():
     assert done.returncode == 0
     for run in load_study("tiny").run_ids:
         assert run in done.stdout
+
+
+def test_register_says_what_is_new_and_refuses_a_file_that_was_edited(tmp_path):
+    done = call("register", "tiny", "--results", tmp_path)
+    asked = 2 * len(load_study("tiny").file.claims) + len(load_study("tiny").file.variants)
+    assert (done.returncode, done.stdout.count("\nnew: ")) == (0, asked), done.stderr
+    path = tmp_path / "studies" / "tiny" / "registered.json"
+    written = path.read_text()
+    assert "unchanged since registration 1" in call("register", "tiny", "--results", tmp_path).stdout
+    assert path.read_text() == written
+    path.write_text(written.replace('"alpha": 0.05', '"alpha": 0.5'))
+    assert_refused(call("register", "tiny", "--results", tmp_path), "[0]: sha256: not that of its content")
 
 
 def test_doctor_finds_everything_here():

@@ -86,3 +86,51 @@ def test_it_runs_in_a_study_without_touching_the_project(folder):
     digest = variant_digest(folder / "my_variants" / "gentle_cascade")
     trained = sorted((folder / "results" / "runs").glob("gentle_cascade-*/trained.json"))
     assert [json.loads(path.read_text())["variant_sha256"] for path in trained] == [digest] * 2
+
+
+def verdicts_of(folder: Path, study: str) -> pd.DataFrame:
+    """The verdicts of a study by claim."""
+    return pd.read_csv(folder / "results" / "studies" / study / "verdicts.csv").set_index("claim")
+
+
+def test_its_hypotheses_were_registered_before_it_trained(folder):
+    """By the pipeline: every training has the digest of the one registration."""
+    (entry,) = json.loads((folder / "results/studies/gentle/registered.json").read_text())
+    for path in (folder / "results/runs").glob("*/trained.json"):
+        trained = json.loads(path.read_text())
+        assert trained["registered"] == [entry["sha256"]]
+        assert entry["time"] <= trained["began"] <= trained["finished"]
+    verdicts = verdicts_of(folder, "gentle")
+    assert set(verdicts["registered"]) == {"registered before training"}
+    assert verdicts.loc["gentle-needs-few-parameters", "verdict"] == "supported"
+    assert verdicts.loc["gentler-rise-loses-high-iou", "value"] == pytest.approx(0, abs=1), "measured"
+    assert (folder / "reports/gentle.html").read_text().count("registered before training") >= 2
+
+
+def test_one_that_is_added_after_training_is_exploratory(folder):
+    """The pipeline registers it anew, trains nothing, and leaves the others and the old registration as they are."""
+    before = (folder / "results/studies/gentle/registered.json").read_text()
+    study = yaml.safe_load((folder / "gentle.yaml").read_text())
+    late = study["hypotheses"][-1] | {"id": "late", "than": 2}
+    (folder / "gentle.yaml").write_text(yaml.safe_dump(study | {"hypotheses": [*study["hypotheses"], late]}))
+    text = run(COMMANDS[2], folder)
+    assert "rule register:" in text
+    assert "rule train:" not in text
+    assert "Nothing to be done" in run(COMMANDS[2], folder)
+    assert (folder / "results/studies/gentle/registered.json").read_text().startswith(before.removesuffix("\n]\n"))
+    verdicts = verdicts_of(folder, "gentle")
+    assert list(verdicts["registered"]) == ["registered before training"] * 3 + ["added afterwards, exploratory"]
+    assert verdicts.loc["late", "registered_why"] == "the question is not in registration 1"
+
+
+def test_runs_that_another_study_trained_began_before_the_registration(folder):
+    study = yaml.safe_load((folder / "gentle.yaml").read_text()) | {"name": "again"}
+    (folder / "again.yaml").write_text(yaml.safe_dump(study))
+    said = run("cascadebench register again.yaml", folder)
+    assert "registration 1, sha256 " in said
+    assert "new: late detectron2 resnet18_narrow\n3 of 3 trainings have begun" in said
+    assert "unchanged since registration 1, " in run("cascadebench register again.yaml", folder)
+    run("cascadebench intervals again.yaml --resamples 50", folder)
+    verdicts = verdicts_of(folder, "again")
+    assert set(verdicts["registered"]) == {"added afterwards, exploratory"}
+    assert verdicts["registered_why"].str.endswith("its training began before registration 1").all()

@@ -10,15 +10,8 @@ from small_studies import changed_study
 
 from cascadebench.core.files import now
 from cascadebench.evidence.claims import load_claims
-from cascadebench.evidence.registration import (
-    EXPLORATORY,
-    REGISTERED,
-    find_trainings,
-    registered_question,
-    registration_state,
-    rule_of,
-    study_content,
-)
+from cascadebench.evidence.registration.content import registered_question, rule_of, study_content
+from cascadebench.evidence.registration.standing import EXPLORATORY, REGISTERED, find_trainings, registration_state
 from cascadebench.evidence.verdict_files import write_verdicts
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.results.registered import register
@@ -204,9 +197,10 @@ def test_a_question_holds_what_it_is_about_and_no_default():
     one = registered_question(claim, "mmdet", "resnet18_narrow", runs)
     assert [name.split("-")[:2] for name in one["runs"]] == [["cascade_rcnn", "mmdet"]]
     assert one["asked"]["asks"] == "greater"
+    assert {"than", "margin", "divided_by"} & set(one["asked"]) == set(), "a default is not written"
     assert not {"place", "source", "readings"} & set(one["asked"])
-    other = claim.model_copy(update={"than": 0.01})
-    assert registered_question(other, "mmdet", "resnet18_narrow", runs)["sha256"] != one["sha256"]
+    more = claim.model_copy(update={"than": 0.01})
+    assert registered_question(more, "mmdet", "resnet18_narrow", runs)["sha256"] != one["sha256"]
 
 
 def test_the_table_of_verdicts_says_it(asked):

@@ -90,6 +90,7 @@ def test_verdicts_are_in_the_report(finished):
     assert len(verdicts) == len(study.file.claims) * len(study.file.frameworks)
     assert set(verdicts["verdict"]) <= {"not comparable", "not run"}, "the claims are about COCO"
     assert verdicts.loc[verdicts["claim"] == "cascade-gains-ap", "value"].notna().all()
+    assert set(verdicts["registered"]) == {"registered before training"}
     page = (folder / "reports/small.html").read_text()
     assert f"Verdicts on {len(study.file.claims)} published claims" in page
 

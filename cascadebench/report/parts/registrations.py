@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cascadebench.evidence.registration import EXPLORATORY
+from cascadebench.evidence.registration.standing import EXPLORATORY
 from cascadebench.report.data.study_results import StudyResults
 from cascadebench.results.registered import said
 

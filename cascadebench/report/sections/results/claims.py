@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascadebench.evidence.hypotheses import AGREEMENT, TITLE
-from cascadebench.evidence.registration import EXPLORATORY
+from cascadebench.evidence.registration.standing import EXPLORATORY
 from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (
