@@ -86,7 +86,7 @@ class Term(Configuration):
 
     def is_of(self, variant: ChosenVariant) -> bool:
         """Whether a run of this variant has the term; a claim's is of the project's own variants."""
-        return variant.folder is None and (variant.name, variant.options) == (self.variant, self.all_options())
+        return variant.folder is None and variant.name == self.variant and variant.options == self.all_options()
 
 
 class ClaimedOn(Configuration):

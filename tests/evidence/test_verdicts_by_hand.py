@@ -184,7 +184,7 @@ def test_verdicts_of_several_seeds_and_the_part_of_the_seeds(results_of_seeds):
         draws = np.stack([samples[f"{row.question} over images, seed {seed}"] for seed in range(3)])
         expected = draws.mean(axis=0) + part_of_the_seeds(row, values, draws)
         np.testing.assert_allclose(samples[row.question], expected, rtol=0, atol=1e-12)
-        if row.claim == "fscascade-balances-scores":
+        if row.claim == "fscascade-evens-scores":
             # Nothing is known of how scores scatter but by these three: Student's t with two degrees of freedom.
             assert math.isnan(row.scatter_ratio)
             part = samples[row.question] - draws.mean(axis=0)

@@ -31,12 +31,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, smaller lines under it, and the number that the text rounds, in the same unit."""
+    """A cell: its text, smaller lines under it, and the number that the text rounds, in the same unit.
+
+    Lines that are `folded` are shown when asked for.
+    """
 
     text: str
     notes: tuple[Line, ...] = ()
     tone: Tone = ""
     value: float | None = None
+    folded: tuple[Line, ...] = ()
 
 
 @dataclass(frozen=True)

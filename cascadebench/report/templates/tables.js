@@ -15,7 +15,7 @@
   const bodyRows = (body) => [...body.rows].filter((row) => !row.classList.contains("group"));
   const groupOf = (body) => body.querySelector("tr.group th > span")?.textContent.trim() ?? "";
   const mainText = (cell) => cell.querySelector(":scope > span")?.textContent ?? "";
-  const notesOf = (cell) => [...cell.querySelectorAll(":scope > small")];
+  const notesOf = (cell) => [...cell.querySelectorAll("small")];
 
   // A number as a program writes it: without thin spaces, with a hyphen for the minus sign.
   const plain = (text) => text.replaceAll("\u202f", "").replaceAll("−", "-").replace(/^[+±](?=\d)/, "");

@@ -10,7 +10,6 @@ from cascadebench.evidence.verdict_files import SEPARATOR
 from cascadebench.report.data.study_results import StudyResults, framework_title
 from cascadebench.report.parts.cells import (
     ABSENT,
-    MINUS,
     Cell,
     Column,
     Group,
@@ -19,34 +18,23 @@ from cascadebench.report.parts.cells import (
     Table,
     Tone,
     note,
-    number,
     text_columns,
 )
 from cascadebench.report.parts.readings import ReadMethod, read_methods, variants_of
 from cascadebench.report.parts.registrations import registration_values
 from cascadebench.report.parts.section import Section, has_runs
+from cascadebench.report.parts.verdict_words import (
+    condition,
+    details,
+    interval,
+    seeds,
+    shown_formula,
+    with_unit,
+    written,
+)
 
 WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
 """Verdicts in the order in which they are counted."""
-# Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
-_UNITS = {
-    "fraction": (100, 2, True),
-    "score": (1, 3, True),
-    "share": (1, 3, True),
-    "ratio": (1, 3, False),
-    "count": (1, 0, False),
-    "multiply-adds": (1e-9, 2, False),
-    "s": (1, 4, False),
-}
-_UNIT_WORDS = {
-    "fraction": "points",
-    "ratio": "times",
-    "multiply-adds": "GFLOPs",
-    "count": "",
-    "score": "",
-    "share": "",
-    "s": "s",
-}
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
 _COLUMNS = (
     *text_columns("Measured in", "Verdict"),
@@ -166,52 +154,6 @@ def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def seeds(row: Mapping[str, Any]) -> str:
-    """Over how many seeds a value is a mean; empty if there is no value, or a counted one, which all seeds share."""
-    if row["sampling"] == "exact" or not row["seeds"] >= 1:
-        return ""
-    return f"{row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
-
-
-def condition(row: Mapping[str, Any]) -> str:
-    """When a claim holds: above 0, below a ratio, between two values."""
-    unit = row["unit"]
-    low, high = (written(row[name], unit, short=True) for name in ("threshold", "threshold_high"))
-    if row["direction"] == "within":
-        return with_unit(f"between {low} and {high}", unit)
-    side = "above" if row["direction"] == "greater" else "below"
-    return f"{side} 0" if row["threshold"] == 0 else with_unit(f"{side} {low}", unit)
-
-
-def interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
-    """An interval in brackets, or in words why there is none; without a value empty."""
-    if math.isnan(row["value"]):
-        return ""
-    if row["sampling"] == "exact":
-        return "exact"
-    if math.isnan(row["samples"]):
-        return "error unknown"
-    if kind and math.isnan(row["holm_level"]):
-        return ""
-    if math.isnan(row[f"{kind}low"]):
-        return "unbounded: too few samples"
-    ends = (written(row[f"{kind}{end}"], row["unit"], short=short) for end in ("low", "high"))
-    return f"[{', '.join(ends)}]"
-
-
-def written(value: float, unit: str, *, short: bool = False) -> str:
-    """A value in its unit; differences of fractions in points, with their sign."""
-    scale, digits, signed = _UNITS.get(unit, (1, 4, False))
-    text = number(value, scale, digits - (short and unit == "fraction"))
-    return f"+{text}" if signed and text != ABSENT and float(f"{value * scale:.{digits}f}") > 0 else text
-
-
-def with_unit(text: str, unit: str) -> str:
-    """A written value with the words of its unit."""
-    word = _UNIT_WORDS.get(unit, unit)
-    return f"{text} {word}" if word and text != ABSENT else text
-
-
 def questions(results: StudyResults) -> int:
     """Number of questions whose intervals were adjusted for each other."""
     return sum(not math.isnan(row["holm_level"]) for row in all_verdicts(results))
@@ -223,7 +165,7 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
     sources = dict.fromkeys(row["source"] for row in verdict_rows(results))
     for source in sources:
         groups = tuple(
-            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]), _details(rows[0]))
+            Group(rows[0]["words"], tuple(_row(results, row) for row in rows), anchor(rows[0]), details(rows[0]))
             for rows in by_claim(results).values()
             if rows[0]["source"] == source
         )
@@ -236,18 +178,6 @@ def claim_tables(results: StudyResults) -> list[tuple[str, Table]]:
             caption += " Printed: the same quantity from the source's own numbers."
         tables.append((source, Table(f"claims-{len(tables) + 1}", caption, _COLUMNS, groups)))
     return tables
-
-
-def _details(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    """What a claim is in full: its formula, when it holds and why there, and where it is made."""
-    holds = f"It is {condition(row)}." + (f" {row['threshold_reason']}" if row["threshold_reason"] else "")
-    source = ", ".join(filter(None, (row["source"], row["place"])))
-    return ("Formula", shown_formula(row), ""), ("Holds if", holds, ""), ("Source", source, row["link"])
-
-
-def shown_formula(row: Mapping[str, Any]) -> str:
-    """The formula of a claim's quantity, with true minus signs."""
-    return row["formula"].replace(" - ", f" {MINUS} ")
 
 
 def methods_of_sources(results: StudyResults) -> tuple[list[list[ReadMethod]], list[ReadMethod]]:
@@ -268,7 +198,7 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     if row["registered"]:
         verdict.append(Line(row["registered"], "muted"))
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
-    remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
+    notes = tuple(Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text)
     if row["registered"] == EXPLORATORY and results.registrations:
         remarks.append(Line(f"exploratory: {row['registered_why']}", "muted"))
     p_value = row["adjusted_p_value"]
@@ -282,7 +212,7 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
         ),
         Cell(with_unit(written(row["published"], unit, short=True), unit)),
         Cell(condition(row)),
-        Cell("", tuple(remarks)),
+        Cell("", tuple(remarks), folded=notes),
     )
     read_as = tuple(Line(f"read as {text}", "muted") for text in row["under"].split(SEPARATOR) if text)
     return Row(Cell(measured_in(results, row), read_as), cells)
