@@ -63,11 +63,14 @@ def fix_weights(subject: Subject) -> None:
 
 def _noise(common: str, tensor: Tensor) -> float:
     """Deviation of the noise on a tensor; 0: none."""
+    # By the width of what comes in: at full size, too, boxes do not jump far, which would leave later stages without a
+    # positive and crowd boxes at the border, and no probability is one to the last digit. Both would make ties, which
+    # fall as a framework sorts.
+    per_input = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 1 / 8
     if re.search(r"\.regressor\.|rpn\.deltas\.", common):
-        return 0.01  # boxes that jump far leave later stages without a positive
+        return 0.08 * per_input
     if re.search(r"\.classifier\.weight|rpn\.objectness\.weight|\.predictor\.weight", common):
-        # Probabilities that are one to the last digit would tie, and ties fall as a framework sorts.
-        return 0.8 / tensor[0].numel() ** 0.5
+        return 0.8 * per_input
     if common.endswith((".embedding.weight", ".reduction.weight")):
         return 0.02
     return 0.05 if common.endswith((".bias", ".running_mean", ".running_var")) or ".norm" in common else 0.0
