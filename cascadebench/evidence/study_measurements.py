@@ -20,7 +20,7 @@ from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.results.layout import RunFolder
 from cascadebench.results.run_state import run_state
 from cascadebench.study.run import Run
-from cascadebench.uncertainty.curves import Measured
+from cascadebench.uncertainty.curves import FRACTION, Measured, centred
 from cascadebench.uncertainty.gaps import Curve
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
@@ -97,8 +97,8 @@ def _score(key: Key, ends: Range, folder: RunFolder, resampled: ResampledStudy) 
         mean, square = first / count, second / count
         spread = np.sqrt(np.maximum(square - mean**2, 0.0))
     if key.metric == "score_mean":
-        return Measured(float(middle), middle + mean)
-    return Measured(float(scores.std()), spread)
+        return centred(float(middle), middle + mean, FRACTION)
+    return centred(float(scores.std()), spread, FRACTION)
 
 
 def _recall(key: Key, folder: RunFolder) -> Measured | None:

@@ -19,7 +19,7 @@ from cascadebench.uncertainty.resampled_study import ResampledStudy
 
 COLUMNS = (
     "label", "framework", "backbone", "test_stage", "gap", "quantity", "value", "low", "high", "image_error",
-    "seed_error", "bias", "crossing_share", "seeds", "resamples", "empty_resamples", "absent_classes", "bootstrap_seed",
+    "seed_error", "crossing_share", "seeds", "resamples", "empty_resamples", "absent_classes", "bootstrap_seed",
 )  # fmt: skip
 """Columns of ``intervals.csv``."""
 
@@ -111,9 +111,7 @@ def _rows(
     if not by_seed:
         return []
     intervals = {
-        name: interval(
-            {seed: resampled.number(term, *ends) for seed, term in by_seed.items()}, resampled.seed, absolute=not gap
-        )
+        name: interval({seed: resampled.number(term, *ends) for seed, term in by_seed.items()}, resampled.seed)
         for name, ends in QUANTITIES.items()
     }
     if gap:
