@@ -30,6 +30,7 @@ from cascadebench.uncertainty.bootstrap import Bootstrap, image_weights
 from cascadebench.uncertainty.crossings import crossing_interval, crossings, only_crossing
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.intervals import interval
+from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
 from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighted_recall, weighting_plan
 
 IMAGES, CLASSES, SEEDS = (100, 300, 1000, 5000), (1, 20, 80), (1, 2, 3, 5)
@@ -126,17 +127,23 @@ def draw(plans: Plans, images: int, sets: int, resamples: int, random: np.random
         weights = np.add.reduceat(image_weights(images, resamples, number), first, axis=1, dtype=np.uint8)
         once = count.astype(np.uint8)[None]
         rows.setdefault("trainings", []).append(chosen)
-        for training in chosen:
+        of_stages: list[dict[int, Measured]] = [{} for _ in plans]
+        for place, training in enumerate(chosen):
             parts = [restricted(of_stage[training], different) for of_stage in plans]
-            stages = [measured(part, once, weights) for part in parts]
+            for by_seed, part in zip(of_stages, parts, strict=True):
+                by_seed[place] = measured(part, once, weights)
             recalls = [measured(part, once, weights, recall=True) for part in parts[1::2]]
-            for name, one in numbers(stages, recalls).items():
+            for name, one in numbers([by_seed[place] for by_seed in of_stages], recalls).items():
                 rows.setdefault("point " + name, []).append(one.point)
                 rows.setdefault("samples " + name, []).append(np.float32(one.samples))
                 found["within " + name] = np.array(one.within)
+        for seeds in SEEDS[1:]:
+            first = [{place: by_seed[place] for place in range(seeds)} for by_seed in of_stages]
+            scatter = seed_scatter([stages_and_gaps(first[:2]), stages_and_gaps(first[2:])])
+            rows.setdefault(f"scatter {seeds}", []).append((scatter.ratio, scatter.freedom))
     shaped = {key: np.array(value) for key, value in rows.items()}
-    return found | {key: value.reshape(sets, max(SEEDS), *value.shape[1:]) if key != "trainings" else value
-                    for key, value in shaped.items()}  # fmt: skip
+    by_training = {key: value for key, value in shaped.items() if len(value) == sets * max(SEEDS)}
+    return found | shaped | {k: value.reshape(sets, max(SEEDS), *value.shape[1:]) for k, value in by_training.items()}
 
 
 def _expected(plans: Plans, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -164,10 +171,14 @@ def judged(drawn: Mapping[str, np.ndarray], seeds: int, name: str) -> dict[str, 
         by_seed = {k: Measured(points[number, k], samples[number, k].astype(float), within) for k in range(seeds)}
         # One seed is about this training, several are about all that could have been.
         true = truth[trainings[0]] if seeds == 1 else truth.mean(axis=0)
+        scatter = None
+        if seeds > 1 and "recall" not in name:
+            ratio, freedom = drawn[f"scatter {seeds}"][number]
+            scatter = SeedScatter(float(ratio), int(freedom))
         if name == "crossing":
-            found, true = crossing_interval(by_seed, number), float(only_crossing(crossings(true)))
+            found, true = crossing_interval(by_seed, number, scatter), float(only_crossing(crossings(true)))
         else:
-            found = interval(by_seed, number)
+            found = interval(by_seed, number, scatter)
         if np.isfinite(found.low):
             widths.append(found.high - found.low)
             held += found.low <= true <= found.high

@@ -97,8 +97,6 @@ class Claim(Configuration):
     """The claim holds where the quantity is greater or less than this, or ``within``: strictly between two values."""
     reason: str = ""
     """Why this threshold, if it is not zero."""
-    seeds: Annotated[int, Ge(1)] = 1
-    """Seeds that a verdict needs: more than one where the effect is no larger than what a seed changes."""
     claimed_on: ClaimedOn | None = None
     """Null: as the file says."""
     readings: tuple[dict[str, Value], ...] = ()

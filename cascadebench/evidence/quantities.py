@@ -13,7 +13,8 @@ from cascadebench.study.run import Run
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import stage_label
-from cascadebench.uncertainty.intervals import Pooled, over_seeds
+from cascadebench.uncertainty.intervals import over_seeds
+from cascadebench.uncertainty.seed_scatter import SeedScatter
 
 Sampling = Literal["none", "exact", "images", "seeds", "images and seeds"]
 
@@ -59,8 +60,10 @@ class Estimate:
     """The runs that it is of."""
     notes: tuple[str, ...] = ()
     """What a reader must know, such as a seed that is left out."""
-    over_images: np.ndarray | None = None
-    """float64 [B]: with several seeds, the part of `samples` that varies the images alone."""
+    over_images: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """With several seeds, the quantity of each on the resamples of the images, float64 [B]."""
+    scatter: SeedScatter | None = None
+    """The study's, where `samples` are drawn with it."""
 
     @property
     def sample_count(self) -> int:
@@ -70,14 +73,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A quantity that too few seeds have; `missing` says what of which run, and `partial` is what the others give."""
+    """A quantity that no seed has; `missing` says what of which run."""
 
     missing: tuple[str, ...]
-    partial: Estimate | None = None
 
 
 def estimate(
-    claim: SourcedClaim, runs: Sequence[MeasuredRun], seed: int = 0, resamples: int = RESAMPLES
+    claim: SourcedClaim,
+    runs: Sequence[MeasuredRun],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    scatter: SeedScatter | None = None,
 ) -> Estimate | NotMeasured:
     """Measure a claim's quantity.
 
@@ -90,11 +96,13 @@ def estimate(
         All runs of the study in one framework on one backbone, unfinished ones too.
     seed, resamples : int
         Of the draws of the seeds' part.
+    scatter : SeedScatter or None
+        How trainings of the study scatter in AP; a quantity of anything else has its own seeds alone.
 
     Returns
     -------
     Estimate or NotMeasured
-        The latter if fewer seeds than ``claim.seeds`` have every term.
+        The latter if no seed has every term.
     """
     values, used, missing = {}, [], []
     for number in sorted({measured.run.seed for measured in runs}):
@@ -104,19 +112,24 @@ def estimate(
         if not problems:
             values[number] = _value(claim, of_seed)
             used += [find_run(term, of_seed).run for term in claim.terms]
+    if not values:
+        return NotMeasured(tuple(missing) or ("the study has no runs",))
     runs_used = tuple({id(run): run for run in used}.values())
-    found = _pooled(claim, over_seeds(values, seed, resamples), values, runs_used, missing) if values else None
-    if found is not None and len(values) >= claim.seeds:
-        return found
-    if len(values) < claim.seeds and not missing:
-        missing = [f"the claim needs {claim.seeds} seeds, the study has {len(values)}"]
-    return NotMeasured(tuple(missing), found)
+    of_ap = all(term.metric == "AP" for term in claim.terms) and len(values) > 1
+    return _estimate(claim, values, runs_used, missing, seed, resamples, scatter if of_ap else None)
 
 
-def _pooled(
-    claim: SourcedClaim, pooled: Pooled, values: Mapping[int, Measured], runs: tuple[Run, ...], missing: Sequence[str]
+def _estimate(
+    claim: SourcedClaim,
+    values: Mapping[int, Measured],
+    runs: tuple[Run, ...],
+    missing: Sequence[str],
+    seed: int,
+    resamples: int,
+    scatter: SeedScatter | None,
 ) -> Estimate:
-    """Say what the pooled values of the seeds are."""
+    """Pool the values of the seeds, and say what they are."""
+    pooled = over_seeds(values, seed, resamples, scatter)
     samples, of_images = pooled.samples, pooled.over_images
     notes = [f"left out: {text}" for text in missing]
     if of_images is not None and (empty := int(np.sum(~np.isfinite(of_images)))):
@@ -128,8 +141,11 @@ def _pooled(
     if sampling == "images":
         notes.append("one seed: the interval does not hold what another training would change")
     by_seed = {number: value.point for number, value in values.items()}
-    over_images = of_images if sampling == "images and seeds" else None
-    return Estimate(float(pooled.point), samples, sampling, by_seed, runs, tuple(notes), over_images)
+    both = sampling == "images and seeds"
+    over_images = {number: value.samples for number, value in values.items()} if both else {}
+    return Estimate(
+        float(pooled.point), samples, sampling, by_seed, runs, tuple(notes), over_images, scatter if both else None
+    )
 
 
 def is_of(term: Term, run: Run) -> bool:

@@ -33,7 +33,8 @@ VERDICTS = (
     "question", "claim", "words", "source", "place", "framework", "backbone", "under", "verdict",
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
     "adjusted_p_value", "holm_level", "alpha", "direction", "threshold", "threshold_high", "threshold_reason",
-    "published", "seeds", "seeds_needed", "sampling", "samples", "bootstrap_seed", "reasons", "notes",
+    "published", "seeds", "sampling", "samples", "bootstrap_seed", "scatter_ratio", "scatter_freedom", "reasons",
+    "notes",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -43,8 +44,8 @@ TERMS = (
 """Columns of ``claim_terms.csv``."""
 SAMPLE = "sample"
 """First column of ``claim_samples.csv``; the others are questions."""
-OVER_IMAGES = " over images"
-"""Ends the name of a column with the part of a question's samples that varies the images alone."""
+OVER_IMAGES = " over images, seed "
+"""Between a question and a seed: the name of a column with what that seed gives on the resamples of the images."""
 
 
 def write_verdicts(resampled: ResampledStudy) -> None:
@@ -65,7 +66,7 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     audit = read_audit(folder.audit) if folder.audit.is_file() else None
     path = resampled.results.dataset(study.dataset.name).lock
     lock = read_object(path) if path.is_file() else None
-    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock)
+    questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock, resampled.scatter)
     write_csv(folder.verdicts, [_verdict_row(verdict, seed) for verdict in judge(questions)], VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
@@ -88,6 +89,7 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
     low, high = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold, None)
     ends, adjusted = verdict.interval or (None, None), verdict.adjusted_interval or (None, None)
     count = found.sample_count if found and found.samples is not None else None
+    scatter = found.scatter if found else None
     return {
         "question": verdict.name,
         "claim": claim.id,
@@ -116,10 +118,11 @@ def _verdict_row(verdict: Verdict, seed: int) -> dict[str, Any]:
         "threshold_reason": claim.reason,
         "published": claim.published_value(),
         "seeds": len(found.by_seed) if found else 0,
-        "seeds_needed": claim.seeds,
         "sampling": found.sampling if found else None,
         "samples": count,
         "bootstrap_seed": None if count is None else seed,
+        "scatter_ratio": scatter.ratio if scatter else None,
+        "scatter_freedom": scatter.prior_freedom(len(found.by_seed)) if scatter else None,
         "reasons": SEPARATOR.join(verdict.reasons),
         "notes": SEPARATOR.join(verdict.notes),
     }
@@ -166,6 +169,5 @@ def _sample_columns(questions: Sequence[Question]) -> dict[str, np.ndarray]:
         found = question.estimate
         if found is not None and found.samples is not None:
             columns[question.name] = found.samples
-            if found.over_images is not None:
-                columns[question.name + OVER_IMAGES] = found.over_images
+            columns |= {f"{question.name}{OVER_IMAGES}{seed}": draws for seed, draws in found.over_images.items()}
     return columns

@@ -13,9 +13,10 @@ from cascadebench.evidence.quantities import Estimate, MeasuredRun, NotMeasured,
 from cascadebench.evidence.readings import asked_of, over_readings, readings_left_out
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.intervals import ALPHA, Ends, order_statistics
+from cascadebench.uncertainty.seed_scatter import SeedScatter
 
-Reading = Literal["supported", "not supported", "inconclusive"]
-Word = Literal["supported", "not supported", "inconclusive", "not run", "not comparable"]
+Reading = Literal["supported", "not supported", "inconclusive", "one seed"]
+Word = Literal["supported", "not supported", "inconclusive", "one seed", "not run", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,18 @@ class Question:
 
     @property
     def point(self) -> float | None:
-        """The quantity, also where seeds are missing or it is not comparable."""
+        """The quantity, also where it is not comparable."""
         return self.estimate.point if self.estimate else None
 
     @property
     def estimate(self) -> Estimate | None:
-        """What was measured, of too few seeds too."""
-        return self.answer.partial if isinstance(self.answer, NotMeasured) else self.answer
+        """What was measured."""
+        return None if isinstance(self.answer, NotMeasured) else self.answer
+
+    @property
+    def decides(self) -> bool:
+        """Whether it has samples over several seeds, without which nothing is said about a method."""
+        return self.estimate is not None and self.estimate.samples is not None and len(self.estimate.by_seed) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +60,22 @@ class Verdict(Question):
 
     word: Word
     """``supported``: the adjusted interval lies on the claim's side of the threshold. ``not supported``: it lies on the
-    other side. ``inconclusive``: it spans the threshold, or there is none. ``not comparable``: the data, the protocol
-    or the backbone is not the claim's, or the audit found a violation. ``not run``: a run that the quantity
-    needs is missing or failed, or there are too few seeds."""
+    other side. ``inconclusive``: it spans the threshold, or there is none. ``one seed``: only one training of each
+    method has the quantity, which says nothing of another. ``not comparable``: the data, the protocol or the backbone
+    is not the claim's, or the audit found a violation. ``not run``: a run that the quantity needs is missing or failed,
+    with every seed."""
     reading: Reading | None = None
     unadjusted_reading: Reading | None = None
     """What the adjusted and the unadjusted interval say, whatever the word; None: nothing was measured."""
     interval: Ends | None = None
     adjusted_interval: Ends | None = None
     """At the study's level, and at the level that Holm compared with; ends may be infinite. Both are the point where
-    the quantity is exact. None: its error is unknown."""
+    the quantity is exact. None: its error is unknown, and of one seed nothing is adjusted."""
     p_value: float | None = None
     adjusted_p_value: float | None = None
     level: float | None = None
     """The p-value, Holm's adjusted p-value, and the alpha that Holm compared the p-value with, which is also that of
-    the adjusted interval. None where the quantity has no samples."""
+    the adjusted interval. None where the quantity has no samples over several seeds."""
 
 
 def study_verdicts(
@@ -79,6 +86,7 @@ def study_verdicts(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    scatter: SeedScatter | None = None,
 ) -> list[Verdict]:
     """Verdicts on every claim in every framework and on every backbone of a study.
 
@@ -92,13 +100,15 @@ def study_verdicts(
         Probability of any wrong decision in the study.
     seed, resamples : int
         Those of the study's resamples; the draws of the training seeds' part take them too.
+    scatter : SeedScatter or None
+        How trainings of the study scatter; None: nothing is known of it but by each quantity itself.
 
     Returns
     -------
     list of Verdict
         Claim by claim; frameworks and backbones in the order of the runs, readings in that of the claim.
     """
-    return judge(study_questions(claims, runs, audit, seed, resamples), alpha)
+    return judge(study_questions(claims, runs, audit, seed, resamples, scatter=scatter), alpha)
 
 
 def study_questions(
@@ -108,6 +118,7 @@ def study_questions(
     seed: int = 0,
     resamples: int = RESAMPLES,
     lock: Mapping[str, Any] | None = None,
+    scatter: SeedScatter | None = None,
 ) -> list[Question]:
     """Ask every claim in every framework and on every backbone, under each of its readings that the study runs.
 
@@ -120,8 +131,8 @@ def study_questions(
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == (framework, backbone)]
             left_out = readings_left_out(claim, [one.run for one in here])
             for asked in asked_of(claim, [one.run for one in here]):
-                answer = estimate(asked, here, seed, resamples)
-                found = answer.partial if isinstance(answer, NotMeasured) else answer
+                answer = estimate(asked, here, seed, resamples, scatter)
+                found = None if isinstance(answer, NotMeasured) else answer
                 of_claim = found.runs if found else ()
                 reasons = reasons_not_comparable(asked, of_claim, audit, lock) if found else ()
                 notes = (*accepted_violations(of_claim, audit), *other_settings(asked, of_claim, lock), *left_out)
@@ -132,21 +143,22 @@ def study_questions(
 def judge(questions: Sequence[Question], alpha: float = ALPHA) -> list[Verdict]:
     """Give the verdicts of one study.
 
-    All questions that have samples are one family for Holm's correction, those that are not comparable or lack seeds
-    too: their adjusted intervals are shown, and leaving them out would let the choice of what is comparable decide how
-    strict the others are judged. Exact quantities are compared with the threshold as they are.
+    All questions that have samples over several seeds are one family for Holm's correction, those that are not
+    comparable too: their adjusted intervals are shown, and leaving them out would let the choice of what is comparable
+    decide how strict the others are judged. Of one seed nothing is decided. Exact quantities are compared with the
+    threshold as they are.
     """
-    sampled = [number for number, one in enumerate(questions) if one.estimate and one.estimate.samples is not None]
+    sampled = [number for number, one in enumerate(questions) if one.decides]
     p_values = {
         number: decision_p_value(questions[number].claim, questions[number].estimate.samples) for number in sampled
     }
     steps = dict(zip(sampled, holm([p_values[number] for number in sampled], alpha), strict=True))
     verdicts = []
     for number, question in enumerate(questions):
-        found = question.estimate
-        if found is None or found.samples is None:
-            verdicts.append(_without_samples(question))
+        if not question.decides:
+            verdicts.append(_undecided(question))
             continue
+        found = question.estimate
         level = steps[number].level
         interval, adjusted = order_statistics(found.samples, alpha), order_statistics(found.samples, level)
         count, needed = found.sample_count, samples_needed(len(sampled), alpha)
@@ -190,8 +202,8 @@ def reading(claim: SourcedClaim, interval: Ends) -> Reading:
     return "supported" if above == (claim.direction == "greater") else "not supported"
 
 
-def _without_samples(question: Question) -> Verdict:
-    """Verdict of a quantity that was not measured, is exact, or has an error that is not known."""
+def _undecided(question: Question) -> Verdict:
+    """Verdict of a quantity that was not measured, is exact, or is of one seed."""
     found = question.estimate
     if found is None:
         return _verdict(question, None, None)
@@ -199,8 +211,10 @@ def _without_samples(question: Question) -> Verdict:
         says: Reading = "supported" if question.claim.holds(found.point) else "not supported"
         exact = (found.point, found.point)
         return _verdict(question, says, says, interval=exact, adjusted_interval=exact)
-    unknown = ("one measurement: its error is not known",)
-    return _verdict(question, "inconclusive", "inconclusive", more_notes=unknown)
+    if found.samples is None:
+        unknown = ("one measurement: its error is not known",)
+        return _verdict(question, "one seed", "one seed", more_notes=unknown)
+    return _verdict(question, "one seed", "one seed", interval=order_statistics(found.samples))
 
 
 def _verdict(
@@ -212,11 +226,7 @@ def _verdict(
 ) -> Verdict:
     found = question.estimate
     missing = question.answer.missing if isinstance(question.answer, NotMeasured) else ()
-    word: Word = says or "not run"
-    if question.reasons:  # more seeds would not mend that
-        word = "not comparable"
-    elif missing:
-        word = "not run"
+    word: Word = "not comparable" if question.reasons else says or "not run"  # more seeds would not mend the first
     notes = (*question.notes, *(found.notes if found else ()), *more_notes)
     told = vars(question) | {"reasons": (*question.reasons, *missing), "notes": notes}
     return Verdict(**told, word=word, reading=says, unadjusted_reading=unadjusted, **numbers)

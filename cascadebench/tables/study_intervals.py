@@ -111,12 +111,14 @@ def _rows(
     if not by_seed:
         return []
     intervals = {
-        name: interval({seed: resampled.number(term, *ends) for seed, term in by_seed.items()}, resampled.seed)
+        name: interval(
+            {seed: resampled.number(term, *ends) for seed, term in by_seed.items()}, resampled.seed, resampled.scatter
+        )
         for name, ends in QUANTITIES.items()
     }
     if gap:
         differences = {seed: resampled.difference(term) for seed, term in by_seed.items()}
-        intervals[CROSSING] = crossing_interval(differences, resampled.seed)
+        intervals[CROSSING] = crossing_interval(differences, resampled.seed, resampled.scatter)
     about = asdict(detector) | {"test_stage": test_stage, "gap": gap}
     settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed}
     return [about | {"quantity": name} | asdict(found) | settings for name, found in intervals.items()]

@@ -8,6 +8,7 @@ import numpy as np
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.uncertainty.curves import Measured
 from cascadebench.uncertainty.intervals import order_statistics, over_seeds
+from cascadebench.uncertainty.seed_scatter import SeedScatter
 
 CROSSING = "crossing"
 """Quantity of a gap in ``intervals.csv``: the IoU at which its two sides cross."""
@@ -76,12 +77,14 @@ class CrossingInterval:
     """Among them those without any ground truth."""
 
 
-def crossing_interval(by_seed: Mapping[int, Measured], seed: int) -> CrossingInterval:
+def crossing_interval(
+    by_seed: Mapping[int, Measured], seed: int, scatter: SeedScatter | None = None
+) -> CrossingInterval:
     """Where a paired difference by IoU crosses zero, from the samples that its own intervals come from.
 
     Parameters are those of :func:`cascadebench.uncertainty.intervals.over_seeds`.
     """
-    pooled = over_seeds(by_seed, seed)
+    pooled = over_seeds(by_seed, seed, scatter=scatter)
     value, crossed = float(only_crossing(crossings(pooled.point))), only_crossing(crossings(pooled.samples))
     share = float(np.isfinite(crossed).mean())
     low, high = order_statistics(crossed) if np.isfinite(value) and share >= LEAST_SHARE else (np.nan, np.nan)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cascadebench.uncertainty.bootstrap import RESAMPLES
 from cascadebench.uncertainty.curves import Measured
+from cascadebench.uncertainty.seed_scatter import SeedScatter
 
 ALPHA = 0.05
 """One less the level of an interval."""
@@ -57,12 +58,16 @@ class Pooled:
     """float64 [...]: standard error of the mean over the seeds; NaN with one."""
 
 
-def over_seeds(by_seed: Mapping[int, Measured], seed: int, resamples: int = RESAMPLES) -> Pooled:
+def over_seeds(
+    by_seed: Mapping[int, Measured], seed: int, resamples: int = RESAMPLES, scatter: SeedScatter | None = None
+) -> Pooled:
     """Pool the trainings of one number.
 
-    A sample is the mean over the seeds on one resample of the images plus, with several seeds, a part for their choice:
-    the standard error of the mean times a draw of Student's t with one degree of freedom less than seeds. What each
-    training finds on these very images is in both parts, so the intervals of several seeds err on the wide side.
+    A sample is the mean over the seeds on one resample of the images plus, with several seeds, a part for their choice.
+    Without `scatter` that is the standard error of the mean times a draw of Student's t with one degree of freedom less
+    than seeds. What each training finds on these very images is in both parts then, so the intervals err on the wide
+    side. With it, the variance between the seeds is one of more degrees of freedom, those of the study's scatter added
+    to the number's own, and what the images explain of it is left out where it is known: ``docs/statistics.md``.
 
     Parameters
     ----------
@@ -72,6 +77,8 @@ def over_seeds(by_seed: Mapping[int, Measured], seed: int, resamples: int = RESA
         Of the draws for the seeds.
     resamples : int
         Draws for the seeds of a number that the images do not vary.
+    scatter : SeedScatter or None
+        Of the study that an AP or a gap belongs to; None for every other number.
     """
     trainings = [by_seed[number] for number in sorted(by_seed)]
     points, within = np.stack([training.point for training in trainings]), trainings[0].within
@@ -82,22 +89,37 @@ def over_seeds(by_seed: Mapping[int, Measured], seed: int, resamples: int = RESA
         samples = None if over_images is None else over_images.clip(*within)
         return Pooled(point, samples, over_images, point * np.nan)
     samples = np.repeat(point[None], resamples, axis=0) if over_images is None else over_images
-    for weight, away in zip(_seed_weights(len(points), len(samples), seed), points - point, strict=True):
+    prior = scatter.prior_freedom(len(points)) if scatter and over_images is not None else 0
+    own, of_images = _seed_weights(len(points), len(samples), seed, prior, prior * scatter.ratio if prior else 0.0)
+    for weight, away in zip(own, points - point, strict=True):
         samples = samples + np.multiply.outer(weight, away)
+    if prior:
+        for weight, training in zip(of_images, trainings, strict=True):
+            away = training.samples - np.nanmean(training.samples, axis=0)
+            samples = samples + weight.reshape(-1, *[1] * point.ndim) * away
     return Pooled(point, samples.clip(*within), over_images, points.std(axis=0, ddof=1) / np.sqrt(len(points)))
 
 
 @lru_cache(maxsize=32)
-def _seed_weights(seeds: int, resamples: int, seed: int) -> np.ndarray:
-    """What each seed's distance from the mean counts in a sample: float64 [seeds, resamples].
+def _seed_weights(seeds: int, resamples: int, seed: int, prior: int, known: float) -> tuple[np.ndarray, np.ndarray]:
+    """What the distances of each seed from the mean count in a sample: two of float64 [seeds, resamples].
 
-    Weighted so, the distances add up to the standard error of their mean times a draw of Student's t. The weights are
-    the same for all numbers of a study: samples of a difference are differences of samples over the seeds too.
+    The first weighs the distance of its value, the second that of its value on a resample. Together they add up to the
+    standard error of the mean times a draw of Student's t, of the degrees of freedom of both; `known` is the prior ones
+    times the ratio of scatter. The weights are the same for all numbers of a study, so that samples of a difference are
+    differences of samples over the seeds too.
     """
     # The images' weights take [seed, resample]; three numbers make another stream.
     random = np.random.default_rng([seed, resamples, seeds])
     normal = random.standard_normal((seeds, resamples))
-    return normal / np.sqrt(seeds * random.chisquare(seeds - 1, size=resamples))
+    spread = random.chisquare(seeds - 1 + prior, size=resamples)
+    # A random difference between the seeds whose squared weights add up to one.
+    direction = random.standard_normal((seeds, resamples))
+    direction -= direction.mean(axis=0)
+    direction /= np.sqrt((direction**2).sum(axis=0))
+    # The mean over the seeds holds the images' part of the variance once already.
+    beyond = np.maximum(known / spread - 1, 0)
+    return normal / np.sqrt(seeds * spread), direction * np.sqrt(beyond / seeds)
 
 
 def order_statistics(samples: np.ndarray, alpha: float = ALPHA) -> Ends:
@@ -120,9 +142,9 @@ def order_statistics(samples: np.ndarray, alpha: float = ALPHA) -> Ends:
     return (float(ordered[rank - 1]), float(ordered[-rank])) if rank else (-math.inf, math.inf)
 
 
-def interval(by_seed: Mapping[int, Measured], seed: int) -> Interval:
+def interval(by_seed: Mapping[int, Measured], seed: int, scatter: SeedScatter | None = None) -> Interval:
     """Interval of a number, an AP or a difference, from its trainings; parameters are those of :func:`over_seeds`."""
-    pooled = over_seeds(by_seed, seed)
+    pooled = over_seeds(by_seed, seed, scatter=scatter)
     value = float(pooled.point)
     low, high = order_statistics(pooled.samples)
     known = pooled.over_images[~np.isnan(pooled.over_images)]

@@ -11,10 +11,11 @@ from cascadebench.metrics.coco.ground_truth import ALL, GroundTruth, read_ground
 from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, ground_truth_table
 from cascadebench.metrics.coco.stage_matches import match_stages
 from cascadebench.results.layout import ResultsFolder
-from cascadebench.study.study import PlannedRun, Study
+from cascadebench.study.study import PlannedRun, Study, by_detector
 from cascadebench.uncertainty.bootstrap import RESAMPLES, bootstrap, image_weights
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import Curve, Gap, coefficients
+from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
 
 
 class ResampledStudy:
@@ -86,6 +87,18 @@ class ResampledStudy:
     def difference(self, gap: Gap) -> Measured:
         """A gap by IoU threshold: float64 [10], and its samples."""
         return signed_sum((count, self.curve(one)) for one, count in coefficients(gap).items())
+
+    @cached_property
+    def scatter(self) -> SeedScatter | None:
+        """How much trainings scatter, from all detectors with several seeds; None without any."""
+        detectors = [runs for runs in by_detector(self.evaluated).values() if len(runs) > 1]
+        return seed_scatter(
+            stages_and_gaps(
+                {planned.run.seed: self.curve(Curve(planned.run.id, label)) for planned in runs}
+                for label in self._test_stages(runs[0].run.id)
+            )
+            for runs in detectors
+        )
 
     def has(self, term: Curve | Gap) -> bool:
         """Whether all runs that a term needs are evaluated."""
