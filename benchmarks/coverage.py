@@ -42,7 +42,7 @@ WEAK_SCORES = 0.6
 """The weak detector reports what it scores so high or higher, as some detectors do."""
 SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
-POPULATION, TRAININGS, DETECTIONS_PER_IMAGE = 20_000, 8, 14
+POPULATION, TRAININGS, DETECTIONS_PER_IMAGE = 20_000, 12, 14
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
 KINDS = ("", "gap of ", "gap of gaps of ")
 KEPT = PROJECT / "build" / "coverage"
@@ -117,11 +117,11 @@ def numbers(stages: list[Measured], recalls: list[Measured]) -> dict[str, Measur
 def draw(plans: Plans, images: int, sets: int, resamples: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw sets of images, and as many trainings as most seeds for each; every number on them, and the truth."""
     total = plans[0][0].images
-    many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(512)])
+    many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(320)])
     found = {"truth " + name: value for name, value in _expected(plans, many.astype(np.uint8)).items()}
     rows: dict[str, list] = {}
     for number in range(sets):
-        drawn, chosen = random.integers(total, size=images), random.integers(len(plans[0]), size=max(SEEDS))
+        drawn, chosen = random.integers(total, size=images), random.permutation(len(plans[0]))[: max(SEEDS)]
         different, first, count = np.unique(np.sort(drawn), return_index=True, return_counts=True)
         # Resampled are the entries of the sorted list, not the different images.
         weights = np.add.reduceat(image_weights(images, resamples, number), first, axis=1, dtype=np.uint8)
@@ -169,8 +169,11 @@ def judged(drawn: Mapping[str, np.ndarray], seeds: int, name: str) -> dict[str, 
     within, widths, held = tuple(drawn["within " + name]), [], 0
     for number, trainings in enumerate(drawn["trainings"]):
         by_seed = {k: Measured(points[number, k], samples[number, k].astype(float), within) for k in range(seeds)}
-        # One seed is about this training, several are about all that could have been.
-        true = truth[trainings[0]] if seeds == 1 else truth.mean(axis=0)
+        # One seed is about this training, several are about all that could have been: as far off as those of a
+        # population, and not of a few from which they are drawn without replacement.
+        true = truth[trainings[:seeds]].mean(axis=0)
+        if seeds > 1:
+            true = true - (true - truth.mean(axis=0)) * np.sqrt(len(truth) / (len(truth) - seeds))
         scatter = None
         if seeds > 1 and "recall" not in name:
             ratio, freedom = drawn[f"scatter {seeds}"][number]
