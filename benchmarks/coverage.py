@@ -1,6 +1,6 @@
 """How often 95% intervals hold what they should: sets of images out of a large generated population, and real ones.
 
-    python -m benchmarks.coverage [--images 100 --classes 80 --sets 300] [--write]
+    python -m benchmarks.coverage --images 100 --classes 80
 
 Two made-up detectors, alike or very unequal, find the objects of a population of images after several trainings. Sets
 of images and trainings are drawn from it independently, and the intervals that the project makes of each set are
@@ -9,9 +9,7 @@ is kept in build/coverage/, a file per cell; a cell that is there is not drawn a
 """
 
 import argparse
-import gzip
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -31,6 +29,7 @@ from cascadebench.uncertainty.crossings import crossing_interval, crossings, onl
 from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
 from cascadebench.uncertainty.intervals import interval
 from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
+from cascadebench.uncertainty.simulated_coverage import FEWEST_INTERVALS, TABLE
 from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighted_recall, weighting_plan
 
 IMAGES, CLASSES, SEEDS = (100, 300, 1000, 5000), (1, 20, 80), (1, 2, 3, 5)
@@ -45,8 +44,9 @@ SEED_SPREAD = 0.0008
 POPULATION, TRAININGS, DETECTIONS_PER_IMAGE = 20_000, 12, 14
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
 KINDS = ("", "gap of ", "gap of gaps of ")
+REAL_SET = 118
+"""Images of a set out of real ones."""
 KEPT = PROJECT / "build" / "coverage"
-TABLE = PROJECT / "cascadebench" / "uncertainty" / "simulated_coverage.csv"
 Plans = list[list[Plan]]
 """By test stage, first and last of both detectors, and training."""
 
@@ -116,12 +116,12 @@ def numbers(stages: list[Measured], recalls: list[Measured]) -> dict[str, Measur
 
 def draw(plans: Plans, images: int, sets: int, resamples: int, random: np.random.Generator) -> dict[str, np.ndarray]:
     """Draw sets of images, and as many trainings as most seeds for each; every number on them, and the truth."""
-    total = plans[0][0].images
+    total, most = plans[0][0].images, min(max(SEEDS), len(plans[0]))
     many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(320)])
     found = {"truth " + name: value for name, value in _expected(plans, many.astype(np.uint8)).items()}
     rows: dict[str, list] = {}
     for number in range(sets):
-        drawn, chosen = random.integers(total, size=images), random.permutation(len(plans[0]))[: max(SEEDS)]
+        drawn, chosen = random.integers(total, size=images), random.permutation(len(plans[0]))[:most]
         different, first, count = np.unique(np.sort(drawn), return_index=True, return_counts=True)
         # Resampled are the entries of the sorted list, not the different images.
         weights = np.add.reduceat(image_weights(images, resamples, number), first, axis=1, dtype=np.uint8)
@@ -137,13 +137,13 @@ def draw(plans: Plans, images: int, sets: int, resamples: int, random: np.random
                 rows.setdefault("point " + name, []).append(one.point)
                 rows.setdefault("samples " + name, []).append(np.float32(one.samples))
                 found["within " + name] = np.array(one.within)
-        for seeds in SEEDS[1:]:
+        for seeds in SEEDS[1:] if most > 1 else ():
             first = [{place: by_seed[place] for place in range(seeds)} for by_seed in of_stages]
             scatter = seed_scatter([stages_and_gaps(first[:2]), stages_and_gaps(first[2:])])
             rows.setdefault(f"scatter {seeds}", []).append((scatter.ratio, scatter.freedom))
     shaped = {key: np.array(value) for key, value in rows.items()}
-    by_training = {key: value for key, value in shaped.items() if len(value) == sets * max(SEEDS)}
-    return found | shaped | {k: value.reshape(sets, max(SEEDS), *value.shape[1:]) for k, value in by_training.items()}
+    by_training = {key: value for key, value in shaped.items() if key.startswith(("point", "samples"))}
+    return found | shaped | {k: value.reshape(sets, most, *value.shape[1:]) for k, value in by_training.items()}
 
 
 def _expected(plans: Plans, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -208,15 +208,74 @@ def keep(file: Path, drawn: Mapping[str, np.ndarray]) -> None:
     print(file, flush=True)
 
 
+def draw_real(options: argparse.Namespace) -> None:
+    """Draw sets out of real images, with what two real detectors found on them: one training, one test stage."""
+    if not options.annotations:
+        print("real images: skipped, no --annotations FILE --detections FILE FILE")
+        return
+    table, plans = ground_truth_table(read_ground_truth(options.annotations)), []
+    for path in options.detections:
+        ((_, matches),) = match_stages(table, read_coco_results(path), source=str(path))
+        plans += [[weighting_plan(table, matches)]] * 2
+    random = np.random.default_rng(0)
+    keep(KEPT / f"{REAL_SET}_{table.known_classes}_real.npz", draw(plans, REAL_SET, options.sets, 399, random))
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    """How many intervals hold of everything that was drawn."""
+    rows = []
+    for file in sorted(folder.glob("*_*_*.npz")):
+        images, classes, detectors = file.stem.split("_")
+        about = {"images": int(images), "classes": int(classes), "detectors": detectors}
+        real, drawn = detectors == "real", dict(np.load(file))
+        names = [key.removeprefix("truth ") for key in drawn if key.startswith("truth ")]
+        # Real detectors are here with one test stage and one training.
+        names = [name for name in names if not real or not (name == "crossing" or name.startswith("gap of gaps"))]
+        for seeds, name in product(SEEDS[:1] if real else SEEDS, names):
+            sets = {"seeds": seeds, "number": name, "sets": len(drawn["trainings"])}
+            rows.append(about | sets | judged(drawn, seeds, name))
+    return pd.DataFrame(rows).sort_values(["detectors", "seeds", "classes", "images"], kind="stable")
+
+
+def percent(rows: pd.DataFrame) -> str:
+    """Lowest and highest percent of intervals that hold among rows that have enough of them."""
+    rows = rows[rows["intervals"] >= FEWEST_INTERVALS]
+    shares = (100 * rows["held"] / rows["intervals"]).round().astype(int)
+    return "-".join(str(share) for share in dict.fromkeys((shares.min(), shares.max()))) if len(rows) else ""
+
+
+def print_tables(table: pd.DataFrame) -> None:
+    """Print the percentages of one seed by kind of number, and those of several seeds; in Markdown."""
+    kind = table["number"].str.replace(r"AP\d*$", "AP", regex=True)
+    order = ["images", "classes", "detectors", "sets"]
+    for title, rows, columns in (
+        ("one seed", table[table["seeds"] == 1], kind),
+        ("several seeds", table[table["seeds"] > 1], table["seeds"].map("{} seeds".format)),
+    ):
+        names = list(dict.fromkeys(columns[rows.index]))
+        print(f"\n{title}\n\n| {' | '.join([*order, *names])} |\n|{'-|' * (len(order) + len(names))}")
+        for key, cell in rows.groupby(order, sort=True):
+            cells = [percent(cell[columns[cell.index] == name]) for name in names]
+            print(f"| {' | '.join([*map(str, key), *cells])} |")
+
+
 def main() -> None:
-    """Draw what is missing, judge all that was drawn, and print or write the table."""
+    """Draw what is missing, judge all that was drawn, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="*", default=IMAGES)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--sets", type=int, default=300, help="sets of images of a cell")
     parser.add_argument("--resamples", type=int, default=399)
+    parser.add_argument("--annotations", type=Path, help="COCO annotations of real images")
+    parser.add_argument("--detections", type=Path, nargs=2, help="COCO results of two detectors on them")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(PROJECT)}")
     options = parser.parse_args()
     draw_cells(options)
+    draw_real(options)
+    table = table_of(KEPT)
+    print_tables(table)
+    if options.write:
+        table.to_csv(TABLE, index=False, float_format="%.5f")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,12 @@ from cascadebench.uncertainty.curves import QUANTITIES
 from cascadebench.uncertainty.gaps import Curve, Gap, baselines_of, framework_gap, gap_differences, gaps_by_seed
 from cascadebench.uncertainty.intervals import interval
 from cascadebench.uncertainty.resampled_study import ResampledStudy
+from cascadebench.uncertainty.simulated_coverage import simulated_as, simulated_coverage
 
 COLUMNS = (
     "label", "framework", "backbone", "test_stage", "gap", "quantity", "value", "low", "high", "image_error",
     "seed_error", "crossing_share", "seeds", "resamples", "empty_resamples", "absent_classes", "bootstrap_seed",
+    "images", "classes", "simulated_coverage",
 )  # fmt: skip
 """Columns of ``intervals.csv``."""
 
@@ -120,5 +122,12 @@ def _rows(
         differences = {seed: resampled.difference(term) for seed, term in by_seed.items()}
         intervals[CROSSING] = crossing_interval(differences, resampled.seed, resampled.scatter)
     about = asdict(detector) | {"test_stage": test_stage, "gap": gap}
-    settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed}
-    return [about | {"quantity": name} | asdict(found) | settings for name, found in intervals.items()]
+    size = {"images": len(resampled.table.image_ids), "classes": resampled.table.known_classes}
+    settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed} | size
+    return [
+        about
+        | {"quantity": name, "simulated_coverage": simulated_coverage(simulated_as(name, gap), **size, seeds=found.seeds)}
+        | asdict(found)
+        | settings
+        for name, found in intervals.items()
+    ]

@@ -83,7 +83,8 @@ def agreement_table(results: StudyResults) -> Table:
         f"difference, {names[0]} minus {names[1]}, paired by seed."
     )
     if any(pair.interval(results, "AP") for _, pairs in framework_pairs(results) for pair in pairs):
-        caption += " Under a difference its 95% interval, from resamples of the images that both share."
+        caption += " Under a difference its 95% interval, from resamples of the images that both share. "
+        caption = f"{caption}{results.coverage_warning(gaps_alone=True)}".rstrip()
     return Table("agreement-values", caption + range_caption(results), columns, tuple(groups))
 
 

@@ -255,7 +255,8 @@ def build(results: StudyResults) -> dict[str, Any]:
     """A table for every source with the readings that it stands on, the other methods' readings, the family's size."""
     of_sources, others = methods_of_sources(results)
     tables = [(*pair, methods) for pair, methods in zip(claim_tables(results), of_sources, strict=True)]
-    return {"tables": tables, "other_methods": others, "questions": questions(results)}
+    asked = {"questions": questions(results), "coverage_warning": results.coverage_warning(gaps_alone=True)}
+    return {"tables": tables, "other_methods": others} | asked
 
 
 SECTION = Section("claims", "Claims", build, needs=has_runs)
