@@ -39,9 +39,11 @@ WEAK = (Detector(0.42, 0.140), Detector(0.40, 0.120))
 DETECTORS = {"equal": (STRONG, ALIKE), "unequal": (STRONG, WEAK)}
 WEAK_SCORES = 0.6
 """The weak detector reports what it scores so high or higher, as some detectors do."""
+LEAST_POPULATION = 5000
+"""Images of a population; four times those of a set, if that is more."""
 SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
-POPULATION, TRAININGS, DETECTIONS_PER_IMAGE = 20_000, 12, 14
+TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 12, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
 KINDS = ("", "gap of ", "gap of gaps of ")
 REAL_SET = 118
@@ -51,11 +53,11 @@ Plans = list[list[Plan]]
 """By test stage, first and last of both detectors, and training."""
 
 
-def population(classes: int, detectors: str) -> Plans:
+def population(total: int, classes: int, detectors: str) -> Plans:
     """Matches of every training of both detectors on the same generated images."""
     random = np.random.default_rng([classes, len(detectors)])
-    objects, crowds = round(7.267 * POPULATION), round(0.0892 * POPULATION)
-    truth = generated_truth(random, POPULATION, classes, objects=objects, crowds=crowds)
+    objects, crowds = round(OBJECTS_PER_IMAGE * total), round(CROWDS_PER_IMAGE * total)
+    truth = generated_truth(random, total, classes, objects=objects, crowds=crowds)
     ease, table = object_ease(random, truth), ground_truth_table(truth)
     plans: Plans = []
     for stages in DETECTORS[detectors]:
@@ -64,7 +66,7 @@ def population(classes: int, detectors: str) -> Plans:
             plans.append([])
             for one in luck:
                 trained = replace(stage, spread=stage.spread + one)
-                rows = generated_detections(random, truth, ease, trained, DETECTIONS_PER_IMAGE * POPULATION)
+                rows = generated_detections(random, truth, ease, trained, DETECTIONS_PER_IMAGE * total)
                 rows = rows[rows["score"] >= (WEAK_SCORES if stages is WEAK else 0)].assign(test_stage="")
                 ((_, matches),) = match_stages(table, rows.reset_index(drop=True))
                 plans[-1].append(weighting_plan(table, matches))
@@ -194,8 +196,9 @@ def draw_cells(options: argparse.Namespace) -> None:
         plans: Plans = []
         for images in options.images:
             file = KEPT / f"{images}_{classes}_{detectors}.npz"
+            total = max(LEAST_POPULATION, 4 * images)
             if not file.exists():
-                plans = plans or population(classes, detectors)
+                plans = plans if plans and plans[0][0].images == total else population(total, classes, detectors)
                 random = np.random.default_rng([images, classes, len(detectors)])
                 keep(file, draw(plans, images, options.sets, options.resamples, random))
 
@@ -218,7 +221,7 @@ def draw_real(options: argparse.Namespace) -> None:
         ((_, matches),) = match_stages(table, read_coco_results(path), source=str(path))
         plans += [[weighting_plan(table, matches)]] * 2
     random = np.random.default_rng(0)
-    keep(KEPT / f"{REAL_SET}_{table.known_classes}_real.npz", draw(plans, REAL_SET, options.sets, 399, random))
+    keep(KEPT / f"{REAL_SET}_{table.known_classes}_real.npz", draw(plans, REAL_SET, options.sets, options.resamples, random))
 
 
 def table_of(folder: Path) -> pd.DataFrame:
@@ -265,7 +268,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=IMAGES)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--sets", type=int, default=300, help="sets of images of a cell")
-    parser.add_argument("--resamples", type=int, default=399)
+    parser.add_argument("--resamples", type=int, default=199)
     parser.add_argument("--annotations", type=Path, help="COCO annotations of real images")
     parser.add_argument("--detections", type=Path, nargs=2, help="COCO results of two detectors on them")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(PROJECT)}")
