@@ -148,7 +148,7 @@ def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) 
     InputError
         If the project has no such variant, it has no such option, or a value is not allowed.
     """
-    if variant not in own_variants():
+    if variant not in _variants_before() and variant not in own_variants():  # the second reads the folders
         raise InputError(f"{asked_by}: variant: unknown variant {variant!r}; there are: {', '.join(own_variants())}")
     return _card(variant).complete_options(dict(options), f"{asked_by}: options")
 
@@ -156,6 +156,12 @@ def complete_options(variant: str, options: Mapping[str, Value], asked_by: str) 
 def reading_options(variant: str) -> dict[str, str]:
     """Options of one of the project's variants that are readings of its sources, and why each is one."""
     return {name: option.reading for name, option in _card(variant).options.items() if option.reading}
+
+
+@cache
+def _variants_before() -> list[str]:
+    """The project's variants when they were first asked for."""
+    return own_variants()
 
 
 @cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cascadebench.uncertainty.curves import Measured, signed_sum
+from cascadebench.uncertainty.curves import Measured
 
 PRIOR_FREEDOM = 4
 """Most degrees of freedom that the scatter of a study counts beside the seeds of a number. More would decide a little
@@ -56,11 +56,11 @@ def seed_scatter(detectors: Iterable[Sequence[Mapping[int, Measured]]]) -> SeedS
 def stages_and_gaps(stages: Iterable[Mapping[int, Measured]]) -> list[dict[int, Measured]]:
     """What a detector tells of its scatter: AP by IoU at every test stage, and its gap to the first of them."""
     curves = [dict(by_seed) for by_seed in stages]
-    gaps = [
-        {number: signed_sum([(1, one), (-1, curves[0][number])]) for number, one in by_seed.items()}
-        for by_seed in curves[1:]
-    ]
-    return curves + gaps
+    return curves + [{number: _minus(one, curves[0][number]) for number, one in stage.items()} for stage in curves[1:]]
+
+
+def _minus(one: Measured, other: Measured) -> Measured:
+    return Measured(one.point - other.point, one.samples - other.samples)
 
 
 def _ratio(by_seed: Mapping[int, Measured]) -> float | None:

@@ -3,14 +3,11 @@
 from cascadebench.datasets.card import load_dataset_card
 from cascadebench.detectors.backbone import load_backbone
 from cascadebench.detectors.variant_catalog import find_variant
-from cascadebench.evidence.claims import load_claims
 from cascadebench.study.run import LIBRARY_REVISION, Revisions, Run
 from cascadebench.study.study_file import load_protocol
 from cascadebench.study_loading import chosen_variant
 
 SAMPLES = 1999
-CLAIMS_OF_ONE_SEED = {name: claim.model_copy(update={"seeds": 1}) for name, claim in load_claims().items()}
-"""Every claim as if one training decided it, so that a case needs no more."""
 
 
 def make_run(

@@ -1,8 +1,9 @@
 """Every verdict, in both directions, from made-up measurements."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from made_up import CLAIMS_OF_ONE_SEED as CLAIMS
 from made_up import SAMPLES, make_run
 
 from cascadebench.controls.findings import Audit, Finding
@@ -11,6 +12,7 @@ from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, NotMeas
 from cascadebench.evidence.verdicts import Question, judge, reading, study_verdicts
 from cascadebench.uncertainty.curves import Measured
 
+CLAIMS = load_claims()
 CLEAN = Audit("made up", 2, 97, ())
 SPREAD = np.linspace(-1, 1, SAMPLES)
 
@@ -31,8 +33,15 @@ def cascade(gap, scatter=0.001, **about):
     return MeasuredRun(run, curves=last | before)
 
 
+def twice(runs):
+    """The same measured in a second training of each, so that the interval is that of the images."""
+    return [twin for one in runs for twin in (one, replace(one, run=one.run.model_copy(update={"seed": 1})))]
+
+
 def one(claim, *runs, audit=CLEAN, **more):
-    (verdict,) = study_verdicts([CLAIMS[claim]], list(runs), audit, **more)
+    """The verdict on a claim; runs of one seed are taken twice."""
+    several = len({one.run.seed for one in runs}) > 1
+    (verdict,) = study_verdicts([CLAIMS[claim]], runs if several else twice(runs), audit, **more)
     return verdict
 
 
@@ -85,43 +94,54 @@ def test_an_exact_quantity(parameters, word):
     assert (verdict.p_value, verdict.adjusted_p_value) == (None, None)
 
 
-def test_a_measurement_without_an_error_decides_nothing():
+def recall_of(*seeds):
+    """Runs whose proposals gain 0.2."""
     others = {Key("proposal_AR1000", f"stage {stage}"): Measured(value) for stage, value in ((1, 0.5), (2, 0.7))}
-    verdict = one("regression-raises-proposal-recall", MeasuredRun(make_run("cascade_rcnn"), others=others))
-    assert (verdict.word, verdict.interval) == ("inconclusive", None)
-    assert verdict.point == pytest.approx(0.2)
-    assert "one measurement: its error is not known" in verdict.notes
+    return [MeasuredRun(make_run("cascade_rcnn", seed=seed), others=others) for seed in seeds]
 
 
 def test_not_run():
     verdict = one("fscascade-narrows-gap", cascade(-0.01), MeasuredRun(make_run("fscascade"), "failed: no memory"))
     assert (verdict.word, verdict.point, verdict.reading) == ("not run", None, None)
-    assert verdict.reasons == ("fscascade: failed: no memory, seed 0",)
+    assert verdict.reasons == ("fscascade: failed: no memory, seed 0", "fscascade: failed: no memory, seed 1")
     verdict = one("fscascade-narrows-gap", cascade(-0.01))
-    assert verdict.reasons == ("fscascade: not in the study, seed 0",)
+    assert verdict.reasons == ("fscascade: not in the study, seed 0", "fscascade: not in the study, seed 1")
 
 
-def test_too_few_seeds_are_not_run_and_the_value_is_shown():
-    runs = (
-        flat(make_run("cascade_rcnn"), {"(3,1-3) last RoIs": 0.41}, 0.001),
-        flat(make_run("cascade_rcnn", {"stages": 2}), {"(2,1-2) last RoIs": 0.40}),
+@pytest.mark.parametrize("claim", ["cascade-loses-low-iou", "cascade-gains-ap", "iterative-bbox-is-marginal"])
+@pytest.mark.parametrize("value", [-0.3, 0.3])
+def test_one_seed_decides_nothing_however_large_the_effect(claim, value):
+    (verdict,) = study_verdicts([CLAIMS[claim]], runs_of(claim, value, 0.001), CLEAN)
+    assert (verdict.word, verdict.reading, verdict.unadjusted_reading) == ("one seed",) * 3
+    assert verdict.point == pytest.approx(value)
+    assert verdict.interval == pytest.approx((value + SPREAD[49] * 0.001, value + SPREAD[-50] * 0.001))
+    assert (verdict.adjusted_interval, verdict.p_value, verdict.adjusted_p_value, verdict.level) == (None,) * 4
+    assert "one seed: the interval does not hold what another training would change" in verdict.notes
+    assert one(claim, *runs_of(claim, value, 0.001)).word in ("supported", "not supported"), "two do"
+
+
+def test_one_measurement_without_an_error_is_one_seed_too():
+    (verdict,) = study_verdicts([CLAIMS["regression-raises-proposal-recall"]], recall_of(0), CLEAN)
+    assert (verdict.word, verdict.interval) == ("one seed", None)
+    assert verdict.point == pytest.approx(0.2)
+    assert "one measurement: its error is not known" in verdict.notes
+
+
+def test_a_seed_that_is_left_of_several_is_one_seed():
+    runs = twice([cascade(-0.01)])
+    (verdict,) = study_verdicts(
+        [CLAIMS["cascade-loses-low-iou"]], [runs[0], replace(runs[1], problem="failed: no memory", curves={})], CLEAN
     )
-    claim = load_claims()["third-stage-helps"]
-    (verdict,) = study_verdicts([claim], runs, CLEAN)
-    assert (verdict.word, verdict.reading) == ("not run", "supported")
-    assert verdict.point == pytest.approx(0.01)
-    assert verdict.reasons == ("the claim needs 3 seeds, the study has 1",)
+    assert (verdict.word, verdict.reasons) == ("one seed", ())
+    assert "left out: cascade_rcnn: failed: no memory, seed 1" in verdict.notes
 
 
 def test_what_more_seeds_would_not_mend_is_not_comparable():
-    """Data that are not the claim's go before seeds that are missing; both are told."""
+    """Data that are not the claim's go before seeds that are missing, and of one seed nothing is read there either."""
     claim = load_claims()["cascade-loses-low-iou"]
     (verdict,) = study_verdicts([claim], [cascade(-0.01, dataset="blood_cells")], CLEAN)
-    assert (verdict.word, verdict.reading) == ("not comparable", "supported")
-    assert verdict.reasons == (
-        "data: blood_cells here, coco2017 in the source",
-        "the claim needs 3 seeds, the study has 1",
-    )
+    assert (verdict.word, verdict.reading) == ("not comparable", "one seed")
+    assert verdict.reasons == ("data: blood_cells here, coco2017 in the source",)
 
 
 @pytest.mark.parametrize(
@@ -170,8 +190,7 @@ def test_settings_of_a_schedule_of_one_length_are_told_beside_the_verdict():
 def test_what_the_source_does_not_say_of_its_schedule_is_told():
     notes = one("cascade-loses-low-iou", cascade(-0.01)).notes
     assert "not given in the source: batch size, learning rate, RoIs per image" in notes
-    others = {Key("proposal_AR1000", f"stage {stage}"): Measured(value) for stage, value in ((1, 0.5), (2, 0.7))}
-    notes = one("regression-raises-proposal-recall", MeasuredRun(make_run("cascade_rcnn"), others=others)).notes
+    notes = one("regression-raises-proposal-recall", *recall_of(0)).notes
     assert notes[0] == "training: 1,440,000 images here, and the source's schedule (not given) is not known in numbers"
 
 
@@ -246,7 +265,8 @@ def test_many_violations_are_counted():
 
 def test_every_framework_and_backbone_is_asked():
     runs = [cascade(-0.01), cascade(0.01, framework="detectron2"), cascade(-0.01, backbone="resnet18_narrow")]
-    verdicts = study_verdicts([CLAIMS["cascade-loses-low-iou"], CLAIMS["last-stage-loses-ap50"]], runs, CLEAN)
+    claims = [CLAIMS["cascade-loses-low-iou"], CLAIMS["last-stage-loses-ap50"]]
+    verdicts = study_verdicts(claims, twice(runs), CLEAN)
     assert [(one.claim.id, one.framework, one.backbone, one.word) for one in verdicts[:3]] == [
         ("cascade-loses-low-iou", "mmdet", "resnet50", "supported"),
         ("cascade-loses-low-iou", "detectron2", "resnet50", "not supported"),
@@ -255,8 +275,8 @@ def test_every_framework_and_backbone_is_asked():
     assert len(verdicts) == 6
 
 
-def question(samples, claim="cascade-loses-low-iou", reasons=()):
-    answer = Estimate(float(np.mean(samples)), np.asarray(samples), "images", {0: 0.0}, ())
+def question(samples, claim="cascade-loses-low-iou", reasons=(), seeds=2):
+    answer = Estimate(float(np.mean(samples)), np.asarray(samples), "images", dict.fromkeys(range(seeds), 0.0), ())
     return Question(CLAIMS[claim], "mmdet", "resnet50", answer, reasons)
 
 
@@ -289,14 +309,15 @@ def test_what_is_not_comparable_counts_in_the_family():
     assert judge([question(doubtful), *noise])[0].word == "inconclusive"
 
 
-def test_exact_and_missing_quantities_are_no_part_of_the_family():
+def test_exact_and_missing_quantities_and_single_seeds_are_no_part_of_the_family():
     exact = Question(
         CLAIMS["fscascade-adds-few-parameters"], "mmdet", "resnet50", Estimate(1.03, None, "exact", {0: 1.03}, ())
     )
     missing = Question(CLAIMS["cascade-gains-ap"], "mmdet", "resnet50", NotMeasured(("cascade_rcnn: not run",)))
-    verdicts = judge([question(-1 + 0.01 * SPREAD), *[exact] * 5, *[missing] * 5])
+    single = question(-1 + 0.01 * SPREAD, seeds=1)
+    verdicts = judge([question(-1 + 0.01 * SPREAD), *[exact] * 5, *[missing] * 5, *[single] * 5])
     assert verdicts[0].adjusted_p_value == verdicts[0].p_value
-    assert [one.word for one in verdicts] == ["supported"] * 6 + ["not run"] * 5
+    assert [one.word for one in verdicts] == ["supported"] * 6 + ["not run"] * 5 + ["one seed"] * 5
 
 
 def test_too_few_bootstrap_samples_are_told():
