@@ -9,6 +9,7 @@ is kept in build/coverage/, a file per cell; a cell that is there is not drawn a
 """
 
 import argparse
+import pickle
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -39,13 +40,15 @@ WEAK = (Detector(0.42, 0.140), Detector(0.40, 0.120))
 DETECTORS = {"equal": (STRONG, ALIKE), "unequal": (STRONG, WEAK)}
 WEAK_SCORES = 0.6
 """The weak detector reports what it scores so high or higher, as some detectors do."""
-LEAST_POPULATION = 5000
+LEAST_POPULATION = 4000
 """Images of a population; four times those of a set, if that is more."""
 SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
-TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 12, 4, 0.05, 8
+TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
 KINDS = ("", "gap of ", "gap of gaps of ")
+LARGE = 4
+"""Of the most images a part has so many times fewer sets."""
 REAL_SET = 118
 """Images of a set out of real ones."""
 KEPT = PROJECT / "build" / "coverage"
@@ -54,7 +57,10 @@ Plans = list[list[Plan]]
 
 
 def population(total: int, classes: int, detectors: str) -> Plans:
-    """Matches of every training of both detectors on the same generated images."""
+    """Matches of every training of both detectors on the same generated images; kept for the next part."""
+    file = KEPT / f"population_{total}_{classes}_{detectors}.pickle"
+    if file.exists():
+        return pickle.loads(file.read_bytes())  # noqa: S301
     random = np.random.default_rng([classes, len(detectors)])
     objects, crowds = round(OBJECTS_PER_IMAGE * total), round(CROWDS_PER_IMAGE * total)
     truth = generated_truth(random, total, classes, objects=objects, crowds=crowds)
@@ -70,6 +76,8 @@ def population(total: int, classes: int, detectors: str) -> Plans:
                 rows = rows[rows["score"] >= (WEAK_SCORES if stages is WEAK else 0)].assign(test_stage="")
                 ((_, matches),) = match_stages(table, rows.reset_index(drop=True))
                 plans[-1].append(weighting_plan(table, matches))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(pickle.dumps(plans))
     return plans
 
 
@@ -116,24 +124,25 @@ def numbers(stages: list[Measured], recalls: list[Measured]) -> dict[str, Measur
     }
 
 
-def draw(plans: Plans, images: int, sets: int, resamples: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+def draw(plans: Plans, images: int, sets: int, resamples: int, part: int) -> dict[str, np.ndarray]:
     """Draw sets of images, and as many trainings as most seeds for each; every number on them, and the truth."""
+    random = np.random.default_rng([images, len(plans[0][0].start), part])
     total, most = plans[0][0].images, min(max(SEEDS), len(plans[0]))
-    many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(320)])
+    many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(64)])
     found = {"truth " + name: value for name, value in _expected(plans, many.astype(np.uint8)).items()}
     rows: dict[str, list] = {}
     for number in range(sets):
         drawn, chosen = random.integers(total, size=images), random.permutation(len(plans[0]))[:most]
         different, first, count = np.unique(np.sort(drawn), return_index=True, return_counts=True)
         # Resampled are the entries of the sorted list, not the different images.
-        weights = np.add.reduceat(image_weights(images, resamples, number), first, axis=1, dtype=np.uint8)
+        weights = np.add.reduceat(image_weights(images, resamples, sets * part + number), first, axis=1, dtype=np.uint8)
         once = count.astype(np.uint8)[None]
         rows.setdefault("trainings", []).append(chosen)
         of_stages: list[dict[int, Measured]] = [{} for _ in plans]
         for place, training in enumerate(chosen):
             parts = [restricted(of_stage[training], different) for of_stage in plans]
-            for by_seed, part in zip(of_stages, parts, strict=True):
-                by_seed[place] = measured(part, once, weights)
+            for by_seed, plan in zip(of_stages, parts, strict=True):
+                by_seed[place] = measured(plan, once, weights)
             recalls = [measured(part, once, weights, recall=True) for part in parts[1::2]]
             for name, one in numbers([by_seed[place] for by_seed in of_stages], recalls).items():
                 rows.setdefault("point " + name, []).append(one.point)
@@ -190,17 +199,14 @@ def judged(drawn: Mapping[str, np.ndarray], seeds: int, name: str) -> dict[str, 
     return {"intervals": len(widths), "held": held, "median_width": float(np.median(widths)) if widths else np.nan}
 
 
-def draw_cells(options: argparse.Namespace) -> None:
-    """Draw the cells that are asked for and are not there, one population after the other."""
-    for classes, detectors in product(options.classes, DETECTORS):
-        plans: Plans = []
-        for images in options.images:
-            file = KEPT / f"{images}_{classes}_{detectors}.npz"
-            total = max(LEAST_POPULATION, 4 * images)
-            if not file.exists():
-                plans = plans if plans and plans[0][0].images == total else population(total, classes, detectors)
-                random = np.random.default_rng([images, classes, len(detectors)])
-                keep(file, draw(plans, images, options.sets, options.resamples, random))
+def draw_parts(options: argparse.Namespace) -> None:
+    """Draw the parts of the cells that are asked for and are not there: the first of all cells, the second, ..."""
+    for part, images, classes, detectors in product(range(options.parts), options.images, options.classes, DETECTORS):
+        file = KEPT / f"{images}_{classes}_{detectors}_{part}.npz"
+        if not file.exists():
+            plans = population(max(LEAST_POPULATION, 4 * images), classes, detectors)
+            sets = max(1, options.sets // LARGE) if images == max(IMAGES) else options.sets
+            keep(file, draw(plans, images, sets, options.resamples, part))
 
 
 def keep(file: Path, drawn: Mapping[str, np.ndarray]) -> None:
@@ -220,17 +226,27 @@ def draw_real(options: argparse.Namespace) -> None:
     for path in options.detections:
         ((_, matches),) = match_stages(table, read_coco_results(path), source=str(path))
         plans += [[weighting_plan(table, matches)]] * 2
-    random = np.random.default_rng(0)
-    keep(KEPT / f"{REAL_SET}_{table.known_classes}_real.npz", draw(plans, REAL_SET, options.sets, options.resamples, random))
+    for part in range(options.parts):
+        file = KEPT / f"{REAL_SET}_{table.known_classes}_real_{part}.npz"
+        if not file.exists():
+            keep(file, draw(plans, REAL_SET, options.sets, options.resamples, part))
+
+
+def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The parts of a cell as one: all sets, and the mean of what is true."""
+    joined = {"truth": lambda found: np.mean(found, axis=0), "within": lambda found: found[0]}
+    return {key: joined.get(key.split()[0], np.concatenate)([part[key] for part in parts]) for key in parts[0]}
 
 
 def table_of(folder: Path) -> pd.DataFrame:
     """How many intervals hold of everything that was drawn."""
     rows = []
-    for file in sorted(folder.glob("*_*_*.npz")):
-        images, classes, detectors = file.stem.split("_")
+    parts: dict[tuple[str, ...], list[Path]] = {}
+    for file in sorted(folder.glob("*_*_*_*.npz")):
+        parts.setdefault(tuple(file.stem.split("_")[:3]), []).append(file)
+    for (images, classes, detectors), files in parts.items():
         about = {"images": int(images), "classes": int(classes), "detectors": detectors}
-        real, drawn = detectors == "real", dict(np.load(file))
+        real, drawn = detectors == "real", together([dict(np.load(file)) for file in files])
         names = [key.removeprefix("truth ") for key in drawn if key.startswith("truth ")]
         # Real detectors are here with one test stage and one training.
         names = [name for name in names if not real or not (name == "crossing" or name.startswith("gap of gaps"))]
@@ -267,13 +283,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="*", default=IMAGES)
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
-    parser.add_argument("--sets", type=int, default=300, help="sets of images of a cell")
-    parser.add_argument("--resamples", type=int, default=199)
+    parser.add_argument("--sets", type=int, default=60, help="sets of images of a part")
+    parser.add_argument("--parts", type=int, default=5, help="parts of a cell")
+    parser.add_argument("--resamples", type=int, default=119)
     parser.add_argument("--annotations", type=Path, help="COCO annotations of real images")
     parser.add_argument("--detections", type=Path, nargs=2, help="COCO results of two detectors on them")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(PROJECT)}")
     options = parser.parse_args()
-    draw_cells(options)
+    draw_parts(options)
     draw_real(options)
     table = table_of(KEPT)
     print_tables(table)
