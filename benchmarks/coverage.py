@@ -46,7 +46,6 @@ SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
 TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
-KINDS = ("", "gap of ", "gap of gaps of ")
 LARGE = 4
 """Of the most images a part has so many times fewer sets."""
 REAL_SET = 118
@@ -114,8 +113,9 @@ def numbers(stages: list[Measured], recalls: list[Measured]) -> dict[str, Measur
     """All numbers of one training: of the second detector, of it less the first, and of what its last stage gains."""
     first, last, other_first, other_last = stages
     gain, other_gain = signed_sum([(1, last), (-1, first)]), signed_sum([(1, other_last), (-1, other_first)])
-    curves = (other_last, signed_sum([(1, other_last), (-1, last)]), signed_sum([(1, other_gain), (-1, gain)]))
-    found = {kind + name: read_off(curve, *ends) for kind, curve in zip(KINDS, curves) for name, ends in SHOWN.items()}
+    gap, gap_of_gaps = signed_sum([(1, other_last), (-1, last)]), signed_sum([(1, other_gain), (-1, gain)])
+    curves = {"": other_last, "gap of ": gap, "gap of gaps of ": gap_of_gaps}
+    found = {kind + name: read_off(curve, *ends) for kind, curve in curves.items() for name, ends in SHOWN.items()}
     recall, other_recall = (read_off(one, *SHOWN["AP"]) for one in recalls)
     return found | {
         "recall": other_recall,

@@ -124,10 +124,8 @@ def _rows(
     about = asdict(detector) | {"test_stage": test_stage, "gap": gap}
     size = {"images": len(resampled.table.image_ids), "classes": resampled.table.known_classes}
     settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed} | size
-    return [
-        about
-        | {"quantity": name, "simulated_coverage": simulated_coverage(simulated_as(name, gap), **size, seeds=found.seeds)}
-        | asdict(found)
-        | settings
-        for name, found in intervals.items()
-    ]
+    rows = [about | {"quantity": name} | asdict(found) | settings for name, found in intervals.items()]
+    for row in rows:
+        of = simulated_as(row["quantity"], gap)
+        row["simulated_coverage"] = simulated_coverage(of, **size, seeds=row["seeds"])
+    return rows

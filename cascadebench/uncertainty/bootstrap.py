@@ -70,7 +70,7 @@ def widening(images_of_class: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_widened(draws: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Mean over the classes there at one IoU threshold, NaN without any: float64 [resamples] of [resamples, classes]."""
+    """Mean over the classes at one IoU threshold: float64 [resamples] of [resamples, classes]; NaN without any."""
     known, middle = draws > -1, mean_of_known(draws, axis=0)
     count, total = known.sum(axis=1), np.where(known, middle + factors * (draws - middle), 0.0).sum(axis=1)
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)

@@ -93,7 +93,7 @@ def compare_files(
 
 
 def _warning(table: GroundTruthTable, quantities: Sequence[str]) -> str:
-    """Where intervals of these quantities of a difference do not hold as they should with so many images and classes."""
+    """Where intervals of quantities of a difference do not hold as they should with so many images and classes."""
     numbers = dict.fromkeys(simulated_as(name, "B - A") for name in quantities)
     return coverage_warning(numbers, len(table.image_ids), table.known_classes, seeds=1)
 

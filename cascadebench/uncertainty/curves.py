@@ -22,7 +22,7 @@ class Measured:
     """float64 [...]: on the validation set itself."""
     samples: np.ndarray | None = None
     """float64 [resamples, ...]: the same on the resamples of the images, which are the same for everything in a study;
-    NaN where a resample holds no ground truth. Their mean is the point (:func:`centred`). None: it was not resampled."""
+    NaN where a resample holds no ground truth. Their mean is the point (:func:`centred`). None: not resampled."""
     within: tuple[float, float] = (-math.inf, math.inf)
     """Least and greatest value that the number can have: 0 and 1 of an AP, -1 and 1 of a gap."""
 

@@ -19,11 +19,22 @@ FEWEST_INTERVALS = 50
 """Simulated intervals below which a row says nothing: curves of few images seldom cross exactly once."""
 
 
+_CELL = ("images", "classes", "seeds")
+_ONE = {"images": "image", "classes": "class", "seeds": "seed"}
+Cell = tuple[int, int, int]
+"""Images, classes and seeds."""
+
+
 @lru_cache(maxsize=1)
-def simulated() -> pd.DataFrame:
-    """The table: a row for images, classes, detectors (``equal``, ``unequal``), seeds and number; real sets left out."""
+def simulated() -> dict[str, dict[Cell, float]]:
+    """Percent of the intervals that held, by number and cell; of equal and unequal detectors, whichever is less."""
     table = pd.read_csv(TABLE)
-    return table[table["detectors"] != "real"]
+    table = table[(table["detectors"] != "real") & (table["intervals"] >= FEWEST_INTERVALS)]
+    shares = (100 * table["held"] / table["intervals"]).groupby([table[name] for name in ("number", *_CELL)]).min()
+    found: dict[str, dict[Cell, float]] = {}
+    for (number, *cell), share in shares.items():
+        found.setdefault(number, {})[tuple(cell)] = share
+    return found
 
 
 def simulated_as(quantity: str, gap: str) -> str:
@@ -42,16 +53,18 @@ def simulated_as(quantity: str, gap: str) -> str:
     return kind + name
 
 
-def nearest(images: int, classes: int, seeds: int) -> tuple[int, int, int]:
-    """Images, classes and seeds of the simulation that stands for these: at most as many images, at least the classes.
+def nearest(images: int, classes: int, seeds: int) -> Cell:
+    """The simulation that stands for so many: at most as many images and seeds, at least as many classes.
 
-    Where there is none the smallest, or the largest, stands for them.
+    Where there is none the fewest images, or the most classes, stand for them.
     """
-    known = {name: sorted(simulated()[name].unique()) for name in ("images", "classes", "seeds")}
-    fewer = [value for value in known["images"] if value <= images]
-    more = [value for value in known["classes"] if value >= classes]
-    as_many = [value for value in known["seeds"] if value <= seeds]
-    return int((fewer or known["images"])[-1 if fewer else 0]), int((more or known["classes"][-1:])[0]), int(as_many[-1])
+    known = [sorted(set(values)) for values in zip(*simulated()["AP"], strict=True)]
+    fewer, more, as_many = (
+        [value for value in known[0] if value <= images],
+        [value for value in known[1] if value >= classes],
+        [value for value in known[2] if value <= seeds],
+    )
+    return (fewer or known[0][:1])[-1], (more or known[1][-1:])[0], as_many[-1]
 
 
 def simulated_coverage(number: str, images: int, classes: int, seeds: int) -> float | None:
@@ -69,11 +82,7 @@ def simulated_coverage(number: str, images: int, classes: int, seeds: int) -> fl
     float or None
         None if it was not simulated, or too few sets had an interval.
     """
-    key = (number, *nearest(images, classes, seeds))
-    rows = simulated().set_index(["number", "images", "classes", "seeds"]).sort_index()
-    rows = rows.loc[[key]] if key in rows.index else rows[:0]
-    rows = rows[rows["intervals"] >= FEWEST_INTERVALS]
-    return float((100 * rows["held"] / rows["intervals"]).min()) if len(rows) else None
+    return simulated().get(number, {}).get(nearest(images, classes, seeds))
 
 
 def coverage_warning(numbers: Iterable[str], images: int, classes: int, seeds: int) -> str:
@@ -87,26 +96,18 @@ def coverage_warning(numbers: Iterable[str], images: int, classes: int, seeds: i
     ''
     """
     found = {name: simulated_coverage(name, images, classes, seeds) for name in numbers}
-    outside = {name: round(share) for name, share in found.items() if share is not None and not _holds(share)}
+    shares = {name: round(share) for name, share in found.items() if share is not None}
+    outside = {name: share for name, share in shares.items() if not HOLDS[0] <= share <= HOLDS[1]}
     if not outside:
         return ""
     cell = nearest(images, classes, seeds)
-    units = ("image", "class", "seed")
-    words = ", ".join(f"{count} {_plural(unit, count)}" for count, unit in zip(cell, units, strict=True))
-    shares = " to ".join(f"{share}" for share in dict.fromkeys((min(outside.values()), max(outside.values()))))
+    words = ", ".join(f"{count} {name if count > 1 else _ONE[name]}" for name, count in zip(_CELL, cell, strict=True))
+    percent = " to ".join(f"{share}" for share in dict.fromkeys((min(outside.values()), max(outside.values()))))
     fewer = "; fewer images were not simulated" if images < cell[0] else ""
-    return (
-        f"With {words} about {shares}% of the 95% intervals of {_listed(list(outside))} hold in simulation, not 95%{fewer}."
-    )
+    *names, last = outside
+    listed = f"{', '.join(names)} and {last}" if names else last
+    return f"With {words} about {percent}% of the 95% intervals of {listed} hold in simulation, not 95%{fewer}."
 
 
 def _holds(share: float) -> bool:
     return HOLDS[0] <= round(share) <= HOLDS[1]
-
-
-def _plural(unit: str, count: int) -> str:
-    return unit if count == 1 else {"class": "classes"}.get(unit, f"{unit}s")
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -209,7 +209,7 @@ def test_samples_lie_about_the_value_and_a_class_in_few_images_scatters_more():
         assert curve(*images).within == (0, 1)
     away = draws - draws.mean(axis=0)
     assert curve(1000, 1000, 1000).samples == pytest.approx(0.4 + away.mean(axis=1), abs=1e-5)
-    # 1 + 1/(m - 1)^2 times the variance; a class in one image varies as the others do on the average, over two of three.
+    # 1 + 1/(m - 1)^2 times the variance; a class in one image varies as the two others do on the average.
     wider = away * np.sqrt(1.5 * np.array([2, 1.25, 1]))[:, None]
     assert curve(2, 3, 1).samples == pytest.approx(0.4 + wider.mean(axis=1))
 

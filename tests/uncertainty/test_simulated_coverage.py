@@ -18,23 +18,18 @@ from cascadebench.uncertainty.simulated_coverage import (
     simulated_coverage,
 )
 
-HELD = {("AP", 100, 80): (900, 850), ("gap of AP", 100, 80): (930, 880), ("gap of AP90", 100, 80): (985, 990)}
-"""Of 1000 intervals, of equal and of unequal detectors; 950 of all others."""
+HELD = {"AP": 85.0, "gap of AP": 88.0, "gap of AP90": 98.2}
+"""With 100 images, 80 classes and one seed; 95% of all others."""
 
 
 @pytest.fixture
 def table(monkeypatch):
     """A made-up table."""
-    rows = []
-    for images, classes, seeds, number in itertools.product(
-        (100, 1000), (1, 80), (1, 3), ("AP", "gap of AP", "gap of AP90", "crossing")
-    ):
-        for place, detectors in enumerate(("equal", "unequal")):
-            held = HELD.get((number, images, classes), (950, 950))[place] if seeds == 1 else 950
-            about = {"images": images, "classes": classes, "detectors": detectors, "seeds": seeds, "number": number}
-            intervals = 1000 if number != "crossing" or images > 100 else 49
-            rows.append(about | {"intervals": intervals, "held": min(held, intervals)})
-    monkeypatch.setattr(module, "simulated", lambda: pd.DataFrame(rows))
+    cells = list(itertools.product((100, 1000), (1, 80), (1, 3)))
+    found = {name: dict.fromkeys(cells, 95.0) for name in ("AP", "gap of AP", "gap of AP90")}
+    for name, share in HELD.items():
+        found[name][100, 80, 1] = share
+    monkeypatch.setattr(module, "simulated", lambda: found)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +45,23 @@ def test_the_nearest_cell_is_no_easier_where_there_is_one(table, asked, cell):
     assert nearest(*asked) == cell
 
 
-def test_coverage_is_that_of_the_worse_detectors(table):
-    assert simulated_coverage("AP", 118, 33, 1) == pytest.approx(85)
-    assert simulated_coverage("AP", 118, 33, 3) == pytest.approx(95)
-    assert simulated_coverage("crossing", 118, 33, 1) is None, "49 intervals tell nothing"
-    assert simulated_coverage("of nothing", 118, 33, 1) is None
+def test_coverage_is_that_of_the_nearest_cell(table):
+    assert simulated_coverage("AP", 118, 33, 1) == 85
+    assert simulated_coverage("AP", 118, 33, 3) == 95
+    assert simulated_coverage("crossing", 118, 33, 1) is None
+
+
+def test_of_the_table_the_worse_detectors_count(monkeypatch, tmp_path):
+    rows = [
+        ("AP", 100, 1, "equal", 1, 1000, 940),
+        ("AP", 100, 1, "unequal", 1, 1000, 910),
+        ("AP", 118, 80, "real", 1, 1000, 100),
+        ("crossing", 100, 1, "equal", 1, 49, 1),  # too few to tell
+    ]
+    names = ["number", "images", "classes", "detectors", "seeds", "intervals", "held"]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "table.csv", index=False)
+    monkeypatch.setattr(module, "TABLE", tmp_path / "table.csv")
+    assert simulated.__wrapped__() == {"AP": {(100, 1, 1): 91.0}}
 
 
 def test_a_warning_names_the_cell_and_the_share(table):
@@ -81,11 +88,12 @@ def test_a_warning_names_the_cell_and_the_share(table):
 )
 def test_every_quantity_has_a_number_that_was_simulated(quantity, gap, number):
     assert simulated_as(quantity, gap) == number
-    assert number in set(simulated()["number"])
+    assert number in simulated()
 
 
 def test_the_table_has_every_cell():
-    table = simulated()
+    table = pd.read_csv(module.TABLE)
+    table = table[table["detectors"] != "real"]
     cells = set(table[["images", "classes", "detectors", "seeds"]].itertuples(index=False, name=None))
     assert cells == set(itertools.product(IMAGES, CLASSES, DETECTORS, SEEDS))
     assert (table.groupby(["images", "classes", "detectors", "seeds"]).size() == table["number"].nunique()).all()
