@@ -3,9 +3,9 @@
     python -m benchmarks.coverage --images 100 --classes 80
 
 Two made-up detectors, alike or very unequal, find the objects of a population of images after several trainings. Sets
-of images and trainings are drawn from it independently, and the intervals that the project makes of each set are
-compared with the truth: the mean over many sets of that size and, with several seeds, over all trainings. What is drawn
-is kept in build/coverage/, a file per cell; a cell that is there is not drawn again.
+of images and trainings are drawn from it, and the intervals that the project makes of each are compared with the truth:
+the mean over sets of that size and, with several seeds, over all trainings. What is drawn is kept in build/coverage/, in
+parts of some sets: a part that is there is not drawn again, and intervals by a changed rule of the seeds are soon made.
 """
 
 import argparse
@@ -46,10 +46,8 @@ SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
 TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
-LARGE = 4
-"""Of the most images a part has so many times fewer sets."""
-REAL_SET = 118
-"""Images of a set out of real ones."""
+LARGE = 4  # of the most images a part has so many times fewer sets
+REAL_SET = 118  # images of a set out of real ones
 KEPT = PROJECT / "build" / "coverage"
 Plans = list[list[Plan]]
 """By test stage, first and last of both detectors, and training."""
@@ -214,7 +212,6 @@ def keep(file: Path, drawn: Mapping[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez(part := file.with_name("part.npz"), **drawn)
     part.rename(file)
-    print(file, flush=True)
 
 
 def draw_real(options: argparse.Namespace) -> None:
@@ -286,7 +283,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=60, help="sets of images of a part")
     parser.add_argument("--parts", type=int, default=5, help="parts of a cell")
     parser.add_argument("--resamples", type=int, default=119)
-    parser.add_argument("--annotations", type=Path, help="COCO annotations of real images")
+    parser.add_argument("--annotations", type=Path, help="of real images")
     parser.add_argument("--detections", type=Path, nargs=2, help="COCO results of two detectors on them")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(PROJECT)}")
     options = parser.parse_args()
