@@ -13,7 +13,7 @@ from cascadebench.report.sections.results.claims import strip as strip_of
 from cascadebench.study.study import Study
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
-WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
 
 
 def verdict(claim: str, word: str, **more: object) -> dict:
@@ -21,7 +21,7 @@ def verdict(claim: str, word: str, **more: object) -> dict:
     row = dict.fromkeys(VERDICTS) | {"claim": claim, "question": claim, "words": f"Words of {claim}."}
     row |= {"source": "Paper", "place": "Fig. 1", "framework": "mmdet", "backbone": "resnet18_narrow"}
     row |= {"verdict": word, "reading": word}
-    row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 1}
+    row |= {"unadjusted_reading": word, "value": 0.0123, "unit": "fraction", "low": 0.004, "high": 0.02, "seeds": 2}
     row |= {"adjusted_low": -0.0012, "adjusted_high": 0.0259, "p_value": 0.01, "adjusted_p_value": 0.06}
     row |= {"holm_level": 0.01, "direction": "greater", "threshold": 0.0, "published": 0.034, "samples": 1999}
     return row | {"sampling": "images", "reasons": "", "notes": "", "threshold_reason": ""} | more
@@ -34,16 +34,18 @@ HALF = {"direction": "within", "threshold": -0.005, "threshold_high": 0.005, "th
 ROWS = [
     verdict("one", "supported", seeds=3),
     verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported"),
-    verdict("two", "not supported", notes="one seed; & another", **HALF),
+    verdict("two", "not supported", notes="left out; & another", **HALF),
     verdict("three", "not run", reading="", unadjusted_reading="", seeds=0, reasons=f"x: failed: {HOSTILE}; y")
     | NOTHING,
     verdict("four", "not comparable", reading="supported", unadjusted_reading="supported", direction="less")
     | {"threshold": 1.05, "reasons": "data: shapes here", "source": "Other", "words": f"Claimed {HOSTILE}"}
     | EXACT,
     verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other", seeds=3),
-    verdict("six", "inconclusive", source="Other")
+    verdict("six", "one seed", source="Other", seeds=1)
     | NO_SAMPLES
     | dict.fromkeys(("low", "high", "adjusted_low", "adjusted_high")),
+    verdict("seven", "one seed", source="Other", seeds=1)
+    | dict.fromkeys(("adjusted_low", "adjusted_high", "holm_level", "p_value", "adjusted_p_value")),
 ]
 
 
@@ -63,17 +65,18 @@ def strip(page: Page) -> str:
 
 def test_the_strip_counts_and_lists_the_verdicts_at_the_top(page: Page) -> None:
     text = strip(page)
-    assert text.startswith("Verdicts on 6 published claims 1 supported 1 not supported 3 inconclusive 1 not run 1 not")
+    assert text.startswith("Verdicts on 7 published claims 1 supported 1 not supported 2 inconclusive 2 one seed 1 not")
     assert "Not comparable, but measured here: 1 supported One verdict" in text
     assert page.text.index("Verdicts on") < page.text.index("has the highest AP")
     one = "Words of one. Paper, Fig. 1. Holds if above 0. MMDetection 3 seeds supported +1.2 points [−0.1, +2.6]"
     assert f"{one} printed +3.4" in text
-    assert "Detectron2 1 seed inconclusive +1.2 points [−0.1, +2.6]" in text
-    assert "Holds if between −0.5 and +0.5 points. MMDetection 1 seed not supported" in text
+    assert "Detectron2 2 seeds inconclusive +1.2 points [−0.1, +2.6]" in text
+    assert "Holds if between −0.5 and +0.5 points. MMDetection 2 seeds not supported" in text
     assert "MMDetection not run no value no number printed" in text
     assert "MMDetection not comparable here: supported 1.015 times exact no number printed" in text
     assert "MMDetection 3 seeds inconclusive +1.2 points unbounded: too few samples" in text
-    assert "MMDetection 1 seed inconclusive +1.2 points error unknown no number printed" in text
+    assert "MMDetection 1 seed one seed +1.2 points error unknown no number printed" in text
+    assert "MMDetection 1 seed one seed +1.2 points [+0.4, +2.0] printed" in text, "the images' interval, as it is"
     assert "[unbounded: too few samples]" not in text
     assert "Why not comparable: data: shapes here." in text
 
@@ -110,13 +113,14 @@ def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> Non
     assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
     assert first[5:] == ["+3.4 points|Fig. 1", "above 0", ""]
     assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
-    assert two[1] == "not supported|on one seed"
-    assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "one seed|& another"]
+    assert two[1] == "not supported"
+    assert two[-2:] == ["between −0.5 and +0.5 points|Half a point.", "left out|& another"]
     assert three[1:6] == ["not run", "–", "–", "–", "–|Fig. 1"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]
     assert other[2][1:5] == ["not comparable|here: supported", "1.015 times", "exact", "exact"]
     assert other[2][6] == "below 1.050 times"
+    assert other[-1][1:5] == ["one seed", "+1.23 points|1 seed", "[+0.40, +2.00]", "–"]
 
 
 def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> None:
@@ -126,7 +130,7 @@ def test_the_page_says_where_the_tables_behind_the_verdicts_lie(page: Page) -> N
 
 def test_a_line_of_the_strip_has_its_seeds(study: Study, complete: Path) -> None:
     seeds = {claim["words"]: claim["verdicts"][0]["seeds"] for claim in strip_of(collect(study, complete))}
-    assert [seeds[f"Words of {name}."] for name in ("one", "two", "three")] == ["3 seeds", "1 seed", ""]
+    assert [seeds[f"Words of {name}."] for name in ("one", "two", "three")] == ["3 seeds", "2 seeds", ""]
     assert seeds[f"Claimed {HOSTILE}"] == "", "a counted quantity is that of every seed"
 
 

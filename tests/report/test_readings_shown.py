@@ -77,9 +77,9 @@ def test_the_strip_counts_over_the_readings(page: Page) -> None:
     text = " ".join(page.text.split())
     strip = text[text.index("Verdicts on") : text.index("Average precision × 100")]
     assert "Read as 3 readings, each with its verdict below. MMDetection, 2 of 3 readings" in strip
-    assert re.search(r"2 of 3 readings 1 seed supported \+1\.1 to \+3\.4 points printed", strip)
-    assert re.search(r"1 of 3 readings 1 seed inconclusive \+0\.2 points", strip)
-    assert f"Read as {MEAN}. MMDetection 1 seed inconclusive" in strip
+    assert re.search(r"2 of 3 readings 2 seeds supported \+1\.1 to \+3\.4 points printed", strip)
+    assert re.search(r"1 of 3 readings 2 seeds inconclusive \+0\.2 points", strip)
+    assert f"Read as {MEAN}. MMDetection 2 seeds inconclusive" in strip
     assert "3 supported 2 inconclusive 1 not run" in strip
     assert strip.count("Read as") == 2, "what has no readings says nothing of them"
 

@@ -22,7 +22,7 @@ from cascadebench.report.parts.cells import (
 from cascadebench.report.parts.readings import ReadMethod, read_methods, variants_of
 from cascadebench.report.parts.section import Section, has_runs
 
-WORDS = ("supported", "not supported", "inconclusive", "not run", "not comparable")
+WORDS = ("supported", "not supported", "inconclusive", "one seed", "not run", "not comparable")
 """Verdicts in the order in which they are counted."""
 # Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
 _UNITS = {
@@ -34,8 +34,6 @@ _UNITS = {
     "s": (1, 4, False),
 }
 _UNIT_WORDS = {"fraction": "points", "ratio": "times", "multiply-adds": "GFLOPs", "count": "", "score": "", "s": "s"}
-DECIDED = ("supported", "not supported")
-"""Verdicts that a single training would be a weak ground for."""
 _TONES: dict[str, Tone] = {"supported": "up", "not supported": "down"}
 _COLUMNS = (
     *text_columns("Measured in", "Verdict"),
@@ -142,7 +140,7 @@ def _verdict(results: StudyResults, row: Mapping[str, Any]) -> dict[str, str]:
         "verdict": row["verdict"],
         "reading": row["reading"] if row["reading"] != row["verdict"] else "",
         "value": "" if math.isnan(row["value"]) else with_unit(written(row["value"], unit, short=True), unit),
-        "interval": interval(row, "adjusted_", short=True),
+        "interval": interval(row, "" if math.isnan(row["holm_level"]) else "adjusted_", short=True),
         "published": "" if math.isnan(row["published"]) else written(row["published"], unit, short=True),
     }
 
@@ -172,6 +170,8 @@ def interval(row: Mapping[str, Any], kind: str, *, short: bool = False) -> str:
         return "exact"
     if math.isnan(row["samples"]):
         return "error unknown"
+    if kind and math.isnan(row["holm_level"]):
+        return ""
     if math.isnan(row[f"{kind}low"]):
         return "unbounded: too few samples"
     ends = (written(row[f"{kind}{end}"], row["unit"], short=short) for end in ("low", "high"))
@@ -230,8 +230,6 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
         verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
-    if row["verdict"] in DECIDED and row["seeds"] == 1 and row["sampling"] != "exact":
-        verdict.append(Line("on one seed", "muted"))
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
     remarks += [Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text]
     p_value = row["adjusted_p_value"]
