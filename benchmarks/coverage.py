@@ -4,8 +4,8 @@
 
 Two made-up detectors, alike or very unequal, find the objects of a population of images after several trainings. Sets
 of images and trainings are drawn from it, and the intervals that the project makes of each are compared with the truth:
-the mean over sets of that size and, with several seeds, over all trainings. What is drawn is kept in build/coverage/, in
-parts of some sets: a part that is there is not drawn again, and intervals by a changed rule of the seeds are soon made.
+the mean over sets of that size and, with several seeds, over all trainings. What is drawn is kept in build/coverage/,
+in parts; a part that is there is not drawn again.
 """
 
 import argparse
@@ -254,10 +254,11 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 
 def percent(rows: pd.DataFrame) -> str:
-    """Lowest and highest percent of intervals that hold among rows that have enough of them."""
+    """Percent of intervals that hold: the mean over rows with enough of them, and the lowest if there are several."""
     rows = rows[rows["intervals"] >= FEWEST_INTERVALS]
-    shares = (100 * rows["held"] / rows["intervals"]).round().astype(int)
-    return "-".join(str(share) for share in dict.fromkeys((shares.min(), shares.max()))) if len(rows) else ""
+    shares = 100 * rows["held"] / rows["intervals"]
+    lowest = f" ({shares.min():.0f})" if len(rows) > 1 else ""
+    return f"{shares.mean():.0f}{lowest}" if len(rows) else ""
 
 
 def print_tables(table: pd.DataFrame) -> None:

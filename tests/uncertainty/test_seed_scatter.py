@@ -142,7 +142,9 @@ def test_a_study_estimates_it_from_all_detectors_with_several_seeds(tmp_path):
     for runs in (study.runs[:2], study.runs[2:]):
         stages = [stage.label for stage in runs[0].run.variant.test_stages]
         numbers.append(
-            stages_and_gaps({one.run.seed: resampled.curve(Curve(one.run.id, label)) for one in runs} for label in stages)
+            stages_and_gaps(
+                {one.run.seed: resampled.curve(Curve(one.run.id, label)) for one in runs} for label in stages
+            )
         )
     assert {planned.label for planned in study.runs[:2]} == {"Faster R-CNN FPN"}
     assert resampled.scatter == seed_scatter(numbers)
