@@ -38,8 +38,7 @@ STRONG, ALIKE = (Detector(0.83, 0.085), Detector(0.80, 0.065)), (Detector(0.83, 
 WEAK = (Detector(0.42, 0.140), Detector(0.40, 0.120))
 """First and last test stage: the last finds a little less and places it better, so that their curves cross."""
 DETECTORS = {"equal": (STRONG, ALIKE), "unequal": (STRONG, WEAK)}
-WEAK_SCORES = 0.6
-"""The weak detector reports what it scores so high or higher, as some detectors do."""
+WEAK_SCORES = 0.6  # the weak detector reports what it scores so high or higher
 LEAST_POPULATION = 4000
 """Images of a population; four times those of a set, if that is more."""
 SEED_SPREAD = 0.0008
