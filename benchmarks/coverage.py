@@ -45,7 +45,6 @@ SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
 TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
-LARGE = 4  # of the most images a part has so many times fewer sets
 REAL_SET = 118  # images of a set out of real ones
 KEPT = PROJECT / "build" / "coverage"
 Plans = list[list[Plan]]
@@ -121,10 +120,11 @@ def numbers(stages: list[Measured], recalls: list[Measured]) -> dict[str, Measur
     }
 
 
-def draw(plans: Plans, images: int, sets: int, resamples: int, part: int) -> dict[str, np.ndarray]:
-    """Draw sets of images, and as many trainings as most seeds for each; every number on them, and the truth."""
+def draw(plans: Plans, images: int, part: int, options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Draw the sets of images of a part, with trainings for each; every number on them, and the truth."""
+    sets, seeds = options.sets, max(SEEDS) if part < options.parts_of_seeds else 1
     random = np.random.default_rng([images, len(plans[0][0].start), part])
-    total, most = plans[0][0].images, min(max(SEEDS), len(plans[0]))
+    total, most = plans[0][0].images, min(seeds, len(plans[0]))
     many = np.stack([np.bincount(random.integers(total, size=images), minlength=total) for _ in range(64)])
     found = {"truth " + name: value for name, value in _expected(plans, many.astype(np.uint8)).items()}
     rows: dict[str, list] = {}
@@ -132,7 +132,8 @@ def draw(plans: Plans, images: int, sets: int, resamples: int, part: int) -> dic
         drawn, chosen = random.integers(total, size=images), random.permutation(len(plans[0]))[:most]
         different, first, count = np.unique(np.sort(drawn), return_index=True, return_counts=True)
         # Resampled are the entries of the sorted list, not the different images.
-        weights = np.add.reduceat(image_weights(images, resamples, sets * part + number), first, axis=1, dtype=np.uint8)
+        resampled = image_weights(images, options.resamples, sets * part + number)
+        weights = np.add.reduceat(resampled, first, axis=1, dtype=np.uint8)
         once = count.astype(np.uint8)[None]
         rows.setdefault("trainings", []).append(chosen)
         of_stages: list[dict[int, Measured]] = [{} for _ in plans]
@@ -201,9 +202,18 @@ def draw_parts(options: argparse.Namespace) -> None:
     for part, images, classes, detectors in product(range(options.parts), options.images, options.classes, DETECTORS):
         file = KEPT / f"{images}_{classes}_{detectors}_{part}.npz"
         if not file.exists():
-            plans = population(max(LEAST_POPULATION, 4 * images), classes, detectors)
-            sets = max(1, options.sets // LARGE) if images == max(IMAGES) else options.sets
-            keep(file, draw(plans, images, sets, options.resamples, part))
+            keep(file, draw(population(max(LEAST_POPULATION, 4 * images), classes, detectors), images, part, options))
+    if options.annotations is None:
+        print("real images: skipped, no --annotations FILE --detections FILE FILE")
+        return
+    table, plans = ground_truth_table(read_ground_truth(options.annotations)), []
+    for path in options.detections:
+        ((_, matches),) = match_stages(table, read_coco_results(path), source=str(path))
+        plans += [[weighting_plan(table, matches)]] * 2  # one training; first and last test stage are the same
+    for part in range(options.parts):
+        file = KEPT / f"{REAL_SET}_{table.known_classes}_real_{part}.npz"
+        if not file.exists():
+            keep(file, draw(plans, REAL_SET, part, options))
 
 
 def keep(file: Path, drawn: Mapping[str, np.ndarray]) -> None:
@@ -213,25 +223,17 @@ def keep(file: Path, drawn: Mapping[str, np.ndarray]) -> None:
     part.rename(file)
 
 
-def draw_real(options: argparse.Namespace) -> None:
-    """Draw sets out of real images, with what two real detectors found on them: one training, one test stage."""
-    if not options.annotations:
-        print("real images: skipped, no --annotations FILE --detections FILE FILE")
-        return
-    table, plans = ground_truth_table(read_ground_truth(options.annotations)), []
-    for path in options.detections:
-        ((_, matches),) = match_stages(table, read_coco_results(path), source=str(path))
-        plans += [[weighting_plan(table, matches)]] * 2
-    for part in range(options.parts):
-        file = KEPT / f"{REAL_SET}_{table.known_classes}_real_{part}.npz"
-        if not file.exists():
-            keep(file, draw(plans, REAL_SET, options.sets, options.resamples, part))
-
-
-def together(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The parts of a cell as one: all sets, and the mean of what is true."""
+def together(parts: list[dict[str, np.ndarray]], seeds: int) -> dict[str, np.ndarray]:
+    """The parts of a cell with so many trainings as one: all sets, and the mean of what is true."""
     joined = {"truth": lambda found: np.mean(found, axis=0), "within": lambda found: found[0]}
-    return {key: joined.get(key.split()[0], np.concatenate)([part[key] for part in parts]) for key in parts[0]}
+    by_seed = {"trainings", "point", "samples"}
+    of_seeds = [
+        {key: value[:, :seeds] if key.split()[0] in by_seed else value for key, value in part.items()}
+        for part in parts
+        if part["trainings"].shape[1] >= seeds
+    ]
+    keys = of_seeds[-1] if of_seeds else ()
+    return {key: joined.get(key.split()[0], np.concatenate)([part[key] for part in of_seeds]) for key in keys}
 
 
 def table_of(folder: Path) -> pd.DataFrame:
@@ -242,13 +244,12 @@ def table_of(folder: Path) -> pd.DataFrame:
         parts.setdefault(tuple(file.stem.split("_")[:3]), []).append(file)
     for (images, classes, detectors), files in parts.items():
         about = {"images": int(images), "classes": int(classes), "detectors": detectors}
-        real, drawn = detectors == "real", together([dict(np.load(file)) for file in files])
-        names = [key.removeprefix("truth ") for key in drawn if key.startswith("truth ")]
-        # Real detectors are here with one test stage and one training.
-        names = [name for name in names if not real or not (name == "crossing" or name.startswith("gap of gaps"))]
-        for seeds, name in product(SEEDS[:1] if real else SEEDS, names):
-            sets = {"seeds": seeds, "number": name, "sets": len(drawn["trainings"])}
-            rows.append(about | sets | judged(drawn, seeds, name))
+        for seeds in SEEDS:
+            drawn = together([dict(np.load(file)) for file in files], seeds)
+            for name in (key.removeprefix("truth ") for key in drawn if key.startswith("truth ")):
+                if detectors != "real" or not (name == "crossing" or name.startswith("gap of gaps")):
+                    sets = {"seeds": seeds, "number": name, "sets": len(drawn["trainings"])}
+                    rows.append(about | sets | judged(drawn, seeds, name))
     return pd.DataFrame(rows).sort_values(["detectors", "seeds", "classes", "images"], kind="stable")
 
 
@@ -282,13 +283,13 @@ def main() -> None:
     parser.add_argument("--classes", type=int, nargs="*", default=CLASSES)
     parser.add_argument("--sets", type=int, default=60, help="sets of images of a part")
     parser.add_argument("--parts", type=int, default=5, help="parts of a cell")
+    parser.add_argument("--parts-of-seeds", type=int, default=5, help="how many of them with several trainings")
     parser.add_argument("--resamples", type=int, default=119)
     parser.add_argument("--annotations", type=Path, help="of real images")
     parser.add_argument("--detections", type=Path, nargs=2, help="COCO results of two detectors on them")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(PROJECT)}")
     options = parser.parse_args()
     draw_parts(options)
-    draw_real(options)
     table = table_of(KEPT)
     print_tables(table)
     if options.write:

@@ -64,13 +64,12 @@ def nearest(images: int, classes: int, seeds: int) -> Cell:
 
     Where there is none the fewest images, or the most classes, stand for them.
     """
-    known = [sorted(set(values)) for values in zip(*simulated()["AP"], strict=True)]
-    fewer, more, as_many = (
-        [value for value in known[0] if value <= images],
-        [value for value in known[1] if value >= classes],
-        [value for value in known[2] if value <= seeds],
-    )
-    return (fewer or known[0][:1])[-1], (more or known[1][-1:])[0], as_many[-1]
+    cells = simulated()["AP"]
+    as_many = max(cell[2] for cell in cells if cell[2] <= seeds)
+    known_images, known_classes = (sorted({cell[place] for cell in cells if cell[2] == as_many}) for place in (0, 1))
+    fewer = [value for value in known_images if value <= images] or known_images[:1]
+    more = [value for value in known_classes if value >= classes] or known_classes[-1:]
+    return fewer[-1], more[0], as_many
 
 
 def simulated_coverage(number: str, images: int, classes: int, seeds: int) -> float | None:
