@@ -33,7 +33,7 @@ from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, sta
 from cascadebench.uncertainty.simulated_coverage import FEWEST_INTERVALS, TABLE
 from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighted_recall, weighting_plan
 
-IMAGES, CLASSES, SEEDS = (100, 300, 1000, 5000), (1, 20, 80), (1, 2, 3, 5)
+IMAGES, CLASSES, SEEDS, REAL_SET = (100, 300, 1000, 5000), (1, 20, 80), (1, 2, 3, 5), 118
 STRONG, ALIKE = (Detector(0.83, 0.085), Detector(0.80, 0.065)), (Detector(0.83, 0.087), Detector(0.79, 0.062))
 WEAK = (Detector(0.42, 0.140), Detector(0.40, 0.120))
 """First and last test stage: the last finds a little less and places it better, so that their curves cross."""
@@ -45,7 +45,6 @@ SEED_SPREAD = 0.0008
 """SD of a training's `spread`: that of its AP is about 0.4 points."""
 TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
-REAL_SET = 118  # images of a set out of real ones
 KEPT = PROJECT / "build" / "coverage"
 Plans = list[list[Plan]]
 """By test stage, first and last of both detectors, and training."""
