@@ -3,28 +3,33 @@
     python -m benchmarks.verdicts fscascade_fig_1 --seeds 1 2 3 5 --seed-sd 0.1 0.3 0.6 --log verdicts.jsonl
     python -m benchmarks.verdicts fscascade_fig_1 --seeds 3 5 --seed-sd 0.2 --effect 1
 
-A study's own detectors, frameworks and claims, with so many seeds; in place of its results numbers that are drawn around
-a known truth. `study_questions` asks what it asks for every report, once per cell; `estimate` and `judge` are called on
-every drawn study as they are there.
+A study's own detectors, frameworks and claims, with so many seeds; in place of its results numbers that are drawn
+around a known truth. `study_questions` asks what it asks for every report, once per cell; `estimate` and `judge` are
+called on every drawn study as they are there.
 
 **What is drawn.** Every training has AP by IoU at its headline and wherever else claims read it (of small and large
-objects too, and the other numbers that they ask for): the truth, plus what its seed changes, plus what the images change for all trainings of its
-detector, plus what they change for it alone. The three are normal and independent. `--seed-sd` is the standard deviation
-between the seeds of a gap in AP between two detectors, on infinitely many images; `--image-se` the standard error of that
-gap, with one seed, from the choice of images, of whose variance `--own-share` is of the two trainings alone. Two test
-stages of a training correlate by 0.5 in each of the three, so that a gap between stages scatters by 1/sqrt(2) of this and
-a gap of gaps by as much; AP at two IoU thresholds correlates by 1 (neighbours) to 0.5 (0.5 and 0.95). The resamples of the
-images scatter as the images do. Recall has no resamples, as in a study.
+objects too, and the other numbers that they ask for): the truth, plus what its seed changes, plus what the images
+change for all trainings of its detector, plus what they change for it alone. The three are normal and independent.
+`--seed-sd` is the standard deviation between the seeds of a gap in AP between two detectors, on infinitely many
+images; `--image-se` the standard error of that gap, with one seed, from the choice of images, of whose variance
+`--own-share` is of the two trainings alone. Two test stages of a training correlate by 0.5 in each of the three, so
+that a gap between stages scatters by 1/sqrt(2) of this and a gap of gaps by as much; AP at two IoU thresholds
+correlates by 1 (neighbours) to 0.5 (0.5 and 0.95). The resamples of the images scatter as the images do. Recall has
+no resamples, as in a study.
 
-`--unequal` makes scatter differ, by `--factor` in its standard deviation: ``detectors``: the last variant of the study
-has the larger one; ``frameworks``: the second framework; ``stages``: what the seeds change differs more between the test
-stages of a training, against AP itself, than what the images change; ``at random``: every detector in every study has its
-own, the logarithm normal with half the logarithm of the factor.
+`--unequal` makes scatter differ, by `--factor` in its standard deviation: ``detectors``: the last variant of the
+study has the larger one; ``frameworks``: the second framework; ``stages``: what the seeds change differs more between
+the test stages of a training, against AP itself, than what the images change; ``at random``: every detector in every
+study has its own, the logarithm normal with half the logarithm of the factor.
 
-**Null.** Every sampled quantity truly is at its threshold, `within` at the upper one: the place where wrong decisions are
-most frequent, and where each decision is wrong. `--effect X` puts it X points beyond, on the side where the claim holds;
-`within` above the upper threshold, where it does not. Printed per cell: the share of studies with a wrong *supported* or
-*not supported*; the share of questions decided rightly; the share of 95% intervals that hold the truth.
+`--prior` is the number of degrees of freedom that the study's scatter adds to the seeds of a number, in place of the
+project's own: 0 is Student's t of the number alone, 100 counts all that the study has.
+
+**Null.** Every sampled quantity truly is at its threshold, `within` at the upper one: the place where wrong decisions
+are most frequent, and where each decision is wrong. `--effect X` puts it X points beyond, on the side where the claim
+holds; `within` above the upper threshold, where it does not. Printed per cell: the share of studies with a wrong
+*supported* or *not supported*; the share of questions decided rightly; the share of 95% intervals that hold the
+truth.
 """
 
 import argparse
@@ -52,8 +57,9 @@ from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.study.run import Run
 from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
+from cascadebench.uncertainty import seed_scatter as scatter_of_seeds
 from cascadebench.uncertainty.curves import Measured
-from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
+from cascadebench.uncertainty.seed_scatter import PRIOR_FREEDOM, SeedScatter, seed_scatter, stages_and_gaps
 
 POINT, AP = 0.01, 0.4
 STAGES_ALIKE, ENDS_ALIKE = 0.5, 0.5
@@ -80,9 +86,7 @@ class Drawn:
         self.claims = find_claims(study.file.claims, study.name)
         first = study.file.seeds[0]
         self.detectors = [one.run for one in study.runs if one.run.seed == first]
-        self.runs = [
-            [run.model_copy(update={"seed": seed}) for seed in range(cell["seeds"])] for run in self.detectors
-        ]
+        self.runs = [[run.model_copy(update={"seed": seed}) for seed in range(cell["seeds"])] for run in self.detectors]
         self.places = [self._places(run) for run in self.detectors]
         audit = Audit(study.name, len(self.detectors) * cell["seeds"], 0, ())
         asked = study_questions(self.claims, self._measured(np.random.default_rng(0))[0], audit)
@@ -92,7 +96,7 @@ class Drawn:
     def _places(self, run: Run) -> list[Place]:
         """What is measured of a run: its headline, and what the claims ask beside."""
         found: dict[Place, None] = {(run.variant.headline, ALL): None}
-        for claim in (one for claim in self.claims for one in under_readings(claim)):
+        for claim in (asked for one in self.claims for asked in under_readings(one)):
             for term in (term for term in claim.terms if is_of(term, run)):
                 place = place_of(term, run)
                 found[(place, term.area) if term.metric == "AP" else Key(term.metric, place, term.iou)] = None
@@ -189,7 +193,7 @@ def moved(found: Estimate, claim: SourcedClaim, truth: float) -> Estimate:
 
 
 def noise(random: np.random.Generator, draws: int, places: int, alike: float) -> np.ndarray:
-    """Normal noise of AP by IoU of places that correlate: float64 [draws, places, 10]; means over IoU have variance 1."""
+    """Noise of AP by IoU of places that correlate: float64 [draws, places, 10]; means over IoU have variance 1."""
     both = random.standard_normal((draws, 1 + places, len(WEIGHTS)))
     return (np.sqrt(alike) * both[:, :1] + np.sqrt(1 - alike) * both[:, 1:]) @ WEIGHTS
 
@@ -233,7 +237,7 @@ def simulate(study: Study, options: argparse.Namespace, cell: dict) -> dict:
 
 def cells(options: argparse.Namespace) -> Iterator[dict]:
     """Every cell, with what it depends on."""
-    more = ("image_se", "own_share", "unequal", "factor", "studies", "resamples", "seed")
+    more = ("image_se", "own_share", "unequal", "factor", "prior", "studies", "resamples", "seed")
     for seeds, seed_sd, effect in product(options.seeds, options.seed_sd, options.effect):
         yield {"seeds": seeds, "seed_sd": seed_sd, "effect": effect} | {name: getattr(options, name) for name in more}
 
@@ -263,9 +267,7 @@ def print_table(found: Sequence[dict], options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Simulate and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="name or file of a study")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--seed-sd", type=float, nargs="+", default=[0.2], help="points")
@@ -274,12 +276,14 @@ def main() -> None:
     parser.add_argument("--own-share", type=float, default=0.5)
     parser.add_argument("--unequal", choices=UNEQUAL, default="")
     parser.add_argument("--factor", type=float, default=2.0)
+    parser.add_argument("--prior", type=int, default=PRIOR_FREEDOM, help="degrees of freedom")
     parser.add_argument("--studies", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=799, help="of the images in every study")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--claims", action="store_true", help="power of every claim")
     parser.add_argument("--log", type=Path, help="JSON lines: cells that are in it are not simulated again")
     options = parser.parse_args()
+    scatter_of_seeds.PRIOR_FREEDOM = options.prior
     study, known = load_study(options.study), []
     if options.log and options.log.exists():
         known = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]

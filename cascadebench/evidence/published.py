@@ -208,10 +208,9 @@ def _row_values(file: PublishedFile, table: Table, row: Row, asked_by: str) -> I
             raise InputError(f"{asked_by}: {key}: missing in the row, the table and the file")
     about["schedule"] = find_schedule(about["schedule"], f"{asked_by}: schedule")
     if about["variant"] is not None:
-        options = about["options"]
-        about["options"] = complete_options(about["variant"], options, asked_by) | {
-            name: value for name, value in file.of_code.items() if name in _card(about["variant"]).options.keys() - options
-        }
+        known = _card(about["variant"]).options if about["variant"] in own_variants() else {}
+        of_code = {name: value for name, value in file.of_code.items() if name in known}
+        about["options"] = complete_options(about["variant"], of_code | about["options"], asked_by)
     elif about["options"]:
         raise InputError(f"{asked_by}: options: there is no variant that they are of")
     if about["test_stage"] is not None:

@@ -150,9 +150,10 @@ def _estimate(
 
 def is_of(term: Term, run: Run) -> bool:
     """Whether a term is read off a run of this detector, whatever its framework, backbone and seed."""
-    options = complete_options(term.variant, term.options, "claim")
     variant = run.variant
-    return variant.name == term.variant and variant.options == options and variant.folder is None
+    if variant.name != term.variant or variant.folder is not None:
+        return False
+    return variant.options == complete_options(term.variant, term.options, "claim")
 
 
 def find_run(term: Term, runs: Sequence[MeasuredRun]) -> MeasuredRun | None:

@@ -232,6 +232,7 @@ def test_a_protocol_may_keep_mmdetection_s_own_rules():
         "heads.positives_entering": [2, 32, 32],
         "heads.regression_rois_entering": [66, 32, 32],
         "heads.regression_positives_entering": [2, 32, 32],
+        "heads.later_ground_truth": "dropped_and_added",
     }
 
 

@@ -19,7 +19,7 @@ def test_reading_the_batch_counts_before_a_step_and_within_it(small_run, executi
         time.sleep(before)
         session.before_iteration(iteration)
         time.sleep(within)
-        session.after_iteration(iteration, {"classification": torch.tensor(1.0)}, 0.1, [(1, False), (2, False)])
+        session.after_iteration(iteration, {"classification": torch.tensor(1.0)}, 0.1, [(1, False, 64), (2, False, 64)])
     assert min(session.seconds) >= 0.2
 
 

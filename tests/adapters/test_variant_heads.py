@@ -233,7 +233,8 @@ def test_sharing_adds_maps_of_the_real_width(framework, options, maps):
         for variant, given in (("cascade_rcnn", {"stages": options.get("stages", 3)}), ("fscascade", options))
     )
     assert shared - plain == maps * 1024**2
-    assert FeatureSharing(3, 8, True, True, "concat", True, "linear").reductions["3"].weight.shape == (8, 24)
+    sharing = FeatureSharing(3, 8, True, True, "concat", True, "linear", [[1.0] * 3] * 3)
+    assert sharing.reductions["3"].weight.shape == (8, 24)
 
 
 def test_under_own_rules_sharing_starts_as_it_always_does(framework):

@@ -7,6 +7,8 @@ the tiny protocol.
 from collections.abc import Callable
 from typing import Any
 
+from torch.optim.lr_scheduler import LRScheduler
+
 from adapters.training.assembly import Built
 from adapters.training.parameter_groups import layer_biases
 
@@ -93,6 +95,10 @@ def _set_biases_apart(built: Built, **settings: float) -> None:
     apart = [one for one in group["params"] if id(one) in biases]
     group["params"] = [one for one in group["params"] if id(one) not in biases]
     optimizer.add_param_group(group | {"params": apart} | settings)
+    faster = settings.get("lr", group["lr"]) / group["lr"]
+    # Detectron2's scheduler keeps a rate per group from when it was made.
+    for rates in (scheduler.base_lrs for scheduler in built.schedulers if isinstance(scheduler, LRScheduler)):
+        rates.append(faster * rates[0])
 
 
 IN_BOTH: list[tuple[str, Change]] = [

@@ -150,8 +150,8 @@ def check(folder):
 
 def test_verdicts_of_one_seed(results):
     words = Counter(zip(check(results[0])["claim"], check(results[0])["verdict"], strict=True))
-    sampled = {name: "one seed" for name in ONE_SEED} | {"fscascade-adds-few-parameters": "supported"}
-    assert words == {pair: 2 for pair in sampled.items()}
+    sampled = dict.fromkeys(ONE_SEED, "one seed") | {"fscascade-adds-few-parameters": "supported"}
+    assert words == dict.fromkeys(sampled.items(), 2)
     verdicts = tables(results[0])[0]
     assert set(verdicts[verdicts["claim"] == "fscascade-adds-few-parameters"]["value"]) == {70.5 / 69}
 

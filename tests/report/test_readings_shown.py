@@ -16,6 +16,10 @@ MEAN, SUM, OTHER = (
     f"fscascade: merge={merge}, share_gradient={shared}, embed=linear"
     for merge, shared in (("mean", "true"), ("sum", "true"), ("mean", "false"))
 )
+OPTIONS = (
+    "Options that are readings: merge (not given), share_gradient (not given), borrowed_loss (not given), "
+    "embed (not given), later_ground_truth (not given)."
+)
 ALL = [{"variant": name} for name in own_variants()]
 ROWS = [
     verdict("fscascade-narrows-gap", "supported", under=MEAN, source="FSCascade", value=0.011),
@@ -59,9 +63,7 @@ def test_the_readings_of_a_source_s_methods_stand_above_its_verdicts(page: Page)
     assert page.html.index('id="readings-faster_rcnn"') < page.html.index('id="claims-2"')
     between = page.html[page.html.index('id="claims-1"') : page.html.index('id="claims-2"')]
     assert '<a href="#readings-cascade_rcnn">above</a>' in between
-    assert "Options that are readings: merge (not given), share_gradient (not given), embed (not given)." in " ".join(
-        page.text.split()
-    )
+    assert OPTIONS in " ".join(page.text.split())
 
 
 def test_every_verdict_says_what_it_was_read_as(page: Page) -> None:
