@@ -107,18 +107,16 @@ class Drawn:
         runs, scatter = self._measured(random)
         answered, truths = [], [self._truth(one.claim) for one in self.questions]
         for question, truth in zip(self.questions, truths, strict=True):
-            here = [one for one in runs if one.run.framework == question.framework]
-            here = [one for one in here if one.run.backbone.name == question.backbone]
+            asked_of = question.framework, question.backbone
+            here = [one for one in runs if (one.run.framework, one.run.backbone.name) == asked_of]
             found = estimate(question.claim, here, number, self.options.resamples, scatter)
             answered.append(replace(question, answer=moved(found, question.claim, truth)))
         return judge(answered), truths
 
     def _measured(self, random: np.random.Generator) -> tuple[list[MeasuredRun], SeedScatter | None]:
         """Numbers of every training of one study, and the scatter that the study would estimate."""
-        larger = self._larger(random)
-        by_detector = [
-            self._trainings(random, places, factor) for places, factor in zip(self.places, larger, strict=True)
-        ]
+        detectors = zip(self.places, self._larger(random), strict=True)
+        by_detector = [self._trainings(random, places, factor) for places, factor in detectors]
         runs = [
             MeasuredRun(
                 run,
@@ -243,7 +241,7 @@ def cells(options: argparse.Namespace) -> Iterator[dict]:
 
 
 def print_table(found: Sequence[dict], options: argparse.Namespace) -> None:
-    """Print the cells, and under each the claims if there is an effect."""
+    """Print the cells, and under each with an effect how often every claim is decided."""
     console = Console(width=120, highlight=False)
     console.print(f"python -m benchmarks.verdicts {' '.join(sys.argv[1:])}", markup=False)
     table = Table(box=SIMPLE)
@@ -260,7 +258,7 @@ def print_table(found: Sequence[dict], options: argparse.Namespace) -> None:
             f"{100 * one['decided']:.0f}%" if one["effect"] else "",
             "" if one["held"] is None else f"{100 * one['held']:.1f}%",
         )
-        for name, power in one["by_claim"].items() if options.claims and one["effect"] else ():
+        for name, power in one["by_claim"].items() if one["effect"] else ():
             table.add_row("", "", "", name, "", f"{100 * power:.0f}%", "")
     console.print(table)
 
@@ -280,22 +278,19 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=400)
     parser.add_argument("--resamples", type=int, default=799, help="of the images in every study")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--claims", action="store_true", help="power of every claim")
     parser.add_argument("--log", type=Path, help="JSON lines: cells that are in it are not simulated again")
     options = parser.parse_args()
     scatter_of_seeds.PRIOR_FREEDOM = options.prior
-    study, known = load_study(options.study), []
-    if options.log and options.log.exists():
-        known = [json.loads(line) for line in options.log.read_text(encoding="utf-8").splitlines()]
-    found = []
+    log = options.log.read_text(encoding="utf-8") if options.log and options.log.exists() else ""
+    study, known, found = load_study(options.study), [json.loads(line) for line in log.splitlines()], []
     for cell in cells(options):
         about = cell | {"study": study.name}
         done = next((one for one in known if about.items() <= one.items()), None)
         if done is None:
             done = simulate(study, options, cell)
             if options.log:
-                with options.log.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(done) + "\n")
+                with options.log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(done) + "\n")
         found.append(done)
     print_table(found, options)
 
