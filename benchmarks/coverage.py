@@ -36,13 +36,13 @@ from cascadebench.uncertainty.weighted_ap import Plan, weighted_ap, weighted_rec
 IMAGES, CLASSES, SEEDS, REAL_SET = (100, 300, 1000, 5000), (1, 20, 80), (1, 2, 3, 5), 118
 STRONG, ALIKE = (Detector(0.83, 0.085), Detector(0.80, 0.065)), (Detector(0.83, 0.087), Detector(0.79, 0.062))
 WEAK = (Detector(0.42, 0.140), Detector(0.40, 0.120))
-"""First and last test stage: the last finds a little less and places it better, so that their curves cross."""
-DETECTORS = {"equal": (STRONG, ALIKE), "unequal": (STRONG, WEAK)}
+"""First and last test stage: the last finds a little less and places it better."""
+LOOSE_THEN_TIGHT = (Detector(0.95, 0.110), Detector(0.55, 0.030))
+"""Stages that differ so much that 95% of the resamples cross exactly once: for the interval of the crossing alone."""
+DETECTORS = {"equal": (STRONG, ALIKE), "unequal": (STRONG, WEAK), "crossing": (LOOSE_THEN_TIGHT, LOOSE_THEN_TIGHT)}
 WEAK_SCORES = 0.6  # the weak detector reports what it scores so high or higher
-LEAST_POPULATION = 4000
-"""Images of a population; four times those of a set, if that is more."""
-SEED_SPREAD = 0.0008
-"""SD of a training's `spread`: that of its AP is about 0.4 points."""
+LEAST_POPULATION = 4000  # images; four times those of a set, if that is more
+SEED_SPREAD = 0.0008  # SD of a training's `spread`: that of its AP is about 0.4 points
 TRAININGS, OBJECTS_PER_IMAGE, CROWDS_PER_IMAGE, DETECTIONS_PER_IMAGE = 10, 4, 0.05, 8
 SHOWN = {"AP": (0.5, 0.95), "AP50": (0.5, 0.5), "AP75": (0.75, 0.75), "AP90": (0.9, 0.9)}
 KEPT = PROJECT / "build" / "coverage"
@@ -182,10 +182,8 @@ def judged(drawn: Mapping[str, np.ndarray], seeds: int, name: str) -> dict[str, 
         true = truth[trainings[:seeds]].mean(axis=0)
         if seeds > 1:
             true = true - (true - truth.mean(axis=0)) * np.sqrt(len(truth) / (len(truth) - seeds))
-        scatter = None
-        if seeds > 1 and "recall" not in name:
-            ratio, freedom = drawn[f"scatter {seeds}"][number]
-            scatter = SeedScatter(float(ratio), int(freedom))
+        of_study = seeds > 1 and "recall" not in name
+        scatter = SeedScatter(*drawn[f"scatter {seeds}"][number]) if of_study else None
         if name == "crossing":
             found, true = crossing_interval(by_seed, number, scatter), float(only_crossing(crossings(true)))
         else:
@@ -237,18 +235,19 @@ def together(parts: list[dict[str, np.ndarray]], seeds: int) -> dict[str, np.nda
 
 def table_of(folder: Path) -> pd.DataFrame:
     """How many intervals hold of everything that was drawn."""
-    rows = []
-    parts: dict[tuple[str, ...], list[Path]] = {}
+    rows, parts = [], {}
     for file in sorted(folder.glob("*_*_*_*.npz")):
         parts.setdefault(tuple(file.stem.split("_")[:3]), []).append(file)
     for (images, classes, detectors), files in parts.items():
         about = {"images": int(images), "classes": int(classes), "detectors": detectors}
         for seeds in SEEDS:
             drawn = together([dict(np.load(file)) for file in files], seeds)
-            for name in (key.removeprefix("truth ") for key in drawn if key.startswith("truth ")):
-                if detectors != "real" or not (name == "crossing" or name.startswith("gap of gaps")):
-                    sets = {"seeds": seeds, "number": name, "sets": len(drawn["trainings"])}
-                    rows.append(about | sets | judged(drawn, seeds, name))
+            names = [key.removeprefix("truth ") for key in drawn if key.startswith("truth ")]
+            left_out = ("gap of gaps", "crossing") if detectors == "real" else "crossing"
+            names = [name for name in names if not name.startswith(left_out)]
+            for name in names if detectors != "crossing" else ["crossing"][: len(drawn)]:
+                sets = {"seeds": seeds, "number": name, "sets": len(drawn["trainings"])}
+                rows.append(about | sets | judged(drawn, seeds, name))
     return pd.DataFrame(rows).sort_values(["detectors", "seeds", "classes", "images"], kind="stable")
 
 
