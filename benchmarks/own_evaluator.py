@@ -98,7 +98,7 @@ def measure(what: str, folder: Path, repeats: int) -> dict[str, object]:
             for ends in QUANTITIES.values():
                 interval({0: read_off(difference, *ends)}, seed=0)
                 for curve in curves.values():
-                    interval({0: read_off(curve, *ends)}, seed=0, absolute=True)
+                    interval({0: read_off(curve, *ends)}, seed=0)
 
         return {"seconds": seconds_of(resampled, repeats), "resamples": RESAMPLES, "models": len(models)}
     begin = time.perf_counter()

@@ -12,7 +12,6 @@ from cascadebench.evidence.claims import Range, SourcedClaim, Term
 from cascadebench.evidence.metrics import OF_MODEL
 from cascadebench.evidence.quantities import Key, MeasuredRun, is_of, place_of
 from cascadebench.evidence.readings import under_readings
-from cascadebench.metrics.coco.ap_table import metrics, read_ap
 from cascadebench.metrics.coco.detections import read_detections
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.ground_truth_table import check_known
@@ -20,7 +19,7 @@ from cascadebench.metrics.coco.parquet import read_parquet
 from cascadebench.results.layout import RunFolder
 from cascadebench.results.run_state import run_state
 from cascadebench.study.run import Run
-from cascadebench.uncertainty.curves import Measured
+from cascadebench.uncertainty.curves import FRACTION, Measured, centred
 from cascadebench.uncertainty.gaps import Curve
 from cascadebench.uncertainty.resampled_study import ResampledStudy
 
@@ -62,9 +61,13 @@ def _measure(run: Run, terms: Sequence[Term], resampled: ResampledStudy) -> Meas
             continue
         elif term.metric.startswith("score"):
             others[key] = _score(key, term.ends, folder, resampled)
+        elif term.metric.startswith("proposal"):
+            others[key] = _proposal_recall(key, folder)
+        elif key.at not in known:
+            continue
         elif term.metric != "AP":
-            others[key] = _recall(key, folder)
-        elif key.at in known:
+            others[key] = resampled.recall(Curve(run.id, key.at), int(key.metric.removeprefix("AR")))
+        else:
             curves[key.at, term.area] = resampled.curve(Curve(run.id, key.at), term.area)
     return MeasuredRun(run, problem, curves, {key: found for key, found in others.items() if found is not None})
 
@@ -98,20 +101,17 @@ def _score(key: Key, ends: Range, folder: RunFolder, resampled: ResampledStudy) 
         return None
     with np.errstate(invalid="ignore", divide="ignore"):  # NaN where a resample has no such detection
         found = mean(inside)
-        return Measured(*map(np.divide, found, mean(above)) if balance else found)
+        return centred(*map(np.divide, found, mean(above))) if balance else centred(*found, FRACTION)
 
 
-def _recall(key: Key, folder: RunFolder) -> Measured | None:
-    """Average recall of detections or of proposals, which are not resampled."""
-    if key.metric.startswith("AR"):
-        recalls, place = metrics(read_ap(folder.ap))[key.metric], (key.at, ALL)
-    elif folder.recall.exists():
-        recalls = average_recall(read_parquet(folder.recall, RECALL))
-        # What enters stage t is what left stage t - 1; stage 0 are the proposals.
-        place = int(key.at.removeprefix("stage ")) - 1, ALL, int(key.metric.removeprefix("proposal_AR"))
-    else:
+def _proposal_recall(key: Key, folder: RunFolder) -> Measured | None:
+    """Average recall of proposals, which are not resampled."""
+    if not folder.recall.exists():
         return None
-    return Measured(float(recalls[place])) if place in recalls.index else None
+    recalls = average_recall(read_parquet(folder.recall, RECALL))
+    # What enters stage t is what left stage t - 1; stage 0 are the proposals.
+    place = int(key.at.removeprefix("stage ")) - 1, ALL, int(key.metric.removeprefix("proposal_AR"))
+    return Measured(float(recalls[place]), within=FRACTION) if place in recalls.index else None
 
 
 def _of_model(key: Key, folder: RunFolder) -> Measured | None:

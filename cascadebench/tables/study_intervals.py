@@ -16,10 +16,12 @@ from cascadebench.uncertainty.curves import QUANTITIES
 from cascadebench.uncertainty.gaps import Curve, Gap, baselines_of, framework_gap, gap_differences, gaps_by_seed
 from cascadebench.uncertainty.intervals import interval
 from cascadebench.uncertainty.resampled_study import ResampledStudy
+from cascadebench.uncertainty.simulated_coverage import simulated_as, simulated_coverage
 
 COLUMNS = (
     "label", "framework", "backbone", "test_stage", "gap", "quantity", "value", "low", "high", "image_error",
-    "seed_error", "bias", "crossing_share", "seeds", "resamples", "empty_resamples", "absent_classes", "bootstrap_seed",
+    "seed_error", "crossing_share", "seeds", "resamples", "empty_resamples", "absent_classes", "bootstrap_seed",
+    "images", "classes", "simulated_coverage",
 )  # fmt: skip
 """Columns of ``intervals.csv``."""
 
@@ -112,10 +114,7 @@ def _rows(
         return []
     intervals = {
         name: interval(
-            {seed: resampled.number(term, *ends) for seed, term in by_seed.items()},
-            resampled.seed,
-            absolute=not gap,
-            scatter=resampled.scatter,
+            {seed: resampled.number(term, *ends) for seed, term in by_seed.items()}, resampled.seed, resampled.scatter
         )
         for name, ends in QUANTITIES.items()
     }
@@ -123,5 +122,10 @@ def _rows(
         differences = {seed: resampled.difference(term) for seed, term in by_seed.items()}
         intervals[CROSSING] = crossing_interval(differences, resampled.seed, resampled.scatter)
     about = asdict(detector) | {"test_stage": test_stage, "gap": gap}
-    settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed}
-    return [about | {"quantity": name} | asdict(found) | settings for name, found in intervals.items()]
+    size = {"images": len(resampled.table.image_ids), "classes": resampled.table.known_classes}
+    settings = {"absent_classes": resampled.absent_classes, "bootstrap_seed": resampled.seed} | size
+    rows = [about | {"quantity": name} | asdict(found) | settings for name, found in intervals.items()]
+    for row in rows:
+        of = simulated_as(row["quantity"], gap)
+        row["simulated_coverage"] = simulated_coverage(of, **size, seeds=row["seeds"])
+    return rows

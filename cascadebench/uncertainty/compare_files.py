@@ -14,13 +14,14 @@ from rich.table import Table
 from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.detections import read_coco_results, read_detections
 from cascadebench.metrics.coco.ground_truth import read_ground_truth
-from cascadebench.metrics.coco.ground_truth_table import ground_truth_table
+from cascadebench.metrics.coco.ground_truth_table import GroundTruthTable, ground_truth_table
 from cascadebench.metrics.coco.rules import AP_AT_IOU, IOUS
 from cascadebench.metrics.coco.stage_matches import match_stages
 from cascadebench.uncertainty.bootstrap import RESAMPLES, bootstrap
-from cascadebench.uncertainty.crossings import LEAST_SHARE, crossing_interval, crossings
+from cascadebench.uncertainty.crossings import CROSSING, LEAST_SHARE, crossing_interval, crossings
 from cascadebench.uncertainty.curves import IOU_RANGES, QUANTITIES, Measured, read_off, signed_sum
 from cascadebench.uncertainty.intervals import interval
+from cascadebench.uncertainty.simulated_coverage import coverage_warning, simulated_as
 
 
 def compare_files(
@@ -47,8 +48,10 @@ def compare_files(
     Returns
     -------
     dict
-        ``test_stages`` of A and B, ``resamples``, ``seed``, ``images``, ``absent_classes`` (that a resample lacks, in
-        the mean), ``empty_resamples`` (without any ground truth, left out); ``AP`` over all thresholds, ``per_iou``
+        ``test_stages`` of A and B, ``resamples``, ``seed``, ``images``, ``classes`` (with objects),
+        ``coverage_warning`` (where such intervals do not hold as they should in simulation; empty: they do),
+        ``absent_classes`` (that a resample lacks, in the mean), ``empty_resamples`` (without any ground truth, left
+        out); ``AP`` over all thresholds, ``per_iou``
         (with ``iou``) at each and ``ranges`` (with ``range``) over :data:`cascadebench.uncertainty.curves.IOU_RANGES`:
         ``a``, ``b``, ``delta`` = b - a, ``low`` and ``high`` (95%; None where the resamples are too few),
         ``p_greater`` (share of the resamples in which B is better, ties counted half); ``crossing`` of the two curves:
@@ -71,19 +74,28 @@ def compare_files(
         labels.append(label)
     drawn = bootstrap(table, sets, seed=seed, resamples=resamples)
     curves = {name: drawn.curve(name) for name in sets}
+    crossing = _crossing(signed_sum([(1, curves["b"]), (-1, curves["a"])]), seed)
     rows = {name: _difference(curves["a"], curves["b"], ends, seed) for name, ends in QUANTITIES.items()}
     return {
         "test_stages": labels,
         "resamples": resamples,
         "seed": seed,
         "images": len(table.image_ids),
+        "classes": table.known_classes,
+        "coverage_warning": _warning(table, [*QUANTITIES, *([] if crossing["low"] is None else [CROSSING])]),
         "absent_classes": float(drawn.absent_classes.mean()),
         "empty_resamples": int(np.isnan(curves["a"].samples).any(axis=-1).sum()),
         "AP": rows["0.50-0.95"],
         "per_iou": [{"iou": iou} | rows[name] for iou, name in zip(IOUS, AP_AT_IOU, strict=True)],
         "ranges": [{"range": name} | rows[name] for name in IOU_RANGES],
-        "crossing": _crossing(signed_sum([(1, curves["b"]), (-1, curves["a"])]), seed),
+        "crossing": crossing,
     }
+
+
+def _warning(table: GroundTruthTable, quantities: Sequence[str]) -> str:
+    """Where intervals of quantities of a difference do not hold as they should with so many images and classes."""
+    numbers = dict.fromkeys(simulated_as(name, "B - A") for name in quantities)
+    return coverage_warning(numbers, len(table.image_ids), table.known_classes, seeds=1)
 
 
 def _stages_of_files(files: Sequence[Path], test_stages: Sequence[str]) -> list[str]:
@@ -188,6 +200,7 @@ def _caption(comparison: dict[str, Any], files: Sequence[Path]) -> str:
         f"seed {comparison['seed']}; p: share of the resamples in which B is better. "
         f"A resample lacks {comparison['absent_classes']:.2g} classes in the mean"
         + (f"; {left_out} without any object are left out" if left_out else "")
+        + (f". {comparison['coverage_warning']}" if comparison["coverage_warning"] else "")
     )
 
 

@@ -1,5 +1,6 @@
 """What is measured in one training, with its bootstrap samples: curves of AP by IoU and the numbers read off them."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,7 +22,34 @@ class Measured:
     """float64 [...]: on the validation set itself."""
     samples: np.ndarray | None = None
     """float64 [resamples, ...]: the same on the resamples of the images, which are the same for everything in a study;
-    NaN where a resample holds no ground truth. None: it was not resampled."""
+    NaN where a resample holds no ground truth. Their mean is the point (:func:`centred`). None: not resampled."""
+    within: tuple[float, float] = (-math.inf, math.inf)
+    """Least and greatest value that the number can have: 0 and 1 of an AP, -1 and 1 of a gap."""
+
+
+FRACTION = (0.0, 1.0)
+"""What an AP, a recall or a score lies within."""
+
+
+def centred(
+    point: float | np.ndarray, samples: np.ndarray, within: tuple[float, float] = (-math.inf, math.inf)
+) -> Measured:
+    """A number with the samples of its resamples, moved so that their mean is its value.
+
+    A resample holds an image twice that the set holds once, and AP is higher on it: by up to a standard error with few
+    images, and by more for the better of two detectors, so that it does not cancel in a difference. The value itself is
+    right on the average over sets of this size.
+
+    Parameters
+    ----------
+    point : float or ndarray, float64 [...]
+    samples : ndarray, float64 [resamples, ...]
+        NaN where a resample gives no value.
+    within : (float, float)
+        Least and greatest value that the number can have.
+    """
+    known = samples[np.isfinite(samples).reshape(len(samples), -1).all(axis=1)]
+    return Measured(point, samples + (point - known.mean(axis=0)) if len(known) else samples, within)
 
 
 def mean_over_iou(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -36,18 +64,19 @@ def over_ranges(values: np.ndarray) -> np.ndarray:
 
 def read_off(curve: Measured, low: float, high: float) -> Measured:
     """Mean of a curve over the IoU thresholds from `low` to `high`."""
-    return Measured(float(mean_over_iou(curve.point, low, high)), mean_over_iou(curve.samples, low, high))
+    return Measured(float(mean_over_iou(curve.point, low, high)), mean_over_iou(curve.samples, low, high), curve.within)
 
 
 def signed_sum(terms: Iterable[tuple[float, Measured]]) -> Measured:
     """Sum of measured numbers, each times its coefficient; equal to the last digit in whichever order they stand."""
     terms = list(terms)
     point = _sum([coefficient * term.point for coefficient, term in terms])
+    ends = [sorted(factor * end for end in term.within) for factor, term in terms]
+    within = math.fsum(low for low, _ in ends), math.fsum(high for _, high in ends)
     if all(term.samples is None for _, term in terms):
-        return Measured(point)
-    return Measured(
-        point, _sum([factor * (term.point if term.samples is None else term.samples) for factor, term in terms])
-    )
+        return Measured(point, within=within)
+    samples = _sum([factor * (term.point if term.samples is None else term.samples) for factor, term in terms])
+    return Measured(point, samples, within)
 
 
 def _sum(addends: list[float | np.ndarray]) -> float | np.ndarray:

@@ -34,9 +34,6 @@ class Interval:
     """Standard error that comes from the choice of images."""
     seed_error: float
     """Standard error of the mean over the seeds; NaN with one seed, whose interval leaves that part out."""
-    bias: float
-    """Mean over the resamples minus value: how far AP rises when the same images are drawn again. It is not taken
-    off."""
     seeds: int
     """Training seeds."""
     resamples: int
@@ -52,7 +49,8 @@ class Pooled:
     point: float | np.ndarray
     """float64 [...]: mean over the seeds."""
     samples: np.ndarray | None
-    """float64 [resamples, ...]: of the mean, over images and seeds; None if nothing is known of its error."""
+    """float64 [resamples, ...]: of the mean, over images and seeds, no further than the number can reach; None if
+    nothing is known of its error."""
     over_images: np.ndarray | None
     """float64 [resamples, ...]: the part of `samples` that varies the images alone, the mean over the seeds on each
     resample."""
@@ -83,12 +81,13 @@ def over_seeds(
         Of the study that an AP or a gap belongs to; None for every other number.
     """
     trainings = [by_seed[number] for number in sorted(by_seed)]
-    points = np.stack([training.point for training in trainings])
+    points, within = np.stack([training.point for training in trainings]), trainings[0].within
     point, over_images = points.mean(axis=0), None
     if any(training.samples is not None for training in trainings):
         over_images = np.mean([training.samples for training in trainings], axis=0)
     if len(trainings) == 1:
-        return Pooled(point, over_images, over_images, point * np.nan)
+        samples = None if over_images is None else over_images.clip(*within)
+        return Pooled(point, samples, over_images, point * np.nan)
     samples = np.repeat(point[None], resamples, axis=0) if over_images is None else over_images
     prior = scatter.prior_freedom(len(points)) if scatter and over_images is not None else 0
     own, of_images = _seed_weights(len(points), len(samples), seed, prior, prior * scatter.ratio if prior else 0.0)
@@ -98,7 +97,7 @@ def over_seeds(
         for weight, training in zip(of_images, trainings, strict=True):
             away = training.samples - np.nanmean(training.samples, axis=0)
             samples = samples + weight.reshape(-1, *[1] * point.ndim) * away
-    return Pooled(point, samples, over_images, points.std(axis=0, ddof=1) / np.sqrt(len(points)))
+    return Pooled(point, samples.clip(*within), over_images, points.std(axis=0, ddof=1) / np.sqrt(len(points)))
 
 
 @lru_cache(maxsize=32)
@@ -143,22 +142,11 @@ def order_statistics(samples: np.ndarray, alpha: float = ALPHA) -> Ends:
     return (float(ordered[rank - 1]), float(ordered[-rank])) if rank else (-math.inf, math.inf)
 
 
-def interval(
-    by_seed: Mapping[int, Measured], seed: int, *, absolute: bool = False, scatter: SeedScatter | None = None
-) -> Interval:
-    """Interval of a number from its trainings; the other parameters are those of :func:`over_seeds`.
-
-    Parameters
-    ----------
-    absolute : bool
-        The number is an AP and no difference. The resamples lie too high then, by the bootstrap bias, so the interval
-        is as wide as theirs but centred at the value.
-    """
+def interval(by_seed: Mapping[int, Measured], seed: int, scatter: SeedScatter | None = None) -> Interval:
+    """Interval of a number, an AP or a difference, from its trainings; parameters are those of :func:`over_seeds`."""
     pooled = over_seeds(by_seed, seed, scatter=scatter)
     value = float(pooled.point)
     low, high = order_statistics(pooled.samples)
-    if absolute:
-        low, high = value - (high - low) / 2, value + (high - low) / 2
     known = pooled.over_images[~np.isnan(pooled.over_images)]
     return Interval(
         value=value,
@@ -166,7 +154,6 @@ def interval(
         high=high,
         image_error=float(known.std(ddof=1)) if len(known) > 1 else np.nan,
         seed_error=float(pooled.seed_error),
-        bias=float(known.mean() - value) if len(known) else np.nan,
         seeds=len(by_seed),
         resamples=len(pooled.samples),
         empty_resamples=len(pooled.samples) - len(known),

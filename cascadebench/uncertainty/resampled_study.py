@@ -13,7 +13,7 @@ from cascadebench.metrics.coco.stage_matches import match_stages
 from cascadebench.results.layout import ResultsFolder
 from cascadebench.study.study import PlannedRun, Study, by_detector
 from cascadebench.uncertainty.bootstrap import RESAMPLES, bootstrap, image_weights
-from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
+from cascadebench.uncertainty.curves import IOU_RANGES, Measured, read_off, signed_sum
 from cascadebench.uncertainty.gaps import Curve, Gap, coefficients
 from cascadebench.uncertainty.seed_scatter import SeedScatter, seed_scatter, stages_and_gaps
 
@@ -87,6 +87,15 @@ class ResampledStudy:
     def difference(self, gap: Gap) -> Measured:
         """A gap by IoU threshold: float64 [10], and its samples."""
         return signed_sum((count, self.curve(one)) for one, count in coefficients(gap).items())
+
+    def recall(self, curve: Curve, max_dets: int) -> Measured:
+        """Average recall of a test stage with so many detections per image; what it raises is as for :meth:`curve`."""
+        path = self._detections[curve.run]
+        rows = read_detections(path)
+        rows = rows[rows["test_stage"] == curve.test_stage]
+        ((_, matches),) = match_stages(self.table, rows, [curve.test_stage], source=str(path))
+        settings = {"seed": self.seed, "resamples": self.resamples, "max_dets": max_dets, "recall": True}
+        return read_off(bootstrap(self.table, {"": matches}, **settings).curve(""), *IOU_RANGES["0.50-0.95"])
 
     @cached_property
     def scatter(self) -> SeedScatter | None:

@@ -1,5 +1,6 @@
-"""Average precision of many resamples of the images out of one matching, by weights instead of copies."""
+"""Average precision and recall of many resamples of the images out of one matching, by weights instead of copies."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -36,6 +37,13 @@ class Plan:
     """int64 [classes + 1]: objects of class c are ``object_start[c]`` up to, without, ``object_start[c + 1]``."""
     object_image: np.ndarray
     """int32 [objects]: position of the image of every object that counts."""
+
+    @property
+    def images_of_class(self) -> np.ndarray:
+        """Images that hold an object of each class that counts: int64 [classes]."""
+        classes = len(self.object_start) - 1
+        category = np.repeat(np.arange(classes), np.diff(self.object_start))
+        return np.bincount(np.unique(category * self.images + self.object_image) // self.images, minlength=classes)
 
 
 def weighting_plan(table: GroundTruthTable, matches: Matches, *, area: str = "all", max_dets: int = 100) -> Plan:
@@ -102,6 +110,16 @@ def weighted_ap(plan: Plan, weights: np.ndarray, *, threads: int = 1) -> np.ndar
     ndarray, float64 [resamples, classes, 10 IoU thresholds]
         In [0, 1]; -1 where a resample holds no object of the class.
     """
+    return _by_blocks(_accumulate_weighted, plan, weights, threads)
+
+
+def weighted_recall(plan: Plan, weights: np.ndarray, *, threads: int = 1) -> np.ndarray:
+    """Highest recall of every class at every IoU threshold; parameters and shape are those of :func:`weighted_ap`."""
+    return _by_blocks(_count_weighted, plan, weights, threads)
+
+
+def _by_blocks(kernel: Callable[..., None], plan: Plan, weights: np.ndarray, threads: int) -> np.ndarray:
+    """Run a kernel on blocks of :data:`LANES` resamples."""
     if weights.dtype != np.uint8 or weights.ndim != 2 or weights.shape[1] != plan.images:
         raise ValueError(f"weights are uint8 [resamples, {plan.images}], not {weights.dtype} {list(weights.shape)}")
     classes = len(plan.start) - 1
@@ -112,7 +130,7 @@ def weighted_ap(plan: Plan, weights: np.ndarray, *, threads: int = 1) -> np.ndar
         rows = weights[first : first + LANES]
         block[:, : len(rows)] = rows.T
         result = np.empty((classes, len(IOU_THRESHOLDS), LANES))
-        _accumulate_weighted(
+        kernel(
             (plan.start, plan.image, plan.matched, plan.ignored, plan.ends),
             (plan.object_start, plan.object_image),
             block,
@@ -170,6 +188,27 @@ def _accumulate_weighted(detections, objects, weights, recall_step, ap):
         for t in range(thresholds):
             for lane in range(lanes):
                 ap[category, t, lane] = ap[category, t, lane] / 101.0 if positives[0, lane] else -1.0
+
+
+@compiled
+def _count_weighted(detections, objects, weights, recall_step, recall):
+    """Fill `recall`, float64 [classes, thresholds, lanes], from `weights`, uint8 [images, lanes]."""
+    start, image, matched, _, _ = detections
+    object_start, object_image = objects
+    thresholds, lanes = recall.shape[1], recall.shape[2]
+    positives = np.empty((1, lanes), np.int32)
+    hits = np.empty((thresholds, lanes), np.int32)
+    for category in range(len(start) - 1):
+        positives[:] = 0
+        for row in range(object_start[category], object_start[category + 1]):
+            _add(positives, 1, weights, object_image[row])
+        hits[:] = 0
+        for row in range(start[category], start[category + 1]):
+            _add(hits, np.int64(matched[row]), weights, image[row])
+        for t in range(thresholds):
+            for lane in range(lanes):
+                count = positives[0, lane]
+                recall[category, t, lane] = hits[t, lane] / count if count else -1.0
 
 
 @compiled

@@ -183,6 +183,9 @@ def test_verdicts_of_several_seeds_and_the_part_of_the_seeds(results_of_seeds):
         values = np.array(values_by_seed(terms[terms["question"] == row.question]))
         draws = np.stack([samples[f"{row.question} over images, seed {seed}"] for seed in range(3)])
         expected = draws.mean(axis=0) + part_of_the_seeds(row, values, draws)
+        # AP and scores are fractions: no sample is beyond what their sum can be.
+        counts = terms[(terms["question"] == row.question) & (terms["seed"] == 0)]["coefficient"]
+        expected = expected.clip(counts.clip(upper=0).sum(), counts.clip(lower=0).sum())
         np.testing.assert_allclose(samples[row.question], expected, rtol=0, atol=1e-12)
         if row.claim == "fscascade-evens-scores":
             # Nothing is known of how scores scatter but by these three: Student's t with two degrees of freedom.
@@ -206,12 +209,23 @@ def test_terms_are_those_of_the_evaluation(results):
         assert term.value == pytest.approx(inside["ap"].mean())
 
 
-@pytest.mark.parametrize("number", [0, 7])
-def test_a_sample_is_the_quantity_on_images_that_are_drawn_again(results, number):
-    """The gap of gaps on an annotation file in which an image stands as often as it was drawn."""
+def test_samples_differ_as_the_quantity_does_on_images_that_are_drawn_again(results):
+    """The gap of gaps on annotation files in which an image stands as often as it was drawn.
+
+    A sample is that, moved by the same for all of them; and a class in m images counts sqrt(1 + 1/(m - 1)^2) times.
+    """
     folder, truth = results
     _, terms, samples = tables(folder)
     question = "fscascade-narrows-gap mmdet resnet50"
+    first, second = (_by_class(folder, truth, terms[terms["question"] == question], number) for number in (0, 7))
+    images = pd.DataFrame(truth["annotations"]).groupby("category_id")["image_id"].nunique()
+    widened = ((first - second) * np.sqrt(1 + 1 / (images.to_numpy() - 1) ** 2)).mean()
+    assert abs(widened) > 1e-3
+    assert samples[question][0] - samples[question][7] == pytest.approx(widened, abs=1e-12)
+
+
+def _by_class(folder, truth, terms, number):
+    """The quantity of every class on one resample."""
     images = len(truth["images"])
     drawn = np.random.default_rng([SEED, number]).integers(images, size=images)
     objects = [one | {"image_id": new} for new, old in enumerate(drawn) for one in truth["annotations"]
@@ -221,22 +235,23 @@ def test_a_sample_is_the_quantity_on_images_that_are_drawn_again(results, number
         "annotations": [one | {"id": new} for new, one in enumerate(objects, start=1)],
     }
     total = 0.0
-    for term in terms[terms["question"] == question].itertuples():
+    for term in terms.itertuples():
         rows = pd.read_parquet(folder / "runs" / term.run / "detections.parquet")
         rows = rows[rows["test_stage"] == term.place].astype({"test_stage": str})
         repeated = pd.concat([rows[rows["image_id"] == old].assign(image_id=new) for new, old in enumerate(drawn)])
         table = evaluate(again, repeated, [term.place], source="again")
-        chosen = table[(table["category"] == "all") & (table["area"] == "all") & (table["max_dets"] == 100)]
-        total += term.coefficient * chosen[chosen["iou"] < 0.66]["ap"].mean()
-    assert samples[question][number] == pytest.approx(total, abs=1e-12)
+        chosen = table[(table["category"] != "all") & (table["area"] == "all") & (table["max_dets"] == 100)]
+        of_class = chosen[chosen["iou"] < 0.66].groupby("category", sort=False)["ap"].mean()
+        total += term.coefficient * of_class.to_numpy()
+    return total
 
 
-def test_a_sample_of_scores_is_their_balance_on_images_that_are_drawn_again(results):
+def test_samples_of_scores_differ_as_their_balance_on_images_that_are_drawn_again(results):
     folder, truth = results
     _, terms, samples = tables(folder)
-    question = "fscascade-evens-scores mmdet resnet50"
-    drawn = np.random.default_rng([SEED, 5]).integers(len(truth["images"]), size=len(truth["images"]))
-    total, value = 0.0, 0.0
+    question, images = "fscascade-evens-scores mmdet resnet50", len(truth["images"])
+    drawn = [np.random.default_rng([SEED, number]).integers(images, size=images) for number in (5, 6)]
+    totals, value = np.zeros(2), 0.0
     for term in terms[terms["question"] == question].itertuples():
         rows = pd.read_parquet(folder / "runs" / term.run / "detections.parquet")
         rows = rows[rows["test_stage"] == term.place]
@@ -248,9 +263,11 @@ def test_a_sample_of_scores_is_their_balance_on_images_that_are_drawn_again(resu
         groups = order[(iou >= 0.5) & (iou <= 0.75)], order[iou > 0.75]
         loose, tight = (group["score"].astype(float).mean() for group in groups)
         value += term.coefficient * loose / tight
-        again = [pd.concat([group[group["image_id"] == old] for old in drawn]) for group in groups]
-        loose, tight = (group["score"].astype(float).mean() for group in again)
-        total += term.coefficient * loose / tight
-    assert samples[question][5] == pytest.approx(total, abs=1e-9)
+        for place, images_again in enumerate(drawn):
+            again = [pd.concat([group[group["image_id"] == old] for old in images_again]) for group in groups]
+            loose, tight = (group["score"].astype(float).mean() for group in again)
+            totals[place] += term.coefficient * loose / tight
+    assert samples[question][5] - samples[question][6] == pytest.approx(totals[0] - totals[1], abs=1e-9)
+    assert samples[question].mean() == pytest.approx(value, abs=1e-9), "samples lie about the value"
     verdicts, _, _ = tables(folder)
     assert verdicts.set_index("question")["value"][question] == pytest.approx(value, abs=1e-9)

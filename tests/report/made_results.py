@@ -169,8 +169,8 @@ def run_of(study: Study, label: str, framework: str, seed: int = 0) -> Run:
 def interval(study: Study, label: str, quantity: str, low: float, high: float, **more: object) -> dict:
     """A row of ``intervals.csv``."""
     row = {"label": label, "framework": "mmdet", "backbone": study.runs[0].run.backbone.name, "test_stage": ""}
-    row |= {"gap": "", "quantity": quantity, "value": (low + high) / 2, "low": low, "high": high, "bias": 0}
-    return row | {"seeds": 1, "resamples": 100, "bootstrap_seed": 0} | more
+    row |= {"gap": "", "quantity": quantity, "value": (low + high) / 2, "low": low, "high": high}
+    return row | {"seeds": 1, "resamples": 100, "bootstrap_seed": 0, "images": 5000, "classes": 3} | more
 
 
 def headlines(results: Path) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from cascadebench.core.errors import InputError
 from cascadebench.metrics.coco.accumulation import accumulate
 from cascadebench.metrics.coco.rules import AREAS, RECALLS, SPACING
 from cascadebench.uncertainty.bootstrap import Bootstrap, bootstrap, image_weights
-from cascadebench.uncertainty.weighted_ap import weighted_ap, weighting_plan
+from cascadebench.uncertainty.weighted_ap import weighted_ap, weighted_recall, weighting_plan
 
 PROBLEMS = 200
 
@@ -59,10 +59,13 @@ def test_weights_equal_copies_of_images():
         results = untied(results)
         table, matches = matched(truth, results)
         weights = drawn_weights(number, len(table.image_ids))
-        expected = pycocotools_evaluation(*duplicated(truth, results, weights)).eval["precision"].mean(axis=1)
+        copies = pycocotools_evaluation(*duplicated(truth, results, weights)).eval
+        expected, recalls = copies["precision"].mean(axis=1), copies["recall"]
         for (a, area), (m, max_dets) in itertools.product(enumerate(AREAS), enumerate((1, 10, 100))):
-            (found,) = weighted_ap(weighting_plan(table, matches, area=area, max_dets=max_dets), weights[None])
+            plan = weighting_plan(table, matches, area=area, max_dets=max_dets)
+            (found,), (recall,) = weighted_ap(plan, weights[None]), weighted_recall(plan, weights[None])
             np.testing.assert_allclose(found.T, expected[:, :, a, m], atol=1e-12, rtol=0)
+            np.testing.assert_allclose(recall.T, recalls[:, :, a, m], atol=1e-12, rtol=0)
             compared += ((found > 0) & (found < 1)).sum()
     assert compared > 4000
 
@@ -188,10 +191,47 @@ def test_other_areas_and_limits():
 def test_a_curve_is_the_mean_over_the_classes_that_are_there():
     ap = np.full((2, 3, 10), -1.0)
     ap[0, 0], ap[0, 2] = np.linspace(0.9, 0, 10), 0.1
-    curve = Bootstrap({"a": ap[0]}, {"a": ap}).curve("a")
+    curve = Bootstrap({"a": ap[0]}, {"a": ap}, np.array([9, 0, 2])).curve("a")
     assert curve.point == pytest.approx((np.linspace(0.9, 0, 10) + 0.1) / 2)
-    assert curve.samples[0].tolist() == curve.point.tolist()
+    assert curve.samples[0] == pytest.approx(curve.point)
     assert np.isnan(curve.samples[1]).all(), "without any class"
+
+
+def test_samples_lie_about_the_value_and_a_class_in_few_images_scatters_more():
+    random = np.random.default_rng(0)
+    ap, draws = np.full((3, 10), 0.4), random.uniform(0.4, 0.6, (500, 3, 10))
+
+    def curve(*images):
+        return Bootstrap({"a": ap}, {"a": draws}, np.array(images)).curve("a")
+
+    for images in ((1000, 1000, 1000), (2, 3, 1)):
+        assert curve(*images).samples.mean(axis=0) == pytest.approx(ap[0])
+        assert curve(*images).within == (0, 1)
+    away = draws - draws.mean(axis=0)
+    assert curve(1000, 1000, 1000).samples == pytest.approx(0.4 + away.mean(axis=1), abs=1e-5)
+    # 1 + 1/(m - 1)^2 times the variance; a class in one image varies as the two others do on the average.
+    wider = away * np.sqrt(1.5 * np.array([2, 1.25, 1]))[:, None]
+    assert curve(2, 3, 1).samples == pytest.approx(0.4 + wider.mean(axis=1))
+
+
+def test_images_of_a_class_are_those_with_an_object_that_counts():
+    truth, results = larger_problem()
+    table, matches = matched(truth, results)
+    for area, limits in (("all", (0, np.inf)), ("small", (0, 32**2))):
+        images = {1: set(), 2: set()}
+        for one in truth["annotations"]:
+            if not one.get("iscrowd") and limits[0] <= one["area"] <= limits[1]:
+                images[one["category_id"]].add(one["image_id"])
+        found = bootstrap(table, {"a": matches}, seed=0, resamples=2, area=area).images_of_class
+        assert found.tolist() == [len(images[1]), len(images[2])]
+
+
+def test_recall_is_resampled_as_ap_is():
+    table, matches = matched(*larger_problem())
+    found = bootstrap(table, {"a": matches}, seed=1, resamples=50, max_dets=10, recall=True)
+    np.testing.assert_array_equal(found.ap["a"], accumulate(table, matches).recall[:, :, 0, 1].T)
+    plan, weights = weighting_plan(table, matches, max_dets=10), image_weights(len(table.image_ids), 50, 1)
+    np.testing.assert_array_equal(found.draws["a"], weighted_recall(plan, weights))
 
 
 def test_absent_classes_are_the_same_for_all_sets_and_gaps_are_paired():

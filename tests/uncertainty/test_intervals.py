@@ -9,7 +9,7 @@ from scipy import stats
 
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.uncertainty.crossings import crossing_interval, crossings, only_crossing
-from cascadebench.uncertainty.curves import Measured, read_off, signed_sum
+from cascadebench.uncertainty.curves import FRACTION, Measured, centred, read_off, signed_sum
 from cascadebench.uncertainty.intervals import interval, order_statistics, over_seeds
 
 RESAMPLES = 1999
@@ -41,14 +41,36 @@ def test_a_gap_with_one_seed_has_the_order_statistics_of_its_resamples():
     assert np.isnan(found.seed_error)
 
 
-def test_an_absolute_value_is_in_the_middle_of_an_interval_as_wide_as_that_of_its_resamples():
+def test_samples_are_moved_to_the_value():
     draws = normal(0.01, mean=0.43)
-    found = interval({0: Measured(0.4, draws)}, seed=0, absolute=True)
+    draws[:3] = np.nan
+    found = centred(0.4, draws)
+    assert np.nanmean(found.samples) == pytest.approx(0.4)
+    assert found.samples[3:] - draws[3:] == pytest.approx(0.4 - draws[3:].mean())
+    assert np.isnan(found.samples[:3]).all()
     low, high = order_statistics(draws)
-    assert found.value == 0.4
-    assert found.high - 0.4 == pytest.approx(0.4 - found.low) == pytest.approx((high - low) / 2)
-    assert found.high - 0.4 == pytest.approx(1.96 * 0.01, rel=0.05)
-    assert found.bias == pytest.approx(0.03, abs=1e-3)
+    held = interval({0: found}, seed=0)
+    assert (held.low, held.high) == pytest.approx((low - 0.03, high - 0.03), abs=1e-3)
+    curve = centred(np.array([0.4, 0.1]), np.stack([draws, draws], axis=1))
+    assert np.nanmean(curve.samples, axis=0) == pytest.approx([0.4, 0.1])
+    assert np.isnan(centred(0.4, draws[:3]).samples).all(), "nothing is known"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_no_interval_reaches_further_than_the_number_can(seeds):
+    first, second = (
+        {seed: centred(value + 0.03 * seed, normal(0.2), FRACTION) for seed in range(seeds)} for value in (0.95, 0.05)
+    )
+    for by_seed, ends in ((first, (0, 1)), (second, (0, 1))):
+        found = interval(by_seed, seed=0)
+        assert ends[0] <= found.low < found.value < found.high <= ends[1]
+        assert found.image_error == pytest.approx(0.2, rel=0.05), "that is of the samples as they are"
+    gap = {seed: signed_sum([(1, first[seed]), (-1, second[seed])]) for seed in first}
+    assert gap[0].within == (-1, 1)
+    assert interval(gap, seed=0).high <= 1
+    of_gaps = signed_sum([(1, gap[0]), (-1, signed_sum([(1, second[0]), (-1, first[0])]))])
+    assert of_gaps.within == (-2, 2)
+    assert read_off(Measured(np.ones(10), np.ones((2, 10)), (0, 1)), 0.5, 0.95).within == (0, 1)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -91,10 +113,9 @@ def test_a_number_without_resamples_varies_with_its_seeds_alone():
 def test_resamples_without_ground_truth_are_left_out_and_counted():
     draws = normal(0.01)
     draws[:7] = np.nan
-    for absolute in (True, False):
-        found = interval({0: Measured(0.4, draws)}, seed=0, absolute=absolute)
-        assert found.empty_resamples == 7
-        assert found.image_error == pytest.approx(draws[7:].std(ddof=1))
+    found = interval({0: Measured(0.4, draws)}, seed=0)
+    assert found.empty_resamples == 7
+    assert found.image_error == pytest.approx(draws[7:].std(ddof=1))
 
 
 def test_too_few_resamples_have_no_ends():

@@ -41,6 +41,11 @@ class GroundTruthTable:
         """Number of categories."""
         return len(self.category_ids)
 
+    @property
+    def known_classes(self) -> int:
+        """Number of categories with an object that counts."""
+        return int(np.count_nonzero(self.counted[0]))
+
     def image_index(self, image_ids: np.ndarray) -> np.ndarray:
         """Positions of image ids, int64 [N]; -1 for one that is not there."""
         return _positions(self.image_ids, image_ids)

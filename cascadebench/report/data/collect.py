@@ -43,7 +43,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gaps": (("run", "gap"), ("iou", "gap_ap")),
     "intervals": (
         ("label", "framework", "backbone", "test_stage", "gap", "quantity"),
-        ("value", "low", "high", "bias", "seeds", "resamples", "bootstrap_seed"),
+        ("value", "low", "high", "seeds", "resamples", "bootstrap_seed", "images", "classes"),
     ),
     "verdicts": (_VERDICT_WORDS, _VERDICT_NUMBERS),
     "cost": (

@@ -19,6 +19,7 @@ from cascadebench.results.registered import Registration
 from cascadebench.study.run import Run
 from cascadebench.study.study import Detector, Study, by_detector
 from cascadebench.uncertainty.intervals import Ends
+from cascadebench.uncertainty.simulated_coverage import coverage_warning, simulated_as
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
@@ -201,6 +202,22 @@ class StudyResults:
         """
         quantity = "0.50-0.95" if quantity == "AP" else quantity
         return self.intervals.get((detector.label, *detector.conditions, test_stage, gap, quantity))
+
+    def coverage_warning(self, *, gaps_alone: bool = False) -> str:
+        """Where intervals of the study do not hold as they should in simulation, in a sentence; else empty.
+
+        Parameters
+        ----------
+        gaps_alone : bool
+            Leave out the intervals of AP itself.
+        """
+        rows = self.tables["intervals"].dropna(subset=["low", "high", "images", "classes", "seeds"])
+        rows = rows[rows["gap"] != ""] if gaps_alone else rows
+        if rows.empty:
+            return ""
+        numbers = dict.fromkeys(simulated_as(row.quantity, row.gap) for row in rows.itertuples())
+        sizes = (int(rows[name].min()) for name in ("images", "classes", "seeds"))
+        return coverage_warning(numbers, *sizes)
 
 
 def framework_title(name: str) -> str:

@@ -199,9 +199,9 @@ def note(text: str, tone: Tone = "muted") -> tuple[Line, ...]:
     return (Line(text, tone),) if text else ()
 
 
-def half_width(ends: tuple[float, float] | None) -> tuple[Line, ...]:
-    """The interval of an AP, which reaches as far down as up: ``±3.1``."""
-    return note(f"±{points((ends[1] - ends[0]) / 2)}") if ends else ()
+def ends_of(ends: tuple[float, float] | None) -> tuple[Line, ...]:
+    """The interval of an AP: ``41.0 to 47.2``."""
+    return note(" to ".join(points(end) for end in ends)) if ends else ()
 
 
 def from_to(ends: tuple[float, float] | None) -> tuple[Line, ...]:

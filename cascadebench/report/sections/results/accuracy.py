@@ -7,7 +7,7 @@ from typing import Any
 from cascadebench.imported.record import FRAMEWORK, NOT_CONTROLLED
 from cascadebench.metrics.coco.rules import AP_AT_IOU
 from cascadebench.report.data.study_results import DetectorRecord, StudyResults
-from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, ap_columns, from_to, half_width
+from cascadebench.report.parts.cells import Cell, Column, Group, Line, Row, Table, ap_columns, ends_of, from_to
 from cascadebench.report.parts.detector_rows import (
     baseline_among,
     detector_groups,
@@ -61,10 +61,11 @@ def headline_table(results: StudyResults) -> Table:
     )
     if results.intervals:
         caption += (
-            " ± is the 95% interval of an AP on other validation images like these. Under a difference, at AP, AP50, "
+            " Under an AP is its 95% interval on other validation images like these. Under a difference, at AP, AP50, "
             "AP75 and AP90, its own 95% interval from resamples of the images that both detectors share: one that "
-            "does not hold zero is a difference beyond the choice of images. intervals.csv has all of them."
-        )
+            "does not hold zero is a difference beyond the choice of images. intervals.csv has all of them. "
+            + results.coverage_warning()
+        ).rstrip()
     groups = detector_groups(results.panels_with_imported(), rows)
     return Table("headline", caption + range_caption(results), _COLUMNS, groups)
 
@@ -72,7 +73,7 @@ def headline_table(results: StudyResults) -> Table:
 def _headline_cell(results: StudyResults, detector: DetectorRecord, baseline: DetectorRecord | None, name: str) -> Cell:
     """An AP with its interval, and its difference to the baseline with that difference's."""
     cell = scores_of(detector, baseline, results.headline_rows, name)
-    notes = half_width(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
+    notes = ends_of(results.interval(detector, name, test_stage=detector.headline)) + cell.notes
     if baseline and name in _WITH_INTERVAL_OF_DIFFERENCE:
         notes += from_to(results.interval(detector, name, gap=headline_gap(detector.runs[0].run.variant)))
     return replace(cell, notes=notes)

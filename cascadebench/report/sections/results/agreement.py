@@ -107,6 +107,7 @@ def agreement_table(results: StudyResults) -> Table:
         f" Equal within {points(AGREEMENT_MARGIN)}: a test of equivalence on AP, in one family with the claims; in "
         "brackets the interval that decides it."
     )
+    caption = f"{caption} {results.coverage_warning(gaps_alone=True)}".rstrip()
     return Table("agreement-values", caption + range_caption(results), columns, tuple(groups))
 
 

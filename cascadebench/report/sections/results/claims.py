@@ -223,6 +223,7 @@ def build(results: StudyResults) -> dict[str, Any]:
     of_sources, others = methods_of_sources(results)
     tables = [(*pair, methods) for pair, methods in zip(claim_tables(results), of_sources, strict=True)]
     said = {"tables": tables, "other_methods": others, "questions": questions(results)}
+    said["coverage_warning"] = results.coverage_warning(gaps_alone=True)
     return said | registration_values(results)
 
 

@@ -119,8 +119,9 @@ def gap_range_table(results: StudyResults) -> Table:
         caption += (
             " Under a value its 95% interval, paired over images (and over seeds, if several); a claim about the same "
             "gap has the same. "
-            "Under a crossing there is none if fewer than 95% of the resamples cross exactly once."
-        )
+            "Under a crossing there is none if fewer than 95% of the resamples cross exactly once. "
+            + results.coverage_warning(gaps_alone=True)
+        ).rstrip()
     return Table("gap-ranges", caption, tuple(columns), tuple(groups))
 
 
