@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from adapters.inspection.probe_inputs import probe_picture
 from adapters.weights.initial_weights import fill_with_common_weights
@@ -53,19 +54,23 @@ def fix_weights(subject: Subject) -> None:
     run = subject.built.run.model_copy(update={"seed": 0})
     fill_with_common_weights(subject.built.model, subject.names.get, run)
     for common, tensor in subject.tensors().items():
-        scale = _noise(common)
+        scale = _noise(common, tensor)
         if scale:
             random = np.random.default_rng(zlib.crc32(common.encode()))
             noise = scale * random.standard_normal(tuple(tensor.shape), np.float32)
             tensor.add_(torch.from_numpy(np.abs(noise) if common.endswith("running_var") else noise))
 
 
-def _noise(common: str) -> float:
+def _noise(common: str, tensor: Tensor) -> float:
     """Deviation of the noise on a tensor; 0: none."""
+    # By the width of what comes in: at full size, too, boxes do not jump far, which would leave later stages without a
+    # positive and crowd boxes at the border, and no probability is one to the last digit. Both would make ties, which
+    # fall as a framework sorts.
+    per_input = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 1 / 8
     if re.search(r"\.regressor\.|rpn\.deltas\.", common):
-        return 0.01  # boxes that jump far leave later stages without a positive
+        return 0.08 * per_input
     if re.search(r"\.classifier\.weight|rpn\.objectness\.weight|\.predictor\.weight", common):
-        return 0.1
+        return 0.8 * per_input
     if common.endswith((".embedding.weight", ".reduction.weight")):
         return 0.02
     return 0.05 if common.endswith((".bias", ".running_mean", ".running_var")) or ".norm" in common else 0.0
