@@ -29,7 +29,7 @@ class Page(HTMLParser):
         """Note the tag; open scripts, tables, rows and cells."""
         values = dict(attrs)
         self.tags.append((tag, values))
-        if tag in ("script", "style"):
+        if tag in ("script", "style", "summary"):
             self._inside = tag
             self.scripts += [(values, "")] if tag == "script" else []
         elif tag == "table":
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """Close scripts and cells."""
-        if tag in ("script", "style"):
+        if tag in ("script", "style", "summary"):
             self._inside = ""
         elif tag in ("td", "th"):
             self.tables[self._table][-1].append("|".join(self._cell))
@@ -57,7 +57,8 @@ class Page(HTMLParser):
             self.styles += data
         else:
             self.text += data
-            if self._cell is not None and data.strip():
+            # What opens a fold in a cell is none of its content.
+            if self._cell is not None and data.strip() and self._inside != "summary":
                 self._cell.append(data.strip())
 
     @property

@@ -117,7 +117,7 @@ def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> Non
     rows = page.tables["claims-1"]
     titles = [row[0] for row in rows if len(row) == 1]
     assert [title.split("|")[0] for title in titles] == ["Words of one.", "Words of two.", "Words of three."]
-    details = f"Formula, Threshold, Source|Formula|{FORMULA}|Threshold|Holds between −0.5 and +0.5 points."
+    details = f"Formula|{FORMULA}|Threshold|Holds between −0.5 and +0.5 points."
     assert titles[1].split("|", 1)[1] == f"{details} Half a point.|Source|Paper, Fig. 1|https://papers.example/1"
     assert {values["href"] for tag, values in page.tags if tag == "a" and values.get("rel")} == {ROWS[0]["link"]}
     first, second, two, three = [row for row in rows[1:] if len(row) > 1]
@@ -126,7 +126,7 @@ def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> Non
     assert first[5:] == ["+3.4 points", "above 0", ""]
     assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
     assert two[1] == "not supported"
-    assert two[-2:] == ["between −0.5 and +0.5 points", "2 notes|left out|& another"]
+    assert two[-2:] == ["between −0.5 and +0.5 points", "left out|& another"]
     assert three[1:6] == ["not run", "–", "–", "–", "–"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]
