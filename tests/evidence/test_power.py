@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cascadebench.evidence.power import Design, least_effect, power
+from cascadebench.evidence.power.design import Design, least_effect, power
 from cascadebench.uncertainty.curves import Measured
 from cascadebench.uncertainty.intervals import order_statistics, over_seeds
 from cascadebench.uncertainty.seed_scatter import SeedScatter

@@ -1,0 +1,1 @@
+"""Which effects a study decides: before anything is trained, and from what it measured."""
