@@ -27,7 +27,9 @@ project's own: 0 is Student's t of the number alone, 100 counts all that the stu
 
 **Null.** Every sampled quantity truly is at its threshold, `within` at the upper one: the place where wrong decisions
 are most frequent, and where each decision is wrong. `--effect X` puts it X points beyond, on the side where the claim
-holds; `within` above the upper threshold, where it does not. Printed per cell: the share of studies with a wrong
+holds; `within` above the upper threshold, where it does not. `--only CLAIM` puts that claim alone there, in one framework,
+and all other quantities stay at their thresholds: nothing else of the study is decided, as a least detectable effect
+takes it. Printed per cell: the share of studies with a wrong
 *supported* or *not supported*; the share of questions decided rightly; the share of 95% intervals that hold the
 truth.
 """
@@ -51,7 +53,7 @@ from cascadebench.evidence.claims import SourcedClaim, find_claims
 from cascadebench.evidence.metrics import EXACT
 from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, estimate, is_of, place_of
 from cascadebench.evidence.readings import under_readings
-from cascadebench.evidence.verdicts import Verdict, judge, study_questions
+from cascadebench.evidence.verdicts import Question, Verdict, judge, study_questions
 from cascadebench.metrics.coco.ground_truth import ALL
 from cascadebench.metrics.coco.rules import IOUS
 from cascadebench.study.run import Run
@@ -105,13 +107,19 @@ class Drawn:
     def verdicts(self, random: np.random.Generator, number: int) -> tuple[list[Verdict], list[float]]:
         """Draw one study and judge it: its verdicts on sampled quantities, and the truth of each."""
         runs, scatter = self._measured(random)
-        answered, truths = [], [self._truth(one.claim) for one in self.questions]
+        answered, truths = [], [self._truth(one) for one in self.questions]
         for question, truth in zip(self.questions, truths, strict=True):
             asked_of = question.framework, question.backbone
             here = [one for one in runs if (one.run.framework, one.run.backbone.name) == asked_of]
             found = estimate(question.claim, here, number, self.options.resamples, scatter)
             answered.append(replace(question, answer=moved(found, question.claim, truth)))
         return judge(answered), truths
+
+    def has_effect(self, question: Question) -> bool:
+        """Whether the effect is at this question."""
+        only, first = self.options.only, self.detectors[0].framework
+        asked = not only or (question.claim.id == only and question.framework.startswith(first))
+        return asked and self.cell["effect"] > 0
 
     def _measured(self, random: np.random.Generator) -> tuple[list[MeasuredRun], SeedScatter | None]:
         """Numbers of every training of one study, and the scatter that the study would estimate."""
@@ -173,9 +181,9 @@ class Drawn:
             found.append({place: measured(place, value[n], draws[:, n]) for n, place in enumerate(places)})
         return found
 
-    def _truth(self, claim: SourcedClaim) -> float:
+    def _truth(self, question: Question) -> float:
         """Where a claim's quantity truly is."""
-        beyond = self.cell["effect"] * POINT
+        claim, beyond = question.claim, self.has_effect(question) * self.cell["effect"] * POINT
         if isinstance(claim.threshold, tuple):
             return claim.threshold[1] + beyond
         return claim.threshold + (beyond if claim.direction == "greater" else -beyond)
@@ -212,16 +220,18 @@ def simulate(study: Study, options: argparse.Namespace, cell: dict) -> dict:
     for number in range(options.studies):
         random = np.random.default_rng([options.seed, number, cell["seeds"], round(1000 * cell["seed_sd"])])
         verdicts, truths = drawn.verdicts(random, number)
-        right = []
+        errors, right = [], []
         for one, truth in zip(verdicts, truths, strict=True):
-            is_decided = one.word in ("supported", "not supported")
-            is_right = is_decided and cell["effect"] > 0 and (one.word == "supported") == one.claim.holds(truth)
-            right.append((is_decided, is_right))
-            powers.setdefault(one.claim.id, []).append(is_right)
+            is_decided, has_effect = one.word in ("supported", "not supported"), drawn.has_effect(one)
+            is_right = is_decided and has_effect and (one.word == "supported") == one.claim.holds(truth)
+            errors.append(is_decided and not is_right)
+            if has_effect:
+                right.append(is_right)
+                powers.setdefault(one.claim.id, []).append(is_right)
             if one.interval:
                 held.append(one.interval[0] <= truth <= one.interval[1])
-        wrong.append(any(is_decided and not is_right for is_decided, is_right in right))
-        decided.append(np.mean([is_right for _, is_right in right]))
+        wrong.append(any(errors))
+        decided.append(np.mean(right or [False]))
     return cell | {
         "study": study.name,
         "questions": len(verdicts),
@@ -237,7 +247,8 @@ def cells(options: argparse.Namespace) -> Iterator[dict]:
     """Every cell, with what it depends on."""
     more = ("image_se", "own_share", "unequal", "factor", "prior", "studies", "resamples", "seed")
     for seeds, seed_sd, effect in product(options.seeds, options.seed_sd, options.effect):
-        yield {"seeds": seeds, "seed_sd": seed_sd, "effect": effect} | {name: getattr(options, name) for name in more}
+        cell = {"seeds": seeds, "seed_sd": seed_sd, "effect": effect} | {name: getattr(options, name) for name in more}
+        yield cell | ({"only": options.only} if options.only else {})
 
 
 def print_table(found: Sequence[dict], options: argparse.Namespace) -> None:
@@ -270,6 +281,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3])
     parser.add_argument("--seed-sd", type=float, nargs="+", default=[0.2], help="points")
     parser.add_argument("--effect", type=float, nargs="+", default=[0.0], help="points; 0: null")
+    parser.add_argument("--only", default="", metavar="CLAIM", help="the claim that has the effect; default: all")
     parser.add_argument("--image-se", type=float, default=0.2, help="points")
     parser.add_argument("--own-share", type=float, default=0.5)
     parser.add_argument("--unequal", choices=UNEQUAL, default="")
@@ -282,7 +294,10 @@ def main() -> None:
     options = parser.parse_args()
     scatter_of_seeds.PRIOR_FREEDOM = options.prior
     log = options.log.read_text(encoding="utf-8") if options.log and options.log.exists() else ""
-    study, known, found = load_study(options.study), [json.loads(line) for line in log.splitlines()], []
+    study = load_study(options.study)
+    if options.only and options.only not in study.file.claims:
+        parser.error(f"--only {options.only}: the study's claims are {', '.join(study.file.claims)}")
+    known, found = [json.loads(line) for line in log.splitlines()], []
     for cell in cells(options):
         about = cell | {"study": study.name}
         done = next((one for one in known if about.items() <= one.items()), None)

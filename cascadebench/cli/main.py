@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from cascadebench.cli.arguments import Json, PreparedDataset, Results, SizesOnly, StudyName
+from cascadebench.cli.plan import plan
 from cascadebench.cli.register import register
 from cascadebench.core.configuration import PROJECT
 from cascadebench.core.errors import InputError
@@ -38,20 +39,7 @@ def doctor() -> None:
     raise typer.Exit(examine(Console()))
 
 
-@app.command()
-def plan(study: StudyName, results: Results = RESULTS, as_json: Json = False) -> None:
-    """Check a study; list its runs by state, with the hours and the disk that they will take."""
-    from cascadebench.execution.plan import plan_study
-    from cascadebench.execution.plan_output import json_of, print_plan
-
-    planned = load_study(study)
-    plans = plan_study(planned, results)
-    if as_json:
-        _print_json(json_of(planned, plans))
-    else:
-        print_plan(planned, plans, Console(width=10_000))  # as wide as its ids: they are there to be copied
-
-
+app.command()(plan)
 app.command()(register)
 
 

@@ -14,6 +14,7 @@ from cascadebench.core.files import read_object, write_csv, write_text
 from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import OF_IOU_RANGE
+from cascadebench.evidence.power.measured import Decides, decides
 from cascadebench.evidence.published import load_published
 from cascadebench.evidence.quantities import MeasuredRun, find_run, is_in, measured_term, place_of, term_problem
 from cascadebench.evidence.readings import asked_in, described, formula
@@ -36,7 +37,8 @@ VERDICTS = (
     "reading", "unadjusted_reading", "value", "unit", "low", "high", "adjusted_low", "adjusted_high", "p_value",
     "adjusted_p_value", "holm_level", "alpha", "asks", "margin", "direction", "threshold", "threshold_high",
     "threshold_reason", "published", "seeds", "sampling", "samples", "bootstrap_seed", "scatter_ratio",
-    "scatter_freedom", "reasons", "notes", "registered", "registered_why",
+    "scatter_freedom", "seed_sd", "image_se", "own_share", "least_effect", "seeds_needed", "images_needed", "reasons",
+    "notes", "registered", "registered_why",
 )  # fmt: skip
 """Columns of ``verdicts.csv``."""
 TERMS = (
@@ -71,7 +73,11 @@ def write_verdicts(resampled: ResampledStudy) -> None:
     questions = study_questions(claims, runs, audit, seed, resampled.resamples, lock, resampled.scatter)
     verdicts = judge(questions)
     states = _registration_states(resampled, verdicts)
-    rows = [_verdict_row(one, state, seed) for one, state in zip(verdicts, states, strict=True)]
+    images = len(resampled.table.image_ids) if any(one.decides for one in verdicts) else 0
+    rows = [
+        _verdict_row(one, state, seed) | _power_row(decides(one, verdicts, images))
+        for one, state in zip(verdicts, states, strict=True)
+    ]
     write_csv(folder.verdicts, rows, VERDICTS)
     write_csv(folder.claim_terms, [row for one in questions for row in _term_rows(one, runs)], TERMS)
     samples = {SAMPLE: np.arange(resampled.resamples)} | _sample_columns(questions)
@@ -148,6 +154,13 @@ def _verdict_row(verdict: Verdict, registered: RegistrationState, seed: int) -> 
         "registered": registered.word,
         "registered_why": registered.why,
     }
+
+
+def _power_row(found: Decides) -> dict[str, Any]:
+    scatter = dict.fromkeys(("seed_sd", "image_se", "own_share"))
+    if found.design:
+        scatter = {name: getattr(found.design, name) for name in scatter}
+    return scatter | {name: getattr(found, name) for name in ("least_effect", "seeds_needed", "images_needed")}
 
 
 def _term_rows(question: Question, runs: Sequence[MeasuredRun]) -> Iterator[dict[str, Any]]:

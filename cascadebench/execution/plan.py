@@ -83,7 +83,7 @@ def plan_study(study: Study, results: Path) -> list[RunPlan]:
     folders = ResultsFolder(results)
     identities = [cost_identity(planned.run) for planned in study.runs]
     measured = measurements(folders, set(identities))
-    images = validation_images(study.dataset, results)
+    images = image_count(study.dataset, results)
     return [
         _plan(planned, device_of(study), folders.run(planned.run.id), measured.get(identity, []), images)
         for planned, identity in zip(study.runs, identities, strict=True)
@@ -144,15 +144,15 @@ def device_of(study: Study) -> Device:
     return "GPU" if study.file.execution.gpus else "CPU"
 
 
-def validation_images(dataset: DatasetCard, results: Path) -> int | None:
-    """Number of the dataset's validation images; None while nobody has counted them."""
+def image_count(dataset: DatasetCard, results: Path, split: Literal["train", "val"] = "val") -> int | None:
+    """Number of the dataset's images for validation or training; None while nobody has counted them."""
     lock = ResultsFolder(results).dataset(dataset.name).lock
     if lock.exists():
-        return read_json(lock)["splits"]["val"]["images"]
+        return read_json(lock)["splits"].get(split, {}).get("images")
     if isinstance(dataset.data, Synthetic):
-        return dataset.data.val_images
-    val = dataset.data.val
-    counts = [part.image_count for part in (val if isinstance(val, tuple) else (val,))]
+        return getattr(dataset.data, f"{split}_images")
+    parts = getattr(dataset.data, split, None)
+    counts = [getattr(part, "image_count", None) for part in (parts if isinstance(parts, tuple) else (parts,))]
     return None if None in counts else sum(counts)
 
 

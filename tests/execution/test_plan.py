@@ -18,8 +18,8 @@ from cascadebench.execution.plan import (
     BYTES_PER_PARAMETER,
     RATES,
     Figure,
+    image_count,
     plan_study,
-    validation_images,
 )
 from cascadebench.execution.plan_output import json_of, print_plan, totals
 from cascadebench.study.study import Study
@@ -135,9 +135,9 @@ def test_runs_of_other_versions_are_passed_over(study, tmp_path):
 
 
 def test_validation_images_are_those_of_the_lock(study, tmp_path):
-    assert validation_images(study.dataset, tmp_path) == 100
+    assert image_count(study.dataset, tmp_path) == 100
     write_json(tmp_path / "datasets" / study.dataset.name / "lock.json", {"splits": {"val": {"images": 7}}})
-    assert validation_images(study.dataset, tmp_path) == 7
+    assert image_count(study.dataset, tmp_path) == 7
 
 
 def test_the_command_prints_states_sources_and_sums(study, tmp_path):
@@ -153,4 +153,6 @@ def test_the_command_prints_states_sources_and_sums(study, tmp_path):
     arguments = ["plan", str(tmp_path / "planned.yaml"), "--results", str(tmp_path), "--json"]
     printed = CliRunner().invoke(app, arguments)
     assert printed.exit_code == 0
-    assert json.loads(printed.stdout) == json.loads(json.dumps(json_of(study, plans)))
+    said = json.loads(printed.stdout)
+    assert {one["claim"] for one in said.pop("decides")} == set(study.file.claims)
+    assert said == json.loads(json.dumps(json_of(study, plans)))

@@ -24,12 +24,12 @@ from cascadebench.study.study import Study
 
 _VERDICT_WORDS = (
     "question", "claim", "words", "formula", "source", "place", "link", "framework", "backbone", "under", "verdict",
-    "reading", "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "reasons", "notes",
-    "registered", "registered_why",
+    "reading", "unadjusted_reading", "unit", "direction", "threshold_reason", "sampling", "seeds_needed",
+    "images_needed", "reasons", "notes", "registered", "registered_why",
 )  # fmt: skip
 _VERDICT_NUMBERS = (
     "value", "low", "high", "adjusted_low", "adjusted_high", "adjusted_p_value", "holm_level", "threshold",
-    "threshold_high", "published", "seeds", "samples",
+    "threshold_high", "published", "seeds", "samples", "least_effect", "margin",
 )  # fmt: skip
 
 _SCORES = ("AP", *AP_AT_IOU, "APs", "APm", "APl", "AR100")

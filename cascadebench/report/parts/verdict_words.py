@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from cascadebench.evidence.power.measured import MOST_IMAGES, MOST_SEEDS
 from cascadebench.report.parts.cells import ABSENT, MINUS, number
 
 # Factor, decimals in the table and whether a sign is written, by unit of ``verdicts.csv``.
@@ -71,6 +72,32 @@ def with_unit(text: str, unit: str) -> str:
     """A written value with the words of its unit."""
     word = _UNIT_WORDS.get(unit, unit)
     return f"{text} {word}" if word and text != ABSENT else text
+
+
+def decided_with(row: Mapping[str, Any]) -> str:
+    """The effect, or the margin, that the study decides on a question with 80%; empty where nothing is known of it."""
+    if not row["seeds"] >= 1 or row["sampling"] == "exact":
+        return ""
+    if row["seeds"] == 1:
+        return "one seed decides nothing, whatever the effect: two seeds or more do"
+    if math.isnan(row["least_effect"]):
+        return ""
+    effect = with_unit(written(row["least_effect"], row["unit"]).lstrip("+"), row["unit"])
+    if math.isnan(row["margin"]):
+        return f"decided with 80%: a true value {effect} from the threshold"
+    return f"decided with 80%: a margin of {effect}, if the true difference is zero"
+
+
+def needed(row: Mapping[str, Any]) -> str:
+    """The seeds or images that would decide what was measured; empty for what is decided."""
+    if not row["seeds_needed"]:
+        return ""
+    seeds, images = (float(row[name] or "nan") for name in ("seeds_needed", "images_needed"))
+    enough = [f"{seeds:.0f} seeds"] if math.isfinite(seeds) else []
+    enough += [f"{images:,.0f} images"] if math.isfinite(images) else []
+    if not enough:
+        return f"no {MOST_SEEDS} seeds or {MOST_IMAGES} times the images would decide it"
+    return f"{' or '.join(enough)} would decide it with 80%"
 
 
 def details(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

@@ -29,7 +29,7 @@ from cascadebench.report.parts.cells import (
 from cascadebench.report.parts.charts import Drawing, Figure, figure, iou_axis, tooltips, zero_line
 from cascadebench.report.parts.detector_rows import range_caption
 from cascadebench.report.parts.section import Section, has_runs
-from cascadebench.report.parts.verdict_words import interval
+from cascadebench.report.parts.verdict_words import decided_with, interval, needed
 from cascadebench.report.sections.results.claims import all_verdicts
 from cascadebench.uncertainty.gaps import framework_gap
 from cascadebench.uncertainty.intervals import Ends
@@ -129,7 +129,8 @@ def _verdict_cell(verdict: Mapping[str, Any] | None) -> Cell:
     """Whether both frameworks are equal, with the interval that decides it."""
     if verdict is None:
         return Cell(ABSENT)
-    return Cell(WORDS.get(verdict["verdict"], verdict["verdict"]), note(interval(verdict, "adjusted_", short=True)))
+    lines = note(interval(verdict, "adjusted_", short=True)) + note(needed(verdict))
+    return Cell(WORDS.get(verdict["verdict"], verdict["verdict"]), lines, folded=note(decided_with(verdict)))
 
 
 def _points(results: StudyResults, pair: Pair) -> pd.DataFrame:

@@ -25,8 +25,10 @@ from cascadebench.report.parts.registrations import registration_values
 from cascadebench.report.parts.section import Section, has_runs
 from cascadebench.report.parts.verdict_words import (
     condition,
+    decided_with,
     details,
     interval,
+    needed,
     seeds,
     shown_formula,
     with_unit,
@@ -195,10 +197,11 @@ def _row(results: StudyResults, row: Mapping[str, Any]) -> Row:
     verdict = [Line(f"here: {row['reading']}", "muted")] if row["reading"] not in ("", row["verdict"]) else []
     if row["unadjusted_reading"] not in ("", row["reading"]):
         verdict.append(Line(f"unadjusted: {row['unadjusted_reading']}", "muted"))
+    verdict += note(needed(row))
     if row["registered"]:
         verdict.append(Line(row["registered"], "muted"))
     remarks = [Line(text) for text in row["reasons"].split(SEPARATOR) if text]
-    notes = tuple(Line(text, "muted") for text in row["notes"].split(SEPARATOR) if text)
+    notes = tuple(Line(text, "muted") for text in (decided_with(row), *row["notes"].split(SEPARATOR)) if text)
     if row["registered"] == EXPLORATORY and results.registrations:
         remarks.append(Line(f"exploratory: {row['registered_why']}", "muted"))
     p_value = row["adjusted_p_value"]
