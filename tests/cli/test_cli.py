@@ -40,6 +40,13 @@ def test_plan_lists_every_run_in_full():
     assert done.returncode == 0
     for run in load_study("tiny").run_ids:
         assert run in done.stdout
+    assert "Effects that this study decides with 80%, each among its 24 sampled questions" in done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    effects = {line[0]: line for line in lines if line and line[0] in load_study("tiny").file.claims}
+    assert len(effects) == 10
+    assert effects["cascade-gains-ap"][3:] == ["greater", "than", "2", "none", "7.06", "5.52", "4.61", "[1]"]
+    assert "One seed decides nothing, whatever the effect: verdicts need 2 seeds or more." in done.stdout
+    assert "[1] assumed until it is measured: standard deviation of an AP between seeds, 1 points." in done.stdout
 
 
 def test_register_says_what_is_new_and_refuses_a_file_that_was_edited(tmp_path):

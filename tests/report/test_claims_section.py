@@ -42,14 +42,16 @@ EXACT = NO_SAMPLES | {"value": 1.015, "low": 1.015, "high": 1.015, "unit": "rati
 HALF = {"direction": "within", "threshold": -0.005, "threshold_high": 0.005, "threshold_reason": "Half a point."}
 ROWS = [
     verdict("one", "supported", seeds=3),
-    verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported"),
-    verdict("two", "not supported", notes="left out; & another", **HALF),
+    verdict("one", "inconclusive", framework="detectron2", unadjusted_reading="supported", least_effect=0.0251)
+    | {"seeds_needed": 7, "images_needed": 12000},
+    verdict("two", "not supported", notes="left out; & another", least_effect=0.0031, margin=0.005, **HALF),
     verdict("three", "not run", reading="", unadjusted_reading="", seeds=0, reasons=f"x: failed: {HOSTILE}; y")
     | NOTHING,
     verdict("four", "not comparable", reading="supported", unadjusted_reading="supported", direction="less")
     | {"threshold": 1.05, "reasons": "data: shapes here", "source": "Other", "words": f"Claimed {HOSTILE}"}
     | EXACT,
-    verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other", seeds=3),
+    verdict("five", "inconclusive", adjusted_low="-inf", adjusted_high="inf", source="Other", seeds=3)
+    | {"seeds_needed": "inf", "images_needed": "inf"},
     verdict("six", "one seed", source="Other", seeds=1)
     | NO_SAMPLES
     | dict.fromkeys(("low", "high", "adjusted_low", "adjusted_high")),
@@ -106,6 +108,16 @@ def test_every_verdict_has_a_shape_of_its_own(page: Page) -> None:
     assert len(set(drawings.values())) == len(WORDS)
 
 
+def test_verdicts_say_which_effect_is_decided_and_what_it_would_take(page: Page) -> None:
+    one, other, two, *_ = (row for row in page.tables["claims-1"] if len(row) > 1 and row[0] != "Measured in")
+    assert other[1] == "inconclusive|unadjusted: supported|7 seeds or 12,000 images would decide it with 80%"
+    assert "decided with 80%: a true value 2.51 points from the threshold" in other[-1]
+    assert "decided with 80%: a margin of 0.31 points, if the true difference is zero" in two[-1]
+    assert "80%" not in "".join(one)
+    five = next(row for row in page.tables["claims-2"] if row[1:] and "inconclusive" in row[1])
+    assert "20 seeds or 100 times the images would not decide it" in five[1]
+
+
 def test_words_of_claims_are_never_markup(page: Page) -> None:
     assert page.executed
     assert "alert(1)" not in "".join(page.executed)
@@ -124,9 +136,11 @@ def test_the_table_of_a_source_says_what_was_measured_and_why(page: Page) -> Non
     assert first[:3] == ["MMDetection", "supported", "+1.23 points|3 seeds"]
     assert first[3:5] == ["[+0.40, +2.00]", "[−0.12, +2.59]|adjusted p 0.06"]
     assert first[5:] == ["+3.4 points", "above 0", ""]
-    assert second[:2] == ["Detectron2", "inconclusive|unadjusted: supported"]
+    assert second[0] == "Detectron2"
+    assert second[1].startswith("inconclusive|unadjusted: supported|7 seeds or")
     assert two[1] == "not supported"
-    assert two[-2:] == ["between −0.5 and +0.5 points", "left out|& another"]
+    assert two[-2] == "between −0.5 and +0.5 points"
+    assert two[-1].endswith("|left out|& another")
     assert three[1:6] == ["not run", "–", "–", "–", "–"]
     assert three[-1] == f"x: failed: {HOSTILE}|y"
     other = page.tables["claims-2"]

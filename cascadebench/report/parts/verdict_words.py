@@ -75,11 +75,7 @@ def with_unit(text: str, unit: str) -> str:
 
 
 def decided_with(row: Mapping[str, Any]) -> str:
-    """The effect, or the margin, that the study decides on a question with 80%; empty where nothing is known of it."""
-    if not row["seeds"] >= 1 or row["sampling"] == "exact":
-        return ""
-    if row["seeds"] == 1:
-        return "one seed decides nothing, whatever the effect: two seeds or more do"
+    """The effect, or the margin, that the study decides on a question with 80%; empty if it has no scatter."""
     if math.isnan(row["least_effect"]):
         return ""
     effect = with_unit(written(row["least_effect"], row["unit"]).lstrip("+"), row["unit"])
@@ -95,9 +91,10 @@ def needed(row: Mapping[str, Any]) -> str:
     seeds, images = (float(row[name] or "nan") for name in ("seeds_needed", "images_needed"))
     enough = [f"{seeds:.0f} seeds"] if math.isfinite(seeds) else []
     enough += [f"{images:,.0f} images"] if math.isfinite(images) else []
-    if not enough:
-        return f"no {MOST_SEEDS} seeds or {MOST_IMAGES} times the images would decide it"
-    return f"{' or '.join(enough)} would decide it with 80%"
+    if enough:
+        return f"{' or '.join(enough)} would decide it with 80%"
+    more = "" if math.isnan(images) else f" or {MOST_IMAGES} times the images"
+    return f"{MOST_SEEDS} seeds{more} would not decide it"
 
 
 def details(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
