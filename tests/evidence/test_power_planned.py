@@ -35,7 +35,7 @@ ASKED = ["cascade-gains-ap", "fscascade-closes-gap", "fscascade-evens-scores", "
     ("claim", "points"),
     [
         ("cascade-gains-ap", (0.15 * math.sqrt(2), 0.2)),  # two detectors
-        ("cascade-loses-low-iou", (1.2 * 0.15, 1.2 * 0.2 / math.sqrt(2))),  # two stages of one, a part of the thresholds
+        ("cascade-loses-low-iou", (1.2 * 0.15, 1.2 * 0.2 / math.sqrt(2))),  # two stages, some thresholds
         ("fscascade-narrows-gap", (1.2 * 0.15 * math.sqrt(2), 1.2 * 0.2)),  # a gap of gaps
         ("last-stage-loses-ap50", (1.6 * 0.15, 1.6 * 0.2 / math.sqrt(2))),
         ("large-objects-gain-more", (2 * 0.15 * math.sqrt(2), 2 * 0.2)),

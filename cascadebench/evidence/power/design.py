@@ -85,9 +85,7 @@ def power(design: Design, effect: float, other: float = math.inf, alpha: float =
     return Power(design.standard_error, float(middle), _decided(design, abs(effect), other, alpha))
 
 
-def least_effect(
-    design: Design, decided: float = DECIDED, alpha: float = ALPHA, *, between: bool = False
-) -> float:
+def least_effect(design: Design, decided: float = DECIDED, alpha: float = ALPHA, *, between: bool = False) -> float:
     """Smallest effect that is decided with this probability; infinite with one seed.
 
     With `between` it is the smallest margin on both sides of a true difference of zero within which *equal* is decided.

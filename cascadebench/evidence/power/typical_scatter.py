@@ -112,5 +112,6 @@ def _coefficients(terms: Sequence[Term]) -> Mapping[str, dict[str, float]]:
 def _factor(term: Term) -> float:
     """How much more an AP scatters that is not over all thresholds and areas."""
     known, (low, high) = typical_scatter(), term.ends
-    of_ious = 1.0 if (low, high) == (IOUS[0], IOUS[-1]) else known.threshold_factor if low == high else known.range_factor
-    return of_ious * (1.0 if term.area == "all" else known.area_factor)
+    of_part = known.threshold_factor if low == high else known.range_factor
+    whole = (low, high) == (IOUS[0], IOUS[-1])
+    return (1.0 if whole else of_part) * (1.0 if term.area == "all" else known.area_factor)
