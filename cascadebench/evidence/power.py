@@ -4,11 +4,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import erfc
+from scipy.stats import chi2
 
 from cascadebench.uncertainty.intervals import ALPHA
 from cascadebench.uncertainty.seed_scatter import PRIOR_FREEDOM
 
-DRAWS, QUANTILE_DRAWS = 200, 8_000
+ESTIMATES, DRAWS = 200, 2000
 
 
 @dataclass(frozen=True)
@@ -91,24 +93,32 @@ def least_effect(design: Design, decided: float = 0.8, alpha: float = ALPHA) -> 
 def _decided(design: Design, critical: np.ndarray, effect: float) -> float:
     """Probability that a mean lies beyond the half-width, over those that may be drawn."""
     beyond = (abs(effect) - critical) / (math.sqrt(2) * design.standard_error)
-    return sum(math.erfc(-one) for one in beyond) / (2 * len(beyond))
+    return float(erfc(-beyond).mean() / 2)
 
 
 def _critical(design: Design, level: float) -> np.ndarray:
     """Half-widths of the interval at a level, one for each of the estimates of scatter that may be drawn."""
-    random, own = np.random.default_rng(0), design.seeds - 1
+    own = design.seeds - 1
     prior = max(0, min(PRIOR_FREEDOM, design.freedom - own))
-    variance = design.seed_sd**2 + design.by_chance
-    of_own = variance * random.chisquare(own, DRAWS) / own
-    of_study = variance * random.chisquare(design.freedom, DRAWS) / design.freedom if prior else np.zeros(DRAWS)
-    # What over_seeds draws: the images' part, and the seeds' beyond what the images explain of it.
-    spread = random.chisquare(own + prior, QUANTILE_DRAWS)
-    explained = design.by_chance if prior else 0.0
-    shared = design.image_se**2 - design.by_chance + design.by_chance / design.seeds
-    images, normal = random.standard_normal((2, QUANTILE_DRAWS))
-    found = []
-    for mine, theirs in zip(of_own, of_study, strict=True):
-        beyond = np.maximum(prior * theirs / spread - explained, 0) + own * mine / spread
-        samples = np.abs(math.sqrt(shared) * images + np.sqrt(beyond / design.seeds) * normal)
-        found.append(np.quantile(samples, 1 - level))
-    return np.array(found)
+    variance, explained = design.seed_sd**2 + design.by_chance, design.by_chance if prior else 0.0
+    of_own = variance * _spread(own, ESTIMATES) / own
+    of_study = np.zeros(ESTIMATES)
+    if prior:
+        shuffled = np.random.default_rng(0).permutation(ESTIMATES)  # the two are apart from each other
+        of_study = (variance * _spread(design.freedom, ESTIMATES) / design.freedom)[shuffled]
+    # Given the chi-square of its t, a sample that over_seeds draws is normal, of this variance.
+    spread = _spread(own + prior, DRAWS)
+    beyond = np.maximum(prior * of_study[:, None] / spread - explained, 0) + own * of_own[:, None] / spread
+    shared = design.image_se**2 - design.by_chance * (1 - 1 / design.seeds)
+    deviation = np.sqrt(shared + beyond / design.seeds)
+    low, high = np.zeros(ESTIMATES), 10 * deviation.max(axis=1)
+    for _ in range(40):
+        middle = (low + high) / 2
+        outside = erfc(middle[:, None] / (math.sqrt(2) * deviation)).mean(axis=1) > level
+        low, high = np.where(outside, middle, low), np.where(outside, high, middle)
+    return high
+
+
+def _spread(freedom: int, count: int) -> np.ndarray:
+    """Values of chi-square that share its probability evenly, rising."""
+    return chi2(freedom).ppf((np.arange(count) + 0.5) / count)
