@@ -49,9 +49,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cascadebench.controls.findings import Audit
-from cascadebench.evidence.claims import SourcedClaim, find_claims
+from cascadebench.evidence.claims import SourcedClaim
+from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import EXACT
-from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, estimate, is_of, place_of
+from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, estimate, is_in, is_of, place_of
 from cascadebench.evidence.readings import under_readings
 from cascadebench.evidence.verdicts import Question, Verdict, judge, study_questions
 from cascadebench.metrics.coco.ground_truth import ALL
@@ -85,7 +86,7 @@ class Drawn:
 
     def __init__(self, study: Study, options: argparse.Namespace, cell: dict) -> None:
         self.options, self.cell = options, cell
-        self.claims = find_claims(study.file.claims, study.name)
+        self.claims = study_claims(study)
         first = study.file.seeds[0]
         self.detectors = [one.run for one in study.runs if one.run.seed == first]
         self.runs = [[run.model_copy(update={"seed": seed}) for seed in range(cell["seeds"])] for run in self.detectors]
@@ -110,7 +111,7 @@ class Drawn:
         answered, truths = [], [self._truth(one) for one in self.questions]
         for question, truth in zip(self.questions, truths, strict=True):
             asked_of = question.framework, question.backbone
-            here = [one for one in runs if (one.run.framework, one.run.backbone.name) == asked_of]
+            here = [one for one in runs if is_in(asked_of, one.run)]
             found = estimate(question.claim, here, number, self.options.resamples, scatter)
             answered.append(replace(question, answer=moved(found, question.claim, truth)))
         return judge(answered), truths
