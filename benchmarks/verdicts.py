@@ -27,11 +27,10 @@ project's own: 0 is Student's t of the number alone, 100 counts all that the stu
 
 **Null.** Every sampled quantity truly is at its threshold, `within` at the upper one: the place where wrong decisions
 are most frequent, and where each decision is wrong. `--effect X` puts it X points beyond, on the side where the claim
-holds; `within` above the upper threshold, where it does not. `--only CLAIM` puts that claim alone there, in one framework,
-and all other quantities stay at their thresholds: nothing else of the study is decided, as a least detectable effect
-takes it. Printed per cell: the share of studies with a wrong
-*supported* or *not supported*; the share of questions decided rightly; the share of 95% intervals that hold the
-truth.
+holds; `within` above the upper threshold, where it does not. `--only CLAIM` puts that claim alone there, in one
+framework, and all other quantities stay at their thresholds: nothing else of the study is decided, as a least
+detectable effect takes it. Printed per cell: the share of studies with a wrong *supported* or *not supported*; the
+share of questions decided rightly, of those with an effect; the share of 95% intervals that hold the truth.
 """
 
 import argparse

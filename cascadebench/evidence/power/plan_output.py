@@ -51,8 +51,8 @@ def _legend(questions: Sequence[PlannedQuestion], seeds: Sequence[int]) -> list[
     lines = ["An effect is the distance of the true quantity from the threshold, of AP and recall in points."]
     if any(one.claim.margin for one in questions):
         lines.append(
-            "margin: the least within which it is decided if the true difference is zero; *: more than the claim allows, so "
-            "that it will probably be inconclusive even if it is true."
+            "margin: the least within which it is decided if the true difference is zero; *: more than the claim "
+            "allows, so that it will probably be inconclusive even if it is true."
         )
     if seeds[0] < FEWEST:
         lines.append(f"One seed decides nothing, whatever the effect: verdicts need {FEWEST} seeds or more.")

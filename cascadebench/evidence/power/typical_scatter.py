@@ -63,9 +63,9 @@ def typical_errors(claim: SourcedClaim, training_images: int, images: int) -> tu
     """Standard deviation between seeds and standard error over images of a claim's quantity, with one seed.
 
     Every test stage of a training scatters like the AP of one detector, and two of them correlate by a half, so that a
-    gap of two detectors has sqrt(2) times as much, that of two stages of one as much, and a gap of gaps sqrt(2) times as
-    much. APs at several IoU thresholds of one stage go together. Over the images all detectors share the rest of the error of an
-    AP, which is left where the coefficients do not add up to zero.
+    gap of two detectors has sqrt(2) times as much, that of two stages of one as much, and a gap of gaps sqrt(2) times
+    as much. APs at several IoU thresholds of one stage go together. Over the images all detectors share the rest of the
+    error of an AP, which is left where the coefficients do not add up to zero.
 
     Returns
     -------
