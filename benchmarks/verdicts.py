@@ -49,6 +49,7 @@ from rich.table import Table
 
 from cascadebench.controls.findings import Audit
 from cascadebench.evidence.claims import SourcedClaim
+from cascadebench.evidence.holm import samples_needed
 from cascadebench.evidence.hypotheses import study_claims
 from cascadebench.evidence.metrics import EXACT
 from cascadebench.evidence.quantities import Estimate, Key, MeasuredRun, estimate, is_in, is_of, place_of
@@ -61,6 +62,7 @@ from cascadebench.study.study import Study
 from cascadebench.study_loading import load_study
 from cascadebench.uncertainty import seed_scatter as scatter_of_seeds
 from cascadebench.uncertainty.curves import Measured
+from cascadebench.uncertainty.intervals import ALPHA
 from cascadebench.uncertainty.seed_scatter import PRIOR_FREEDOM, SeedScatter, seed_scatter, stages_and_gaps
 
 POINT, AP = 0.01, 0.4
@@ -94,6 +96,9 @@ class Drawn:
         asked = study_questions(self.claims, self._measured(np.random.default_rng(0))[0], audit)
         # What is not comparable on the data of a study file has no place here, nor what is counted.
         self.questions = [replace(one, reasons=()) for one in asked if one.estimate.sampling != "exact"]
+        needed = samples_needed(len(self.questions), ALPHA)
+        if options.resamples < needed:
+            sys.exit(f"--resamples: {options.resamples}; to decide one of {len(asked)} questions takes {needed}")
 
     def _places(self, run: Run) -> list[Place]:
         """What is measured of a run: its headline, and what the claims ask beside."""
