@@ -94,7 +94,7 @@ def _kill(processes: Sequence[subprocess.Popen]) -> None:
 
 
 _FINAL, _FAULT, _INPUT, _STOPPED, _KILLED, _ERROR = range(6)
-"""What explains what: a fault in one process makes the others fail for want of it."""
+"""From what explains most to least: once one process has failed, the others fail because it is gone."""
 
 
 def _end(path: Path, rank: int, code: int, number: int) -> tuple[int, float, BaseException] | None:

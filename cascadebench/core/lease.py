@@ -145,7 +145,7 @@ def _alive(pid: int) -> bool:
 
 
 def _out_of_memory_kills() -> int | None:
-    """Processes that this control group has lost for want of memory; None where the system does not tell."""
+    """How many processes of this control group were killed because memory ran out; None if the system does not say."""
     for path in _OUT_OF_MEMORY_COUNTS:
         try:
             counts = dict(line.split() for line in path.read_text().splitlines())

@@ -31,8 +31,8 @@ class Decides:
     images_needed: float | None = None
     """Of an inconclusive question the seeds, with the images that there are, or the images, with the seeds that there
     are, that decide with 80% if the true quantity is the measured one; infinite: none up to :data:`MOST_SEEDS`, or up
-    to :data:`MOST_IMAGES` times the images. None: it is not inconclusive, for want of bootstrap samples alone, or the
-    images do not vary it."""
+    to :data:`MOST_IMAGES` times the images. None: it is not inconclusive, it is so only because there are too few
+    bootstrap samples, or the images do not vary it."""
 
 
 def decides(verdict: Verdict, verdicts: Sequence[Verdict], images: int) -> Decides:
